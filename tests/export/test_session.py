@@ -235,7 +235,7 @@ def test_damaged_metadata(tmp_path: Path, changes: dict[str, str | None], words:
 @pytest.mark.parametrize("keep", [0, 10])
 def test_external_data(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "split.onnx"
-    onnx.save(handmade.model(), path, save_as_external_data=True, location="split.data", size_threshold=60)
+    onnx.save(handmade.model(), path, save_as_external_data=True, location="split.data", size_threshold=80)
     Session(path)
     data = tmp_path / "split.data"
     if keep:

@@ -1,0 +1,274 @@
+"""Models by name: `timm:NAME`, `torchvision:NAME`, `package.module:factory` or `file.pt2`.
+
+timm and torchvision networks get the normalisation of their weights in front, so that they take RGB pixels scaled to
+[-1, 1].
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from fxpullback.errors import ModelSourceError
+from fxpullback.export.hubs import Source, from_timm, from_torchvision
+from fxpullback.export.preprocessing import Normalise, Preprocessing
+from fxpullback.export.weights import load_weights
+
+FORMS = "timm:NAME, torchvision:NAME, package.module:factory, or file.pt2"
+Size = int | Sequence[int] | None
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to be compiled.
+
+    Attributes:
+        model: In eval mode, with the normalisation in front where it is known. An ExportedProgram for a .pt2 file.
+        example: float32 [2, channels, height, width] in [-1, 1], for tracing.
+        preprocessing: How a picture becomes an input; None when the input is no picture.
+        classes: Class names in the order of the logits, or None.
+        name: What the user called it.
+        notes: What the user should be told: random weights, a size that was assumed, and the like.
+    """
+
+    model: nn.Module | ExportedProgram
+    example: Tensor
+    preprocessing: Preprocessing | None
+    classes: list[str] | None
+    name: str
+    notes: tuple[str, ...] = ()
+
+
+def load_model(
+    spec: str,
+    *,
+    weights: Path | None = None,
+    pretrained: bool = False,
+    size: Size = None,
+    options: Mapping[str, object] | None = None,
+    classes: Path | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> LoadedModel:
+    """Build the model that `spec` names.
+
+    Args:
+        spec: `timm:NAME`, `torchvision:NAME`, `package.module:factory` or `file.pt2`.
+        weights: Weights to load: safetensors, or a torch file of tensors.
+        pretrained: Fetch the weights that timm or torchvision publish.
+        size: Side in pixels, (height, width) or (channels, height, width); None for the network's own.
+        options: Keyword arguments for the function that builds the model.
+        classes: File of class names: one per line, or a JSON list.
+        mean: Mean the weights were trained with, in units of [0, 1]; None for the network's own.
+        std: Standard deviation, likewise.
+
+    Raises:
+        ModelSourceError: Anything of the above is wrong; the message says what to pass instead.
+    """
+    if weights is not None and pretrained:
+        raise ModelSourceError("--weights and --pretrained exclude each other: pass the one that is meant.")
+    if (mean is None) != (std is None):
+        raise ModelSourceError("--mean and --std belong together: pass both.")
+    shape = _shape(size)
+    if spec.endswith(".pt2"):
+        source = _from_file(Path(spec), shape, weights=weights, pretrained=pretrained, options=options)
+    else:
+        kind, name = _split(spec)
+        builder: Callable[..., Source] = {"timm": from_timm, "torchvision": from_torchvision}.get(kind, _from_factory)
+        source = builder(
+            name if builder is not _from_factory else spec, shape, weights, pretrained, dict(options or {})
+        )
+    if mean is not None and std is not None:
+        source = _renormalised(source, mean, std)
+    return _finished(spec, source, weights, classes)
+
+
+def read_classes(path: Path) -> list[str]:
+    """Class names from a file: a JSON list, or one name per line.
+
+    Raises:
+        ModelSourceError: The file is absent, no text, or holds an empty name.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelSourceError(f"{path}: the class names cannot be read ({error}). Pass a text file.") from error
+    if text.lstrip().startswith(("[", "{")):
+        try:
+            names = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ModelSourceError(
+                f"{path}: not valid JSON ({error}). Pass a list of names, or one per line."
+            ) from error
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ModelSourceError(f"{path}: a JSON list of names is wanted, in the order of the logits.")
+    else:
+        names = text.rstrip().splitlines()
+    names = [name.strip() for name in names]
+    if not names or not all(names):
+        empty = names.index("") + 1 if names else 1
+        raise ModelSourceError(f"{path}: class {empty} has no name. One name per logit is wanted, in their order.")
+    return names
+
+
+def _split(spec: str) -> tuple[str, str]:
+    """`timm:resnet50` to `("timm", "resnet50")`."""
+    kind, colon, name = spec.partition(":")
+    if colon and kind and name:
+        return kind, name
+    if spec.endswith(".onnx"):
+        raise ModelSourceError(
+            f"{spec}: an ONNX file cannot be compiled; name the PyTorch model it came from: {FORMS}."
+        )
+    if Path(spec).suffix in (".pt", ".pth", ".safetensors", ".bin"):
+        raise ModelSourceError(
+            f"{spec}: weights alone are no model. Name the architecture and pass the file beside it: "
+            f"fxpullback compile timm:NAME --weights {spec}"
+        )
+    raise ModelSourceError(f"{spec!r} names no model: {FORMS} is wanted{_also(spec)}.")
+
+
+def _also(name: str) -> str:
+    """The full spelling, where a bare name is one that timm or torchvision has."""
+    import timm
+    from torchvision import models
+
+    hubs = {"timm": timm.is_model(name), "torchvision": name in models.list_models(module=models)}
+    found = [f"{hub}:{name}" for hub, there in hubs.items() if there]
+    return f"; {' or '.join(found)}, perhaps" if found else ""
+
+
+def _shape(size: Size) -> tuple[int, ...]:
+    """`size` as (), (height, width) or (channels, height, width)."""
+    shape = () if size is None else (size, size) if isinstance(size, int) else tuple(size)
+    if shape and (len(shape) not in (2, 3) or min(shape) < 1 or max(shape) > 8192):
+        raise ModelSourceError(
+            f"size {'x'.join(map(str, shape))}: SIDE, HEIGHTxWIDTH or CHANNELSxHEIGHTxWIDTH is wanted."
+        )
+    return shape
+
+
+def _from_factory(
+    spec: str, shape: tuple[int, ...], weights: Path | None, pretrained: bool, options: dict[str, object]
+) -> Source:
+    """The module that `package.module:factory` returns."""
+    if pretrained:
+        raise ModelSourceError(f"{spec}: --pretrained is for timm and torchvision names; pass --weights FILE.")
+    module_name, _, attribute = spec.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:  # as `python -m` has it
+        sys.path.insert(0, here)
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except AttributeError as error:
+        raise ModelSourceError(f"{spec}: the module {module_name} has no {attribute}. Check the name.") from error
+    except ModuleNotFoundError as error:
+        raise ModelSourceError(f"{spec}: {error}. {FORMS} is wanted; a module is looked for in {here} too.") from error
+    except Exception as error:
+        raise ModelSourceError(f"{spec}: importing {module_name} failed: {type(error).__name__}: {error}") from error
+    try:
+        model = factory(**options)
+    except Exception as error:
+        raise ModelSourceError(
+            f"{spec}: the factory failed: {type(error).__name__}: {error}. It is called with "
+            f"{', '.join(options) or 'no arguments'}; pass what it needs as --model-option KEY=VALUE."
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise ModelSourceError(
+            f"{spec}: a torch.nn.Module is wanted from the factory, and it returned {type(model).__name__}."
+        )
+    notes = ["the model was in training mode and was switched to eval mode"] if model.training else []
+    if not shape:
+        shape = (224, 224)
+        notes.append("input taken as [batch, 3, 224, 224]; pass --size if it is another")
+    full = shape if len(shape) == 3 else (3, *shape)
+    pictures = Preprocessing.plain(full) if full[0] in (1, 3) else None
+    return Source(model, full, pictures, notes=tuple(notes))
+
+
+def _from_file(
+    path: Path, shape: tuple[int, ...], *, weights: Path | None, pretrained: bool, options: Mapping[str, object] | None
+) -> Source:
+    """The program in a .pt2 file."""
+    if weights is not None or pretrained or options:
+        raise ModelSourceError(f"{path}: a .pt2 file brings its own weights and options; leave the others out.")
+    if not path.is_file():
+        raise ModelSourceError(
+            f"{path}: there is no such file. Write one with torch.export.save(program, {str(path)!r})."
+        )
+    try:
+        program = torch.export.load(path)
+    except Exception as error:
+        raise ModelSourceError(
+            f"{path}: not a whole .pt2 file ({' '.join(str(error).split())[:160]}). Write it with torch.export.save."
+        ) from error
+    names = program.graph_signature.user_inputs
+    held = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    values = [held.get(name) for name in names if isinstance(name, str)]
+    if len(values) != 1 or not isinstance(values[0], Tensor) or values[0].dim() < 2:
+        raise ModelSourceError(f"{path}: the program takes {len(names)} inputs, and one batch of tensors is wanted.")
+    own = tuple(int(extent) for extent in values[0].shape[1:])
+    if shape and own[-len(shape) :] != shape:
+        raise ModelSourceError(f"{path}: the program takes {list(own)} per sample, which --size cannot change.")
+    pictures = Preprocessing.plain(own) if len(own) == 3 and own[0] in (1, 3) else None
+    return Source(program, own, pictures)
+
+
+def _renormalised(source: Source, mean: Sequence[float], std: Sequence[float]) -> Source:
+    """`source` with another normalisation in front."""
+    channels = source.shape[0]
+    if len(mean) != channels or len(std) != channels or min(std) <= 0:
+        raise ModelSourceError(
+            f"--mean and --std: {channels} numbers each are wanted, one per channel, and std above 0."
+        )
+    if isinstance(source.model, ExportedProgram) or source.preprocessing is None:
+        raise ModelSourceError("--mean and --std: nothing can be put in front of this model.")
+    return replace(source, preprocessing=replace(source.preprocessing, mean=tuple(mean), std=tuple(std)))
+
+
+def _finished(spec: str, source: Source, weights: Path | None, classes: Path | None) -> LoadedModel:
+    """Weights in, normalisation in front, eval mode, one trial run."""
+    model, notes = source.model, list(source.notes)
+    generator = torch.Generator().manual_seed(0)
+    example = torch.rand((2, *source.shape), generator=generator) * 2 - 1
+    count: int | None = None
+    if isinstance(model, nn.Module):
+        if weights is not None:
+            load_weights(model, weights)
+        if source.after_weights is not None:
+            source.after_weights()
+        model = model.eval().requires_grad_(False)
+        if source.preprocessing is not None and source.preprocessing.mean is not None:
+            assert source.preprocessing.std is not None
+            model = Normalise.in_front(model, source.preprocessing.mean, source.preprocessing.std)
+        count = _class_count(spec, model, example)
+    names = source.classes
+    if classes is not None:
+        names = read_classes(classes)
+        if count is not None and len(names) != count:
+            raise ModelSourceError(f"{classes}: {len(names)} names for a model with {count} classes.")
+    if names is not None and count is not None and len(names) != count:
+        names = None
+        notes.append(f"no class names are known for {count} classes; pass --classes FILE")
+    return LoadedModel(model, example, source.preprocessing, names, spec, tuple(notes))
+
+
+def _class_count(spec: str, model: nn.Module, example: Tensor) -> int | None:
+    """Number of logits, from one run; None when the output is no [batch, classes] tensor, which `compile` reports."""
+    try:
+        with torch.no_grad():
+            output = model(example[:1])
+    except Exception as error:
+        raise ModelSourceError(
+            f"{spec}: the model does not run on an input of shape {[1, *example.shape[1:]]}: "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:240]}. Pass the size it takes with --size."
+        ) from error
+    return int(output.shape[1]) if isinstance(output, Tensor) and output.dim() == 2 else None
