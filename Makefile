@@ -17,8 +17,9 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "fxpullback needs Python 3.11 or newer; $(PYTHON) is older. Name another: make PYTHON=python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -e '.[dev]'
+	@echo "Setting up .venv: a few minutes, and several gigabytes for torch, the first time"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install $(if $(CI),--quiet) --disable-pip-version-check --no-input -e '.[dev]'
 	@touch $@
 
 demo: $(STAMP)
