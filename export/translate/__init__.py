@@ -1,0 +1,67 @@
+"""A lowered fx graph of ATen operators, translated straight into an ONNX model.
+
+One small function per operator, in tables by kind. `translate` is the way in.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+import torch
+from torch._ops import OpOverload
+
+from fxpullback.export.translate import (
+    activation,
+    attention,
+    comparison,
+    convolution,
+    creation,
+    elementwise,
+    indexing,
+    joining,
+    linear,
+    normalization,
+    pooling,
+    recurrent,
+    reduction,
+    resize,
+    shape,
+    slicing,
+)
+from fxpullback.export.translate.engine import IR_VERSION, OPSET, Translator, merge, translate_graph
+
+__all__ = ["IR_VERSION", "OPSET", "TABLE", "translate"]
+
+TABLE: dict[OpOverload, Translator] = merge(
+    activation.TABLE,
+    attention.TABLE,
+    comparison.TABLE,
+    convolution.TABLE,
+    creation.TABLE,
+    elementwise.TABLE,
+    indexing.TABLE,
+    joining.TABLE,
+    linear.TABLE,
+    normalization.TABLE,
+    pooling.TABLE,
+    recurrent.TABLE,
+    reduction.TABLE,
+    resize.TABLE,
+    shape.TABLE,
+    slicing.TABLE,
+)
+
+
+def translate(gm: torch.fx.GraphModule) -> ir.Model:
+    """Translate a lowered graph into an ONNX model (opset 20, default domain).
+
+    Args:
+        gm: Placeholders, get_attr constants, ATen calls with `meta["val"]`, and one output holding a tuple;
+            `gm.meta["output_names"]` names its parts.
+
+    Returns:
+        The model, shape-inferred and checked.
+
+    Raises:
+        ExportError: An operator has no translation, or a size is free that must be fixed.
+    """
+    return translate_graph(gm, TABLE)

@@ -1,0 +1,244 @@
+"""Pooling: windows of a fixed size, and adaptive ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch._ops import OpOverload
+
+from fxpullback.export.translate.builder import INT64, Builder, Value, rank, sizes
+from fxpullback.export.translate.convolution import Ints, batched, spread
+from fxpullback.export.translate.engine import Translator
+
+aten = torch.ops.aten
+
+
+def _spatial(b: Builder, x: Value, n: int) -> list[int]:
+    return [b.fixed(size, "pooling") for size in sizes(x)[-n:]]
+
+
+def _output(b: Builder, n: int) -> list[int]:
+    val = b.out[0] if isinstance(b.out, (tuple, list)) else b.out
+    return [int(size) for size in val.shape[-n:]]
+
+
+def _end(
+    b: Builder,
+    x: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pads: Sequence[int],
+    dilation: Sequence[int],
+    ceil: bool,
+) -> list[int]:
+    """The padding at the end of each axis."""
+    if not ceil:
+        return list(pads)
+    n = len(kernel)
+    return _overhang(_spatial(b, x, n), _output(b, n), kernel, stride, pads, dilation)
+
+
+def _overhang(
+    before: Sequence[int],
+    after: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pads: Sequence[int],
+    dilation: Sequence[int],
+) -> list[int]:
+    """The padding at the end of each axis that makes floor-mode windows the ones torch uses.
+
+    Ceil mode is spelled out in padding: the conventions for its last window differ between libraries.
+    """
+    return [
+        max(pad, (out - 1) * step + spread_ * (size - 1) + 1 - length - pad)
+        for length, out, size, step, pad, spread_ in zip(before, after, kernel, stride, pads, dilation, strict=True)
+    ]
+
+
+def max_pool(
+    b: Builder,
+    x: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pads: Sequence[int],
+    dilation: Sequence[int],
+    ceil: bool,
+    indices: bool,
+) -> tuple[Value, Value | None]:
+    """Max pooling and, on demand, the places of the maxima as torch counts them: within a channel."""
+    n = len(kernel)
+    end = _end(b, x, kernel, stride, pads, dilation, ceil)
+    before = sizes(x)[-n:]
+    x, added = batched(b, x, n)
+    attributes: dict[str, Any] = {
+        "kernel_shape": kernel,
+        "strides": stride,
+        "pads": [*pads, *end],
+        "dilations": dilation,
+    }
+    if not indices:
+        result = b.op("MaxPool", x, **attributes)
+        return (b.squeeze(result, 0) if added else result), None
+    result, places = b.ops("MaxPool", x, dtypes=(None, INT64), **attributes)
+    places = b.op("Mod", places, b.const(math.prod(b.fixed(size, "the places of maxima") for size in before)))
+    return (b.squeeze(result, 0), b.squeeze(places, 0)) if added else (result, places)
+
+
+def max_pooling(n: int) -> Translator:
+    """Max pooling in `n` dimensions."""
+
+    def translate(b: Builder, x: Value, kernel: Ints, stride: Ints, pads: Ints, dilation: Ints, ceil: bool) -> Value:
+        k = spread(kernel, n)
+        return max_pool(b, x, k, spread(stride, n) or k, spread(pads, n), spread(dilation, n), ceil, False)[0]
+
+    return translate
+
+
+def max_pooling_with_indices(n: int) -> Translator:
+    """Max pooling in `n` dimensions, with the places of the maxima."""
+
+    def translate(
+        b: Builder, x: Value, kernel: Ints, stride: Ints, pads: Ints, dilation: Ints, ceil: bool
+    ) -> tuple[Value, Value | None]:
+        k = spread(kernel, n)
+        used = any(user.args[1:] == (1,) for user in b.node.users)
+        return max_pool(b, x, k, spread(stride, n) or k, spread(pads, n), spread(dilation, n), ceil, used)
+
+    return translate
+
+
+def _counts(length: int, out: int, size: int, step: int, pad: int, include_pad: bool) -> list[int]:
+    """How many elements torch divides each window of one axis by."""
+    starts = [i * step - pad for i in range(out)]
+    if include_pad:
+        return [min(start + size, length + pad) - start for start in starts]
+    return [min(start + size, length) - max(start, 0) for start in starts]
+
+
+def avg_pooling(n: int) -> Translator:
+    """Average pooling in `n` dimensions; odd divisors come out of a constant, not out of the runtime's conventions."""
+
+    def translate(
+        b: Builder,
+        x: Value,
+        kernel: Ints,
+        stride: Ints,
+        pads: Ints,
+        ceil: bool,
+        include_pad: bool,
+        divisor: int | None = None,
+    ) -> Value:
+        k, padding = spread(kernel, n), spread(pads, n)
+        steps = spread(stride, n) or k
+        end = _end(b, x, k, steps, padding, [1] * n, ceil)
+        factor = np.asarray(math.prod(k) / divisor if divisor else 1.0)
+        if not divisor and (ceil or (any(padding) and not include_pad)):
+            before, after = _spatial(b, x, n), _output(b, n)
+            counts = np.ones(())
+            for part in zip(before, after, k, steps, padding, strict=True):
+                counts = np.multiply.outer(counts, np.asarray(_counts(*part, include_pad), dtype=float))
+            factor = math.prod(k) / counts
+        x, added = batched(b, x, n)
+        result = b.op("AveragePool", x, kernel_shape=k, strides=steps, pads=[*padding, *end], count_include_pad=1)
+        if not np.all(factor == 1):
+            result = b.op("Mul", result, b.const(factor.flat[0] if np.ptp(factor) == 0 else factor, b.dtype))
+        return b.squeeze(result, 0) if added else result
+
+    return translate
+
+
+def _windows(length: int, out: int) -> list[tuple[int, int]]:
+    """The windows of adaptive pooling along one axis."""
+    return [(i * length // out, -(-(i + 1) * length // out)) for i in range(out)]
+
+
+def adaptive_avg_pooling(n: int) -> Translator:
+    """Adaptive average pooling in `n` dimensions: a mean, equal windows, or one small matrix an axis."""
+
+    def translate(b: Builder, x: Value, size: object) -> Value:
+        after = _output(b, n)
+        if after == [1] * n:
+            return b.reduce("ReduceMean", x, list(range(-n, 0)), True)
+        before = _spatial(b, x, n)
+        if before == after:
+            return x
+        if all(length % out == 0 for length, out in zip(before, after, strict=True)):
+            k = [length // out for length, out in zip(before, after, strict=True)]
+            x, added = batched(b, x, n)
+            result = b.op("AveragePool", x, kernel_shape=k, strides=k)
+            return b.squeeze(result, 0) if added else result
+        total = rank(x)
+        for axis in range(n):
+            x = along(b, x, total - n + axis, _mean_matrix(before[axis], after[axis]), total)
+        return x
+
+    return translate
+
+
+def _mean_matrix(length: int, out: int) -> npt.NDArray[Any]:
+    matrix = np.zeros((out, length))
+    for i, (start, end) in enumerate(_windows(length, out)):
+        matrix[i, start:end] = 1 / (end - start)
+    return matrix
+
+
+def along(b: Builder, x: Value, axis: int, matrix: npt.NDArray[Any], total: int) -> Value:
+    """Apply a constant matrix [out, in] along one axis of a tensor of `total` axes."""
+    if matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix))):
+        return x
+    if axis == total - 1:
+        return b.op("MatMul", x, b.const(matrix.T, b.dtype))
+    if axis == total - 2:
+        return b.op("MatMul", b.const(matrix, b.dtype), x)
+    perm = [i for i in range(total) if i != axis] + [axis]
+    x = b.op("MatMul", b.op("Transpose", x, perm=perm), b.const(matrix.T, b.dtype))
+    return b.op("Transpose", x, perm=[perm.index(i) for i in range(total)])
+
+
+def adaptive_max_pooling(n: int) -> Translator:
+    """Adaptive max pooling in `n` dimensions, one axis after the other; its indices are not exported."""
+
+    def translate(b: Builder, x: Value, size: object) -> tuple[Value, Value | None]:
+        if any(user.args[1:] == (1,) for user in b.node.users):
+            raise b.error("the indices of adaptive max pooling", "They have no ONNX form here; use only its values.")
+        before, after, total = _spatial(b, x, n), _output(b, n), rank(x)
+        if all(length % out == 0 for length, out in zip(before, after, strict=True)):
+            k = [length // out for length, out in zip(before, after, strict=True)]
+            return max_pool(b, x, k, k, [0] * n, [1] * n, False, False)
+        for axis in range(n):
+            at = total - n + axis
+            parts = [
+                b.reduce("ReduceMax", b.slice(x, at, start, end), [at], True)
+                for start, end in _windows(before[axis], after[axis])
+            ]
+            x = b.concat(parts, at)
+        return x, None
+
+    return translate
+
+
+TABLE: dict[OpOverload, Translator] = {
+    aten.max_pool1d.default: max_pooling(1),
+    aten.max_pool2d.default: max_pooling(2),
+    aten.max_pool3d.default: max_pooling(3),
+    aten.max_pool1d_with_indices.default: max_pooling_with_indices(1),
+    aten.max_pool2d_with_indices.default: max_pooling_with_indices(2),
+    aten.max_pool3d_with_indices.default: max_pooling_with_indices(3),
+    aten.avg_pool1d.default: avg_pooling(1),
+    aten.avg_pool2d.default: avg_pooling(2),
+    aten.avg_pool3d.default: avg_pooling(3),
+    aten.adaptive_avg_pool1d.default: adaptive_avg_pooling(1),
+    aten.adaptive_avg_pool2d.default: adaptive_avg_pooling(2),
+    aten._adaptive_avg_pool2d.default: adaptive_avg_pooling(2),
+    aten.adaptive_avg_pool3d.default: adaptive_avg_pooling(3),
+    aten._adaptive_avg_pool3d.default: adaptive_avg_pooling(3),
+    aten.adaptive_max_pool1d.default: adaptive_max_pooling(1),
+    aten.adaptive_max_pool2d.default: adaptive_max_pooling(2),
+    aten.adaptive_max_pool3d.default: adaptive_max_pooling(3),
+}
