@@ -67,7 +67,7 @@ def read_tensors(path: Path) -> Any:
         if name is not None or _is_pickle(path):
             what = f" ({name[1]})" if name is not None else ""
             raise ModelSourceError(
-                f"{path}: the file holds pickled Python objects{what}, not weights alone, and loading them would run code "
+                f"{path}: the file holds pickled Python objects{what}, not weights alone, and loading would run code "
                 "from it. Save model.state_dict() instead, or better a safetensors file."
             ) from error
         raise ModelSourceError(
