@@ -1,0 +1,253 @@
+"""One spelling per operator: `nn.ReLU`, `F.relu`, `x.relu_()` and `x.clamp(min=0)` are one target afterwards.
+
+Only spellings that compute the same bits are merged: the captured graph gives the model's own logits, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fxpullback.ir import GETITEM, ORIGIN, aten, is_call, is_size, schema_arguments
+from fxpullback.trace import Builder, Value
+
+Rewrite = Callable[[Builder, fx.Node, tuple[Any, ...]], Any]
+
+
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """What `run_decompositions` takes apart: composites that are sums of operators the IR has."""
+    composites = (
+        aten.einsum.default,
+        aten.glu.default,
+        aten.tensor_split.sections,
+        aten.chunk.default,
+        aten.narrow.default,
+        aten.instance_norm.default,
+        aten.lstm.input,
+        aten.gru.input,
+        aten.cosine_similarity.default,
+        aten.bilinear.default,
+    )
+    table: dict[Any, Callable[..., Any]] = {}
+    for op in composites:
+        if op._can_decompose() and op is not aten.glu.default:
+            table[op] = op.decompose
+    table[aten.glu.default] = _glu
+    table[aten.instance_norm.default] = _instance_norm
+    return table
+
+
+def _glu(x: Tensor, dim: int = -1) -> Tensor:
+    a, b = torch.split(x, x.shape[dim] // 2, dim)
+    return a * torch.sigmoid(b)
+
+
+def _instance_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    cudnn: bool,
+) -> Tensor:
+    """Instance norm is group norm with one channel a group; with stored statistics it is batch norm."""
+    if use_input_stats:
+        return torch.nn.functional.group_norm(x, x.shape[1], weight, bias, eps)
+    return torch.nn.functional.batch_norm(x, mean, var, weight, bias, False, momentum, eps)  # type: ignore[arg-type]
+
+
+def canonicalise(gm: fx.GraphModule) -> fx.GraphModule:
+    """Return the graph in canonical spelling, its dead and size-only nodes gone."""
+    builder, env = Builder(gm), {}
+    for node in gm.graph.nodes:
+        if node.op == "placeholder":
+            env[node] = builder.placeholder(node.name, node.meta["val"])
+        elif node.op == "output":
+            result = builder.finish(tuple(env[n] for n in node.args[0]))
+        elif node.op == "call_function" and node.target in _DROPPED:
+            continue
+        else:
+            env[node] = _respell(builder, node, env)
+    result.graph.eliminate_dead_code()
+    result.recompile()
+    for node in result.graph.nodes:
+        node.meta.pop(ORIGIN, None)  # from here on the origin of a node is its name in this graph
+    return result
+
+
+def _respell(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+    rewrite = _SPELLINGS.get(node.target)  # type: ignore[arg-type]
+    if rewrite is None or is_size(node):
+        return builder.copy(node, env)
+    arguments = fx.map_arg(schema_arguments(node), lambda n: env[n])
+    kept = {k: v for k, v in node.meta.items() if k != "val"}
+    with builder.provenance(node.name, **kept):
+        made = rewrite(builder, node, tuple(arguments))
+    return builder.copy(node, env) if made is NotImplemented else made
+
+
+def _same(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    return args[0]
+
+
+def _spell(target: Any, *order: int) -> Rewrite:
+    """The same operator under its canonical name, arguments picked from the old schema."""
+
+    def rewrite(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+        return builder.call(target, tuple(args[i] for i in order), {})
+
+    return rewrite
+
+
+def _convolution(spatial: int) -> Rewrite:
+    def rewrite(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+        x, weight, bias, stride, padding, dilation, groups = args
+        if isinstance(padding, str):
+            return _string_padding(builder, x, weight, bias, stride, padding, dilation, groups, spatial)
+        full = [_each(v, spatial) for v in (stride, padding, dilation)]
+        call = (x, weight, bias, *full, False, [0] * spatial, groups)
+        return builder.call(aten.convolution.default, call, {})
+
+    return rewrite
+
+
+def _string_padding(
+    builder: Builder, x: Value, weight: Value, bias: Any, stride: Any, padding: str, dilation: Any, groups: int, n: int
+) -> Any:
+    stride, dilation = _each(stride, n), _each(dilation, n)
+    total = [0] * n if padding == "valid" else [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+    if any(t % 2 for t in total):
+        sides = [side for t in reversed(total) for side in (t // 2, t - t // 2)]
+        x, total = builder.call(aten.constant_pad_nd.default, (x, sides, 0.0), {}), [0] * n
+    call = (x, weight, bias, stride, [t // 2 for t in total], dilation, False, [0] * n, groups)
+    return builder.call(aten.convolution.default, call, {})
+
+
+def _transposed(spatial: int) -> Rewrite:
+    def rewrite(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+        x, weight, bias, stride, padding, output_padding, groups, dilation = args
+        stride, padding, output_padding, dilation = (
+            _each(v, spatial) for v in (stride, padding, output_padding, dilation)
+        )
+        call = (x, weight, bias, stride, padding, dilation, True, output_padding, groups)
+        return builder.call(aten.convolution.default, call, {})
+
+    return rewrite
+
+
+def _each(value: Any, n: int) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * n if len(values) == 1 else values
+
+
+def _clamp(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    x, low, high = args
+    if low == 0 and high is None:
+        return builder.call(aten.relu.default, (x,), {})
+    if low is not None and high is not None:
+        return builder.call(aten.hardtanh.default, (x, low, high), {})
+    return NotImplemented
+
+
+def _clamp_min(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    return builder.call(aten.relu.default, args[:1], {}) if args[1] == 0 else NotImplemented
+
+
+def _threshold(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    return builder.call(aten.relu.default, args[:1], {}) if args[1] == 0 and args[2] == 0 else NotImplemented
+
+
+def _dropout(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    return args[0] if args[2] is False or args[1] == 0 else NotImplemented
+
+
+def _batch_norm(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    x, weight, bias, mean, var, training, momentum, eps, _ = args
+    if training:
+        return NotImplemented
+    call = (x, weight, bias, mean, var, momentum, eps)
+    return builder.call(aten._native_batch_norm_legit_no_training.default, call, {})[0]
+
+
+def _layer_norm(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    return builder.call(aten.native_layer_norm.default, args[:5], {})[0]
+
+
+def _pad(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    x, sides, mode, value = args
+    if mode == "constant":
+        return builder.call(aten.constant_pad_nd.default, (x, sides, 0.0 if value is None else value), {})
+    return NotImplemented
+
+
+def _clone(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    return args[0]
+
+
+def _max_pool_with_indices(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    if any(not is_call(user, GETITEM) or user.args[1] != 0 for user in node.users):
+        return NotImplemented
+    return (builder.call(aten.max_pool2d.default, args, {}),)
+
+
+def _detach(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """A detach of the model's own: what is behind it was held constant by its author."""
+    return builder.call(torch.ops.fxpullback.stop_gradient.default, args[:1], {})
+
+
+def _cast(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    return args[0] if args[0].dtype == node.meta["val"].dtype else NotImplemented
+
+
+_DROPPED = {
+    aten._assert_tensor_metadata.default,
+    aten._assert_async.msg,
+    aten._assert_scalar.default,
+    aten.sym_constrain_range.default,
+    aten.sym_constrain_range_for_size.default,
+}
+
+_SPELLINGS: dict[Any, Rewrite] = {
+    aten.conv1d.default: _convolution(1),
+    aten.conv2d.default: _convolution(2),
+    aten.conv3d.default: _convolution(3),
+    aten.conv1d.padding: _convolution(1),
+    aten.conv2d.padding: _convolution(2),
+    aten.conv3d.padding: _convolution(3),
+    aten.conv_transpose1d.default: _transposed(1),
+    aten.conv_transpose2d.input: _transposed(2),
+    aten.conv_transpose3d.input: _transposed(3),
+    aten.clamp.default: _clamp,
+    aten.clamp_min.default: _clamp_min,
+    aten.relu6.default: lambda b, n, a: b.call(aten.hardtanh.default, (a[0], 0.0, 6.0), {}),
+    aten.threshold.default: _threshold,
+    aten.dropout.default: _dropout,
+    aten.feature_dropout.default: _dropout,
+    aten.alpha_dropout.default: _dropout,
+    aten.native_dropout.default: _dropout,
+    aten.batch_norm.default: _batch_norm,
+    aten.layer_norm.default: _layer_norm,
+    aten.pad.default: _pad,
+    aten.clone.default: _clone,
+    aten.contiguous.default: _clone,
+    aten.alias.default: _same,
+    aten.lift_fresh_copy.default: _same,
+    aten.detach.default: _detach,
+    aten._to_copy.default: _cast,
+    aten.to.dtype: _cast,
+    aten.max_pool2d_with_indices.default: _max_pool_with_indices,
+    aten._unsafe_view.default: _spell(aten.reshape.default, 0, 1),
+    aten.view.default: _spell(aten.reshape.default, 0, 1),
+    aten.mm.default: _spell(aten.matmul.default, 0, 1),
+    aten.bmm.default: _spell(aten.matmul.default, 0, 1),
+    aten.permute.default: lambda b, n, a: b.call(aten.permute.default, (a[0], [d % a[0].ndim for d in a[1]]), {}),
+    aten._softmax.default: _spell(aten.softmax.int, 0, 1),
+    aten.special_erf.default: _spell(aten.erf.default, 0),
+    aten.special_expit.default: _spell(aten.sigmoid.default, 0),
+}

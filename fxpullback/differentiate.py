@@ -1,0 +1,157 @@
+"""Stage 4: an explicit reverse walk over the rewritten graph gives the pullback graph, in forward operators only.
+
+In: a graph from `input` to logits. Out: a graph from (`input`, `cotangent`) to (logits, pullback). Every node the walk
+emits is named after the node it transposes and records it.
+"""
+
+from __future__ import annotations
+
+import operator
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fxpullback.derive import derive_vjp
+from fxpullback.errors import DifferentiateError
+from fxpullback.ir import (
+    GETITEM,
+    ORIGIN,
+    OUTPUT_NAMES,
+    RULE,
+    TRANSPOSES,
+    depends_on,
+    is_float_tensor,
+    outputs,
+    placeholders,
+    schema_arguments,
+    where,
+)
+from fxpullback.trace import Builder, Value
+from fxpullback.vjp import ABSENT, NOT_DIFFERENTIABLE, TABLE, ZERO
+
+
+def differentiate(rewritten: fx.GraphModule) -> fx.GraphModule:
+    """Build the pullback graph of a rewritten graph.
+
+    Args:
+        rewritten: graph from `input` to logits `[batch, classes]`, in injected form.
+
+    Returns:
+        Graph from `input` and `cotangent` (the shape of the logits) to `logits` and `pullback` (that of the input).
+
+    Raises:
+        DifferentiateError: an operator on the way has no VJP rule and none can be derived.
+    """
+    builder = Builder(rewritten)
+    env = _forward(builder, rewritten)
+    (source,), (logits,) = placeholders(rewritten.graph), outputs(rewritten.graph)
+    cotangent = builder.placeholder("cotangent", env[logits].node.meta["val"])
+    pullback = _Walk(builder, rewritten, env).run(source, logits, cotangent)
+    gm = builder.finish((env[logits], pullback))
+    gm.meta[OUTPUT_NAMES] = ("logits", "pullback")
+    gm.graph.eliminate_dead_code()
+    gm.recompile()
+    return gm
+
+
+def _forward(builder: Builder, rewritten: fx.GraphModule) -> dict[fx.Node, Any]:
+    env: dict[fx.Node, Any] = {}
+    for node in rewritten.graph.nodes:
+        if node.op == "placeholder":
+            env[node] = builder.placeholder(node.name, node.meta["val"])
+        elif node.op != "output":
+            env[node] = builder.copy(node, env, **{k: node.meta[k] for k in (ORIGIN,) if k in node.meta})
+    return env
+
+
+class _Walk:
+    """The reverse walk: cotangents by node, each node visited once all of its users were."""
+
+    def __init__(self, builder: Builder, rewritten: fx.GraphModule, env: dict[fx.Node, Any]) -> None:
+        self.builder, self.graph, self.env = builder, rewritten.graph, env
+        self.cotangents: dict[fx.Node, list[Value]] = {}
+        self.parts: dict[fx.Node, dict[int, list[Value]]] = {}
+        sources = depends_on(self.graph, placeholders(self.graph))
+        self.active = {node for node in sources if is_float_tensor(node)}
+
+    def run(self, source: fx.Node, logits: fx.Node, cotangent: Value) -> Value:
+        self.cotangents[logits] = [cotangent]
+        for node in reversed(list(self.graph.nodes)):
+            if node.op == "call_function" and (node in self.cotangents or node in self.parts):
+                self._transpose(node)
+        if source not in self.cotangents:
+            raise DifferentiateError("no cotangent of the logits reaches the input: the rules hold all of it constant.")
+        return self._total(self.cotangents[source], source)
+
+    def _total(self, contributions: list[Value], node: fx.Node) -> Value:
+        with self.builder.provenance(f"ct_{node.name}", **self._meta(node, "sum")):
+            return reduce(operator.add, contributions)
+
+    def _meta(self, node: fx.Node, rule: str) -> dict[str, Any]:
+        kept = {k: node.meta[k] for k in (ORIGIN, "nn_module_stack", "stack_trace") if k in node.meta}
+        return {**kept, TRANSPOSES: node.name, RULE: rule}
+
+    def _transpose(self, node: fx.Node) -> None:
+        if node.target is GETITEM:
+            parent, index = node.args
+            self.parts.setdefault(parent, {}).setdefault(index, []).extend(self.cotangents[node])  # type: ignore
+            return
+        rule = TABLE.get(node.target)
+        name = rule.name if rule else "derived"
+        tensors = tensor_arguments(node)
+        with self.builder.provenance(f"ct_{node.name}", **self._meta(node, name)):
+            ct = self._arriving(node)
+            arguments = fx.map_arg(schema_arguments(node), lambda n: self.env[n])
+            if rule is None:
+                made = derive_vjp(self.builder, node, ct, arguments)
+            else:
+                made = rule.function(ct, self.env[node], *arguments)
+            for argument, part in zip(tensors, made, strict=True):
+                self._give(node, argument, part)
+
+    def _arriving(self, node: fx.Node) -> Any:
+        if node not in self.parts:
+            return reduce(operator.add, self.cotangents[node])
+        given = self.parts[node]
+        count = len(node.meta["val"])
+        return tuple(reduce(operator.add, given[i]) if i in given else ABSENT for i in range(count))
+
+    def _give(self, node: fx.Node, argument: Any, ct: Any) -> None:
+        if isinstance(argument, list | tuple):
+            parts = ct if isinstance(ct, list) else [ct] * len(argument)
+            for inner, part in zip(argument, parts, strict=True):
+                self._give(node, inner, part)
+            return
+        if not isinstance(argument, fx.Node) or argument not in self.active or ct is ZERO or ct is ABSENT:
+            return
+        if ct is NOT_DIFFERENTIABLE:
+            raise DifferentiateError(
+                f"{where(node)} takes no cotangent for its argument {argument.name}, which depends on the input. "
+                "Write the model without this dependence, or add a VJP rule: docs/adding-a-rule.md."
+            )
+        value = ct() if callable(ct) and not isinstance(ct, Value) else ct
+        self.cotangents.setdefault(argument, []).append(unbroadcast(value, argument.meta["val"]))
+
+
+def tensor_arguments(node: fx.Node) -> list[Any]:
+    """A call's tensor arguments in schema order: nodes, None, or lists of them; plain numbers are left out."""
+    assert isinstance(node.target, torch._ops.OpOverload)
+    types = [str(argument.type) for argument in node.target._schema.arguments]
+    pairs = zip(types, schema_arguments(node), strict=True)
+    return [value for kind, value in pairs if "Tensor" in kind and not isinstance(value, int | float)]
+
+
+def unbroadcast(ct: Any, like: Tensor) -> Any:
+    """Sum a cotangent down to the shape of the argument that was broadcast."""
+    extra = ct.ndim - like.ndim
+    shape = [1] * extra + list(like.shape)
+    wide = [isinstance(n, int) and n == 1 and not (isinstance(m, int) and m == 1) for n, m in zip(shape, ct.shape, strict=True)]
+    dims = [i for i, w in enumerate(wide) if w]
+    kept = [i for i in dims if i >= extra]
+    if kept:
+        ct = ct.sum(kept, keepdim=True)
+    if extra:
+        ct = ct.sum(list(range(extra))) if any(wide[:extra]) else ct.reshape(list(like.shape))
+    return ct

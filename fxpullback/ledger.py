@@ -1,0 +1,122 @@
+"""The ledger: what happened to every operator of the captured model."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from fxpullback.rules.rule import Verdict
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operator instance of the captured model.
+
+    Attributes:
+        index: position in the captured graph.
+        node: name of the captured node.
+        module: path of the module whose forward made it, empty for the root.
+        source: `file.py:line` of the model's code, empty when unknown.
+        operator: e.g. `aten.relu`.
+        verdict: softened, frozen, linear, exact or constant.
+        gate: whether the operator is nonlinear in the input, one of those the sum counts.
+        rule: name of the gate rule, or None.
+        temperature: its temperature, or None.
+        pullback_nodes: nodes of one pullback that came of it.
+        reason: why, for exact, frozen and constant verdicts.
+    """
+
+    index: int
+    node: str
+    module: str
+    source: str
+    operator: str
+    verdict: Verdict
+    gate: bool
+    rule: str | None = None
+    temperature: float | None = None
+    pullback_nodes: int = 0
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All rows, in the order of the captured graph; `str()` prints them as a table of 100 columns."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def gates(self) -> int:
+        """Number of nonlinear operators on a path from the input."""
+        return sum(row.gate for row in self.rows)
+
+    def counts(self) -> dict[str, int]:
+        """Number of rows for each verdict."""
+        return dict(Counter(row.verdict for row in self.rows))
+
+    def sum(self) -> str:
+        """One line: `49 of 49 gates softened (12 of them frozen), 0 kept exact`."""
+        gates = [row for row in self.rows if row.gate]
+        frozen = sum(row.verdict == "frozen" for row in gates)
+        done = sum(row.verdict == "softened" for row in gates) + frozen
+        exact = [row for row in gates if row.verdict == "exact"]
+        held = f" ({frozen} of them held constant)" if frozen else ""
+        line = f"{done} of {len(gates)} gates softened{held}"
+        return line + (f", {len(exact)} kept exact" if exact else "")
+
+    def with_counts(self, counts: Mapping[str, int]) -> Ledger:
+        """The same ledger with the number of pullback nodes filled in, by captured node name."""
+        return Ledger(tuple(replace(row, pullback_nodes=counts.get(row.node, 0)) for row in self.rows))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: the rows and what they sum to."""
+        gates = Counter(row.verdict for row in self.rows if row.gate)
+        return {
+            "rows": [asdict(row) for row in self.rows],
+            "gates": self.gates,
+            "softened": gates["softened"],
+            "frozen": gates["frozen"],
+            "exact": gates["exact"],
+        }
+
+    def to_json(self) -> str:
+        """The ledger as JSON text, what an exported file carries."""
+        return json.dumps(self.to_dict(), separators=(",", ":"))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Ledger:
+        """Read back what `to_dict` wrote."""
+        return cls(tuple(Row(**row) for row in data["rows"]))
+
+    def __str__(self) -> str:
+        return "\n".join([_HEAD, "-" * 100, *(_line(row) for row in self.rows), "-" * 100, self.sum()])
+
+
+def _cell(text: str, width: int) -> str:
+    """Left-aligned text of exactly `width` columns; a long one loses its beginning."""
+    return text.ljust(width) if len(text) <= width else "…" + text[-(width - 1) :]
+
+
+def _line(row: Row) -> str:
+    temperature = "" if row.temperature is None else f"{row.temperature:.3g}"
+    cells = [
+        f"{row.index:4d}",
+        _cell(row.module or row.node, 28),
+        _cell(row.operator, 24),
+        _cell(row.verdict, 8),
+        _cell(row.rule or row.reason or "", 18) if row.rule else _short(row.reason or "", 18),
+        temperature.rjust(5),
+        str(row.pullback_nodes).rjust(5),
+    ]
+    return " ".join(cells)
+
+
+def _short(text: str, width: int) -> str:
+    """Left-aligned text of exactly `width` columns; a long one loses its end."""
+    return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
+
+
+_HEAD = " ".join(["   #", "module".ljust(28), "operator".ljust(24), "verdict ", "rule or reason    ", "    T", "nodes"])

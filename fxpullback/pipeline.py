@@ -1,0 +1,188 @@
+"""`compile`: the flat, ordered list of stages from a PyTorch model to its pullback graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+
+from fxpullback import invariants
+from fxpullback.capture import Model, capture
+from fxpullback.differentiate import differentiate
+from fxpullback.errors import InputError
+from fxpullback.fold import fold
+from fxpullback.ir import ORIGIN, OUTPUT_NAMES, calls, is_size
+from fxpullback.ledger import Ledger
+from fxpullback.lower import lower, simplify
+from fxpullback.rewrite import rewrite
+from fxpullback.rules import SEMANTIC, RuleSet
+from fxpullback.target import Target, check_given, check_target
+from fxpullback.unroll import Program, Soft, unroll
+
+if TYPE_CHECKING:
+    from fxpullback.verify import Certificate
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Pullback:
+    """A compiled model: its logits and its pullback in one forward-only graph.
+
+    Attributes:
+        graph: the graph that runs, `(input[, target]) -> (logits, pullback, ...)`; no autograd, no hooks.
+        rewritten: the captured model in injected form; runs, and autograd through it gives the soft pullback.
+        captured: the model as captured, before any rewriting.
+        folded: `rewritten` with its batch norms folded, what was differentiated.
+        ledger: what happened to every operator.
+        rules: the rule set.
+        program: `Soft`, `Double` or `Ascent`.
+        target: what the input `target` holds: index, top1, cotangent or contrast.
+        example: one example input, `[1, ...]`.
+    """
+
+    graph: fx.GraphModule
+    rewritten: fx.GraphModule
+    captured: fx.GraphModule
+    folded: fx.GraphModule
+    ledger: Ledger
+    rules: RuleSet
+    program: Program
+    target: Target
+    example: Tensor
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of what a call returns: `logits, pullback[, counterfactual, counterfactual_logits]`."""
+        names: tuple[str, ...] = self.graph.meta[OUTPUT_NAMES]
+        return names
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        (logits,) = self.captured.graph.output_node().args[0]  # type: ignore[misc]
+        return int(logits.meta["val"].shape[1])  # type: ignore[union-attr]
+
+    def __call__(self, x: Tensor, target: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Logits and pullback of a batch.
+
+        Args:
+            x: `[batch, ...]`, of the size and type the graph was compiled for.
+            target: class indices `[batch]`; pairs `[batch, 2]`; a cotangent `[batch, classes]`; None for top-1.
+
+        Returns:
+            One tensor for each of `output_names`.
+
+        Raises:
+            InputError: an input of the wrong rank, size, type or values, or a class that does not exist.
+        """
+        self.check_input(x)
+        check_given(self.target, target, x.shape[0], self.classes)
+        with torch.no_grad():
+            results: tuple[Tensor, ...] = self.graph(x) if target is None else self.graph(x, target)
+        return results
+
+    def check_input(self, x: Any) -> None:
+        """Refuse an input the graph was not compiled for."""
+        wanted = self.example
+        if not isinstance(x, Tensor):
+            raise InputError(f"the input is a {type(x).__name__}; pass a tensor [batch, ...].")
+        if x.ndim != wanted.ndim or x.shape[1:] != wanted.shape[1:] or x.shape[0] == 0:
+            size = ", ".join(["batch", *map(str, wanted.shape[1:])])
+            raise InputError(f"the input is {list(x.shape)}; this graph was compiled for [{size}].")
+        if x.dtype != wanted.dtype:
+            raise InputError(f"the input is of {x.dtype}; this graph was compiled for {wanted.dtype}.")
+        if not bool(torch.isfinite(x).all()):
+            raise InputError("the input holds NaN or infinite values.")
+
+    def verify(self, *, seed: int = 0) -> Certificate:
+        """Check this graph against the model and against autograd, on fresh inputs of other batch sizes.
+
+        Args:
+            seed: seed of the fresh inputs.
+
+        Returns:
+            The certificate; `certificate.passed` says whether every check held.
+        """
+        from fxpullback.verify import verify
+
+        return verify(self, seed=seed)
+
+
+def compile(
+    model: Model,
+    example_inputs: tuple[Tensor, ...] | Tensor,
+    *,
+    rules: RuleSet = SEMANTIC,
+    program: Program | None = None,
+    target: str = "index",
+    keep_exact: tuple[str, ...] | list[str] = (),
+    progress: Progress | None = None,
+) -> Pullback:
+    """Compile a model and its pullback into one forward-only graph.
+
+    Args:
+        model: an `nn.Module`, an `ExportedProgram`, or the path of a `.pt2` file. It is left as it is.
+        example_inputs: one example input `[batch, ...]`, alone or in a tuple; the batch stays free.
+        rules: `SEMANTIC` (default), `REFERENCE`, `EXACT`, or a set made of them.
+        program: `Soft()` (default), `Double(...)` or `Ascent(...)`.
+        target: what the input `target` will hold: "index", "top1", "cotangent" or "contrast".
+        keep_exact: rules or operators that keep their exact derivative, as `rules.keep_exact(...)`.
+        progress: called with the name of each stage as it begins.
+
+    Returns:
+        The compiled `Pullback`.
+
+    Raises:
+        CaptureError, UnsupportedGateError, DifferentiateError, ProgramError, RuleError: see each class.
+    """
+    say = progress or (lambda stage: None)
+    checked, program = check_target(target), program or Soft()
+    rules = rules.keep_exact(*keep_exact) if keep_exact else rules
+    example = one_example(example_inputs)
+
+    say("capture")
+    captured = capture(model, example)
+    invariants.check_captured(captured)
+    say("rewrite")
+    rewritten, ledger = rewrite(captured, rules)
+    injections = sum(row.rule is not None for row in ledger.rows if row.operator != "getitem")
+    invariants.check_rewritten(rewritten, injections)
+    say("fold")
+    folded, merged = fold(rewritten)
+    invariants.check_rewritten(folded, injections)
+    say("differentiate")
+    differentiated = differentiate(folded)
+    invariants.check_differentiated(differentiated, injections)
+    say("lower")
+    step = lower(differentiated)
+    invariants.check_lowered(step)
+    say("unroll")
+    graph = simplify(unroll(step, program, checked))
+    invariants.check_lowered(graph)
+
+    ledger = account(ledger, step, merged)
+    return Pullback(graph, rewritten, captured, folded, ledger, rules, program, checked, example[:1].detach().clone())
+
+
+def one_example(example_inputs: Any) -> Tensor:
+    """The one tensor among the example inputs."""
+    inputs = example_inputs if isinstance(example_inputs, tuple | list) else (example_inputs,)
+    if len(inputs) != 1:
+        raise InputError(f"{len(inputs)} example inputs; fxpullback explains models of one input tensor.")
+    return inputs[0]  # type: ignore[no-any-return]
+
+
+def account(ledger: Ledger, step: fx.GraphModule, merged: dict[str, str]) -> Ledger:
+    """Fill in how many nodes of one pullback came of every operator, and which batch norms were folded."""
+    counts = Counter(str(node.meta.get(ORIGIN)) for node in calls(step.graph) if not is_size(node))
+    rows = [
+        replace(row, reason=f"folded into {merged[row.node]}") if row.node in merged else row for row in ledger.rows
+    ]
+    return Ledger(tuple(rows)).with_counts(counts)
+
+

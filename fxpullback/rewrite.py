@@ -1,0 +1,273 @@
+"""Stage 2: every gate becomes `inject(primal, soft)`; the ledger says what happened to every operator.
+
+The rewritten graph computes the model's logits bit for bit, and autograd through it gives the soft pullback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+
+from fxpullback import patterns
+from fxpullback.errors import UnsupportedGateError
+from fxpullback.ir import (
+    GETITEM,
+    INJECT,
+    ORIGIN,
+    RULE,
+    STOP_GRADIENT,
+    calls,
+    depends_on,
+    input_nodes,
+    is_float_tensor,
+    is_size,
+    module_path,
+    operator_name,
+    outputs,
+    placeholders,
+    schema_arguments,
+    source_line,
+    where,
+)
+from fxpullback.ledger import Ledger, Row
+from fxpullback.rules.rule import Rule, Verdict
+from fxpullback.rules.ruleset import RuleSet, operator_key, public_name
+from fxpullback.trace import Builder, Value
+from fxpullback.vjp import kind_of
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the rewrite will do with one operator."""
+
+    verdict: Verdict
+    gate: bool = False
+    rule: Rule | None = None
+    match: patterns.Match | None = None
+    temperature: float | None = None
+    reason: str | None = None
+
+
+def rewrite(captured: fx.GraphModule, rules: RuleSet) -> tuple[fx.GraphModule, Ledger]:
+    """Rewrite a captured graph to the injected form.
+
+    Args:
+        captured: what `capture` returns.
+        rules: the rule set.
+
+    Returns:
+        The rewritten graph, runnable and differentiable as it stands, and its ledger.
+
+    Raises:
+        UnsupportedGateError: nonlinear operators without a rule, all of them named at once.
+    """
+    decisions = decide(captured.graph, rules)
+    first = _emit(captured, decisions, {node.name for node in decisions})
+    live = _live_origins(first.graph, decisions)
+    rewritten = _emit(captured, decisions, live)
+    return rewritten, _ledger(captured.graph, decisions, live)
+
+
+def decide(graph: fx.Graph, rules: RuleSet) -> dict[fx.Node, Decision]:
+    """One decision for every operator of a captured graph."""
+    flow = patterns.Flow(graph)
+    matches = {match.node: match for match in patterns.find(graph) if rules.pattern(match.rule)}
+    decisions: dict[fx.Node, Decision] = {}
+    missing: list[fx.Node] = []
+    for node in calls(graph):
+        decision = _decide(node, rules, flow, matches.get(node))
+        if decision is None:
+            missing.append(node)
+        else:
+            decisions[node] = decision
+    if missing:
+        raise UnsupportedGateError(_unsupported(missing))
+    return decisions
+
+
+def _decide(node: fx.Node, rules: RuleSet, flow: patterns.Flow, match: patterns.Match | None) -> Decision | None:
+    if node not in flow.active:
+        reason = "a size" if is_size(node) else "no path from the input"
+        return Decision("constant", reason=reason)
+    if match is not None:
+        rule = rules.pattern(match.rule)
+        assert rule is not None
+        temperature = rules.temperature_of(rule, node.name)
+        return Decision(rule.verdict, True, rule, match, temperature)
+    found = rules.rule_for(node.target)
+    if found is not None:
+        return Decision(found.verdict, True, found, None, rules.temperature_of(found, node.name))
+    kind = "linear" if node.target is GETITEM else kind_of(node, flow.active)
+    if kind == "linear":
+        return Decision("linear")
+    if kind == "constant":
+        return Decision("constant", reason="its derivative is zero")
+    return _exact(node, kind, rules)
+
+
+def _exact(node: fx.Node, kind: str, rules: RuleSet) -> Decision | None:
+    if rules.keeps(node.target):
+        return Decision("exact", True, reason=f"asked for: keep_exact({operator_key(str(node.target))!r})")
+    if any(node.target in rule.targets for rule in rules.rules):
+        name = next(public_name(rule) for rule in rules.rules if node.target in rule.targets)
+        return Decision("exact", True, reason=f"asked for: keep_exact({name!r})")
+    if kind == "product":
+        return Decision("exact", True, reason="both factors carry the picture")
+    if node.target in rules.exact:
+        return Decision("exact", True, reason=rules.exact[node.target])
+    return Decision("exact", True, reason=rules.otherwise) if rules.otherwise else None
+
+
+def _unsupported(nodes: list[fx.Node]) -> str:
+    names = sorted({operator_key(str(n.target)) for n in nodes})
+    listed = "\n  ".join(where(n) for n in nodes)
+    head = f"no rule for {where(nodes[0])}" if len(nodes) == 1 else f"no rule for {len(nodes)} operators:\n  {listed}"
+    keep = ", ".join(f'"{name}"' for name in names)
+    which = "its exact derivative" if len(names) == 1 else "their exact derivatives"
+    return f"{head}.\nPass keep_exact=[{keep}] to use {which}, or add a rule: docs/adding-a-rule.md."
+
+
+def _emit(captured: fx.GraphModule, decisions: dict[fx.Node, Decision], live: set[str]) -> fx.GraphModule:
+    """Copy the graph; the gates in `live` are injected."""
+    builder, env = Builder(captured), {}
+    for node in captured.graph.nodes:
+        if node.op == "placeholder":
+            env[node] = builder.placeholder(node.name, node.meta["val"])
+        elif node.op == "output":
+            result = builder.finish(tuple(env[n] for n in node.args[0]))
+        else:
+            env[node] = builder.copy(node, env)
+            decision = decisions.get(node)
+            if decision is not None and decision.rule is not None and node.name in live:
+                env[node] = _inject(builder, node, decision, env, captured.graph)
+    result.graph.eliminate_dead_code()
+    result.recompile()
+    return result
+
+
+def _inject(
+    builder: Builder, node: fx.Node, decision: Decision, env: dict[fx.Node, Any], graph: fx.Graph
+) -> Value | tuple[Value, ...]:
+    rule, options = decision.rule, {}
+    assert rule is not None
+    if decision.temperature is not None:
+        options["temperature"] = decision.temperature
+    kept = {k: v for k, v in node.meta.items() if k in ("nn_module_stack", "stack_trace")}
+    with builder.provenance(f"{node.name}_soft", **{ORIGIN: node.name, RULE: rule.name, **kept}):
+        if decision.match is not None:
+            soft = rule(**_pattern_arguments(builder, decision.match, env, graph), **options)
+        else:
+            arguments = fx.map_arg(schema_arguments(node), lambda n: env[n])
+            soft = rule(*arguments, **options)
+    primal = env[node]
+    first = primal[0] if isinstance(primal, tuple) else primal
+    with builder.provenance(f"{node.name}_injected", **{ORIGIN: node.name, RULE: rule.name, **kept}):
+        injected = builder.call(INJECT, (first, soft), {})
+    return (injected, *primal[1:]) if isinstance(primal, tuple) else injected
+
+
+def _pattern_arguments(
+    builder: Builder, match: patterns.Match, env: dict[fx.Node, Any], graph: fx.Graph
+) -> dict[str, Any]:
+    values = {k: env[v] if isinstance(v, fx.Node) else v for k, v in match.arguments.items()}
+    for name, (start, end) in match.replays.items():
+        values[name] = _replay(builder, graph, start, end, env)
+    return values
+
+
+def _replay(
+    builder: Builder, graph: fx.Graph, start: fx.Node, end: fx.Node, env: dict[fx.Node, Any]
+) -> Callable[[Value], Value]:
+    """A function that computes `end` anew from another value at `start`, by the model's own operators."""
+    between = _between(graph, start, end)
+
+    def run(value: Value) -> Value:
+        if value is env[start]:
+            return env[end]  # type: ignore[no-any-return]
+        local = {**env, start: value}
+        for node in between:
+            args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: local[n])
+            local[node] = args[0][args[1]] if node.target is GETITEM else builder.call(node.target, args, kwargs)
+        result: Value = local[end]
+        return result
+
+    return run
+
+
+def _between(graph: fx.Graph, start: fx.Node, end: fx.Node) -> list[fx.Node]:
+    reached = depends_on(graph, [start]) - {start}
+    needed, waiting = set(), [end]
+    while waiting:
+        node = waiting.pop()
+        if node in needed or node not in reached:
+            continue
+        needed.add(node)
+        waiting += input_nodes(node)
+    return [node for node in graph.nodes if node in needed]
+
+
+def _live_origins(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> set[str]:
+    """Names of captured operators that some cotangent of the logits reaches."""
+    sources = set(depends_on(graph, placeholders(graph)))
+    live: set[fx.Node] = set()
+    waiting = list(outputs(graph))
+    while waiting:
+        node = waiting.pop()
+        if node in live or node not in sources or not is_float_tensor(node):
+            continue
+        live.add(node)
+        if node.target is STOP_GRADIENT:
+            continue
+        waiting += [node.args[1]] if node.target is INJECT else input_nodes(node)  # type: ignore[list-item]
+    names = {str(n.meta[ORIGIN]) for n in live if ORIGIN in n.meta and n.target is not STOP_GRADIENT}
+    gates = {node for node, d in decisions.items() if d.rule is not None and node.name in names}
+    return names | {n.name for n in decisions if n.target is GETITEM and n.args[0] in gates and n.args[1] == 0}
+
+
+def _ledger(graph: fx.Graph, decisions: dict[fx.Node, Decision], live: set[str]) -> Ledger:
+    held = _holders(graph, decisions)
+    rows = []
+    for index, node in enumerate(calls(graph)):
+        decision = decisions[node]
+        verdict, reason = decision.verdict, decision.reason
+        if verdict != "constant" and node.name not in live:
+            verdict, reason = "frozen", _held_by(node, held)
+        rows.append(
+            Row(
+                index=index,
+                node=node.name,
+                module=module_path(node),
+                source=source_line(node),
+                operator=operator_name(node.target),
+                verdict=verdict,
+                gate=decision.gate,
+                rule=public_name(decision.rule) if decision.rule and node.name in live else None,
+                temperature=decision.temperature if node.name in live else None,
+                reason=reason,
+            )
+        )
+    return Ledger(tuple(rows))
+
+
+def _holders(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> dict[fx.Node, str]:
+    """For every node, the gate nearest downstream that holds something constant."""
+    holder: dict[fx.Node, str] = {}
+    for node in reversed(list(calls(graph))):
+        decision = decisions[node]
+        if decision.rule is not None and decision.verdict == "frozen":
+            name = f"held constant by {public_name(decision.rule)} at {node.name}"
+        elif node.target is STOP_GRADIENT:
+            name = f"detached by the model at {node.name}"
+        else:
+            name = holder.get(node, "")
+        for source in input_nodes(node):
+            if name:
+                holder.setdefault(source, name)
+    return holder
+
+
+def _held_by(node: fx.Node, holders: dict[fx.Node, str]) -> str:
+    return holders.get(node, "its value reaches no logit")

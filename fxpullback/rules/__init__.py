@@ -1,0 +1,41 @@
+"""Gate rules and the rule sets made of them.
+
+`SEMANTIC` is the default; `REFERENCE` is what the method authors' code does, to the digit; `EXACT` has no rules and
+gives the plain gradient.
+"""
+
+from __future__ import annotations
+
+from fxpullback.rules import activations, attention, gating, normalization, pooling
+from fxpullback.rules.exact import KEPT_EXACT
+from fxpullback.rules.rule import Rule, Verdict, gate
+from fxpullback.rules.ruleset import RuleSet
+
+SEMANTIC = RuleSet(
+    "semantic",
+    rules=(*activations.ACTIVATIONS, *pooling.POOLING, *normalization.NORMALIZATIONS, *attention.ATTENTION),
+    patterns=(
+        *attention.ATTENTION_PATTERNS,
+        *gating.GATING_PATTERNS,
+        *normalization.NORMALIZATION_PATTERNS,
+    ),
+    exact=KEPT_EXACT,
+)
+
+REFERENCE = RuleSet(
+    "reference",
+    rules=(
+        activations.relu,
+        activations.silu,
+        activations.gelu,
+        pooling.max_pool_zero_padding,
+        normalization.layer_norm,
+        *attention.ATTENTION,
+    ),
+    patterns=attention.ATTENTION_PATTERNS,
+    otherwise="the authors' code has no rule for it",
+)
+
+EXACT = RuleSet("exact", otherwise="the rule set has no rules")
+
+__all__ = ["EXACT", "REFERENCE", "SEMANTIC", "Rule", "RuleSet", "Verdict", "gate"]

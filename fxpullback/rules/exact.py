@@ -1,0 +1,43 @@
+"""Nonlinear operators that are no gates: `SEMANTIC` keeps their exact derivative, and says so in the ledger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fxpullback.ir import aten
+
+_SMOOTH = "a smooth function that selects nothing: no gate reading"
+_SIZE = "a measure of size that selects nothing: no gate reading"
+_SOFTMAX = "a softmax that feeds no matrix product or gated product"
+_SORT = "passes values on by an order held constant"
+
+KEPT_EXACT: dict[Any, str] = {
+    aten.softmax.int: _SOFTMAX,
+    aten.log_softmax.int: _SOFTMAX,
+    aten.logsumexp.default: _SMOOTH,
+    aten.exp.default: _SMOOTH,
+    aten.expm1.default: _SMOOTH,
+    aten.log.default: _SMOOTH,
+    aten.log1p.default: _SMOOTH,
+    aten.log2.default: _SMOOTH,
+    aten.sin.default: _SMOOTH,
+    aten.cos.default: _SMOOTH,
+    aten.pow.Tensor_Scalar: _SMOOTH,
+    aten.square.default: _SMOOTH,
+    aten.sqrt.default: _SMOOTH,
+    aten.rsqrt.default: _SMOOTH,
+    aten.reciprocal.default: _SMOOTH,
+    aten.abs.default: _SIZE,
+    aten.linalg_vector_norm.default: _SIZE,
+    aten.var.correction: _SIZE,
+    aten.var_mean.correction: _SIZE,
+    aten.std.correction: _SIZE,
+    aten.prod.dim_int: _SMOOTH,
+    aten.sort.default: _SORT,
+    aten.topk.default: _SORT,
+    aten.max.dim: _SORT,
+    aten.min.dim: _SORT,
+    aten.amin.default: "the smallest value: no gate of the method",
+    aten.minimum.default: "the smaller of two values: no gate of the method",
+    aten.grid_sampler_2d.default: "sampling at computed positions: exact in values and positions",
+}

@@ -1,0 +1,45 @@
+"""Rules for products with a computed gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from fxpullback.ir import stop_gradient
+from fxpullback.rules.rule import gate
+
+
+@gate(verdict="frozen")
+def gated_product(x: Tensor, gate_value: Tensor) -> Tensor:
+    """A product with the output of sigmoid, hard-sigmoid, tanh or softmax: squeeze-excite, GLU, CBAM.
+
+    Primal:  x * gate
+    Adjoint: ct * gate, to x alone
+    """
+    return x * stop_gradient(gate_value)
+
+
+@gate(temperature=1.0)
+def self_gated(x: Tensor, gate_of: Callable[[Tensor], Tensor], scale: float = 1.0, *, temperature: float) -> Tensor:
+    """A gate z g(z) written out as a product (quick-GELU, hand-written hard-swish, mish, GELU).
+
+    Primal:  x g(x)
+    Adjoint: ct * g(x / T)
+    Limit:   T = 1 gives its own gate
+    """
+    return x * stop_gradient(gate_of(x / temperature) * scale)
+
+
+@gate(temperature=1.6)
+def silu_by_hand(x: Tensor, gate_of: Callable[[Tensor], Tensor], scale: float = 1.0, *, temperature: float) -> Tensor:
+    """SiLU written out as x * sigmoid(x): what `silu` does.
+
+    Primal:  x sigma(x)
+    Adjoint: ct * sigma(x / T)
+    Limit:   T = 1 gives its own gate
+    """
+    return x * stop_gradient(gate_of(x / temperature) * scale)
+
+
+GATING_PATTERNS = (gated_product, self_gated, silu_by_hand)

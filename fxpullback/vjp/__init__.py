@@ -1,0 +1,49 @@
+"""VJP rules: one for each primitive, written in forward operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from fxpullback.vjp import (
+    attention,
+    convolution,
+    elementwise,
+    indexing,
+    linear,
+    normalization,
+    pooling,
+    reduction,
+    resize,
+    shape,
+)
+from fxpullback.vjp.rule import ABSENT, NOT_DIFFERENTIABLE, ZERO, Kind, Missing, VJPRule
+
+RULES: tuple[VJPRule, ...] = (
+    *attention.RULES,
+    *convolution.RULES,
+    *elementwise.RULES,
+    *indexing.RULES,
+    *linear.RULES,
+    *normalization.RULES,
+    *pooling.RULES,
+    *reduction.RULES,
+    *resize.RULES,
+    *shape.RULES,
+)
+
+TABLE: dict[Any, VJPRule] = {}
+for _rule in RULES:
+    for _target in _rule.targets:
+        assert _target not in TABLE, f"two VJP rules for {_target}"
+        TABLE[_target] = _rule
+
+
+def kind_of(node: fx.Node, active: set[fx.Node]) -> Kind:
+    """Whether an operator is linear in the input, a product, or nonlinear; unknown operators are nonlinear."""
+    rule = TABLE.get(node.target)
+    return "nonlinear" if rule is None else rule.kind_at(node, active)
+
+
+__all__ = ["ABSENT", "NOT_DIFFERENTIABLE", "RULES", "TABLE", "ZERO", "Kind", "Missing", "VJPRule", "kind_of"]

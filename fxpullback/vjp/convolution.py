@@ -1,0 +1,45 @@
+"""VJP rules of convolutions: the adjoint of a convolution is a transposed convolution, and the other way round."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from fxpullback.ir import aten
+from fxpullback.vjp.rule import NOT_DIFFERENTIABLE, vjp
+
+
+@vjp(aten.convolution.default, kind="product")
+def convolution(
+    ct: Tensor,
+    out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+) -> tuple[Any, Any, Any]:
+    def of_input() -> Any:
+        if transposed:
+            none = [0] * len(stride)
+            return aten.convolution.default(ct, weight, None, stride, padding, dilation, False, none, groups)
+        left = _left_over(x, ct, weight, stride, padding, dilation)
+        return aten.convolution.default(ct, weight, None, stride, padding, dilation, True, left, groups)
+
+    return of_input, NOT_DIFFERENTIABLE, lambda: ct.sum([0, *range(2, ct.ndim)])
+
+
+def _left_over(
+    x: Tensor, ct: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int]
+) -> list[int]:
+    """What a strided convolution left unread at the end of each axis."""
+    sizes = zip(x.shape[2:], ct.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    return [n - ((m - 1) * s - 2 * p + d * (k - 1) + 1) for n, m, k, s, p, d in sizes]
+
+
+RULES = (convolution,)

@@ -1,0 +1,93 @@
+"""VJP rules of gathers. Their adjoints add into places, written without any scatter: as a product with one-hot rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxpullback.ir import aten
+from fxpullback.vjp.rule import NOT_DIFFERENTIABLE, vjp
+from fxpullback.vjp.shape import pad_axis
+
+
+def _one_hot(index: Tensor, size: int, like: Tensor) -> Tensor:
+    """Rows `[*index, size]` with a one where the index points."""
+    places = torch.arange(size, device=index.device)
+    wrapped = torch.where(index < 0, index + size, index)
+    return (wrapped.unsqueeze(-1) == places).to(like.dtype)
+
+
+@vjp(aten.index_select.default, kind="linear")
+def index_select(ct: Tensor, out: Tensor, x: Tensor, dim: int, index: Tensor) -> tuple[Any, Any]:
+    return _spread_back(ct, x, dim % x.ndim, index), NOT_DIFFERENTIABLE
+
+
+def _spread_back(ct: Tensor, x: Tensor, axis: int, index: Tensor) -> Tensor:
+    rows = _one_hot(index, x.shape[axis], ct)
+    return torch.matmul(ct.transpose(axis, -1), rows).transpose(axis, -1)
+
+
+@vjp(aten.index.Tensor, kind="linear")
+def index(ct: Tensor, out: Tensor, x: Tensor, indices: list[Any]) -> tuple[Any, Any]:
+    where = [i for i, index in enumerate(indices) if index is not None]
+    if any(b != a + 1 for a, b in zip(where, where[1:], strict=False)):
+        return NOT_DIFFERENTIABLE, [NOT_DIFFERENTIABLE] * len(indices)
+    first, last = where[0], where[-1]
+    flat = indices[first]
+    for axis in where[1:]:
+        flat = flat * x.shape[axis] + indices[axis]
+    places = 1
+    for axis in where:
+        places = places * x.shape[axis]
+    grid = flat.ndim
+    rows = _one_hot(flat.reshape([-1]), places, ct)
+    joined = ct.reshape([*ct.shape[:first], -1, *ct.shape[first + grid :]])
+    spread = torch.matmul(joined.transpose(first, -1), rows).transpose(first, -1)
+    shape = [*x.shape[:first], *x.shape[first : last + 1], *x.shape[last + 1 :]]
+    return spread.reshape(shape), [NOT_DIFFERENTIABLE] * len(indices)
+
+
+@vjp(aten.gather.default, kind="linear")
+def gather(
+    ct: Tensor, out: Tensor, x: Tensor, dim: int, index: Tensor, sparse_grad: bool = False
+) -> tuple[Any, Any]:
+    axis = dim % x.ndim
+    rows = _one_hot(index.transpose(axis, -1), x.shape[axis], ct)
+    moved = torch.matmul(ct.transpose(axis, -1).unsqueeze(-2), rows).squeeze(-2)
+    return moved.transpose(axis, -1), NOT_DIFFERENTIABLE
+
+
+@vjp(aten.unfold.default, kind="linear")
+def unfold(ct: Tensor, out: Tensor, x: Tensor, dim: int, size: int, step: int) -> tuple[Any]:
+    return (overlap_add(ct, dim % x.ndim, x.shape[dim], size, step),)
+
+
+def overlap_add(ct: Tensor, axis: int, length: int, size: int, step: int) -> Tensor:
+    """Adjoint of sliding windows: windows `[..., n, ..., size]` added where they came from along `axis`.
+
+    The positions are taken by their remainder modulo `step`: each such phase is a sum of shifted copies, and the
+    phases are interleaved, so that no zero is ever inserted between values.
+    """
+    count = ct.shape[axis]
+    blocks = count + (size - 1) // step
+    phases = []
+    for phase in range(step):
+        terms = [
+            pad_axis(ct.select(-1, phase + step * shift), axis, shift, blocks - count - shift)
+            for shift in range((size - phase + step - 1) // step)
+        ]
+        phases.append(sum(terms[1:], terms[0]) if terms else None)
+    empty = next(p for p in phases if p is not None) * 0.0
+    filled = [empty if p is None else p for p in phases]
+    whole = filled[0] if step == 1 else torch.stack(filled, axis + 1)
+    if step > 1:
+        whole = whole.reshape([*ct.shape[:axis], blocks * step, *ct.shape[axis + 1 : -1]])
+    have = blocks * step
+    if have > length:
+        return aten.slice.Tensor(whole, axis, 0, length, 1)  # type: ignore[no-any-return]
+    return pad_axis(whole, axis, 0, length - have)
+
+
+RULES = (index_select, index, gather, unfold)

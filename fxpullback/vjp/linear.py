@@ -1,0 +1,61 @@
+"""VJP rules of matrix products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxpullback.ir import aten
+from fxpullback.vjp.rule import vjp
+
+
+@vjp(aten.linear.default, kind="product")
+def linear(ct: Tensor, out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Any, ...]:
+    def of_weight() -> Tensor:
+        return torch.matmul(_rows(ct).transpose(0, 1), _rows(x))
+
+    return torch.matmul(ct, weight), of_weight, lambda: _rows(ct).sum([0])
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape([-1, x.shape[-1]])
+
+
+@vjp(aten.matmul.default, kind="product")
+def matmul(ct: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+    if a.ndim == 1 or b.ndim == 1:
+        return _vector_product(ct, a, b)
+    return lambda: torch.matmul(ct, b.transpose(-2, -1)), lambda: torch.matmul(a.transpose(-2, -1), ct)
+
+
+def _vector_product(ct: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+    if b.ndim == 1:
+        column = ct.unsqueeze(-1)
+        return lambda: column * b, lambda: (column * a).sum(list(range(a.ndim - 1)))
+    row = ct.unsqueeze(-2)
+    return lambda: (row * b).sum([*range(b.ndim - 2), b.ndim - 1]), lambda: a.unsqueeze(-1) * row
+
+
+@vjp(aten.addmm.default, kind="product")
+def addmm(
+    ct: Tensor, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, beta: float = 1, alpha: float = 1
+) -> tuple[Any, Any, Any]:
+    scaled = ct if alpha == 1 else ct * alpha
+    return (
+        ct if beta == 1 else ct * beta,
+        lambda: torch.matmul(scaled, b.transpose(-2, -1)),
+        lambda: torch.matmul(a.transpose(-2, -1), scaled),
+    )
+
+
+@vjp(aten.baddbmm.default, kind="product")
+def baddbmm(
+    ct: Tensor, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, beta: float = 1, alpha: float = 1
+) -> tuple[Any, Any, Any]:
+    cts: tuple[Any, Any, Any] = addmm.function(ct, out, bias, a, b, beta, alpha)  # type: ignore[assignment]
+    return cts
+
+
+RULES = (linear, matmul, addmm, baddbmm)

@@ -1,0 +1,157 @@
+"""VJP rules of pooling."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxpullback.ir import aten
+from fxpullback.rules.pooling import pooled_size, taps
+from fxpullback.vjp.rule import vjp
+from fxpullback.vjp.shape import pad_axis, spread
+
+
+def _list(value: Any, n: int) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * n if len(values) == 1 else values
+
+
+@vjp(aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default, kind="nonlinear")
+def max_pool(
+    ct: Tensor,
+    out: Tensor,
+    x: Tensor,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil: bool = False,
+) -> tuple[Any]:
+    """To the first largest value of every window, as torch picks it."""
+    n = x.ndim - 2
+    shape = (_list(kernel, n), _list(stride or kernel, n), _list(padding, n), _list(dilation, n))
+    values = taps(x, *shape, ceil=ceil, fill=float("-inf"))
+    taken: Any = None
+    contributions = []
+    for value in values:
+        here = value == out
+        free = here if taken is None else here & ~taken
+        taken = here if taken is None else taken | here
+        contributions.append(torch.where(free, ct, 0.0))
+    return (untap(contributions, x, *shape),)
+
+
+def untap(
+    contributions: list[Tensor],
+    x: Tensor,
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+) -> Tensor:
+    """Adjoint of `taps`: what each position of the windows carries, added where it was read."""
+    total: Any = None
+    for offsets, part in zip(itertools.product(*[range(k) for k in kernel]), contributions, strict=True):
+        for i, (o, d, s, p) in enumerate(zip(offsets, dilation, stride, padding, strict=True)):
+            axis = 2 + i
+            wide = spread(part, axis, s) if s > 1 else part
+            begin = o * d - p
+            end = x.shape[axis] - begin - wide.shape[axis]
+            low, high = max(-begin, 0), wide.shape[axis] - max(-end, 0)
+            if low or high != wide.shape[axis]:
+                wide = aten.slice.Tensor(wide, axis, low, high, 1)
+            part = pad_axis(wide, axis, max(begin, 0), max(end, 0))
+        total = part if total is None else total + part
+    return total  # type: ignore[no-any-return]
+
+
+@vjp(aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default, kind="linear")
+def avg_pool(
+    ct: Tensor,
+    out: Tensor,
+    x: Tensor,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceil: bool = False,
+    count_include_pad: bool = True,
+    divisor: int | None = None,
+) -> tuple[Any]:
+    """Shares of the windows, by a transposed depthwise convolution with a kernel of ones."""
+    n, channels = x.ndim - 2, x.shape[1]
+    kernel, stride, padding = _list(kernel, n), _list(stride or kernel, n), _list(padding, n)
+    counts = window_counts(list(x.shape[2:]), kernel, stride, padding, ceil, count_include_pad, divisor)
+    shared = ct * torch.reciprocal(counts.to(device=x.device, dtype=x.dtype)) if counts.numel() > 1 else ct
+    fill = 1.0 if counts.numel() > 1 else 1.0 / float(counts)
+    sizes = zip(x.shape[2:], ct.shape[2:], kernel, stride, padding, strict=True)
+    left = [size - ((m - 1) * s - 2 * p + k) for size, m, k, s, p in sizes]
+    cut = [min(extra, 0) for extra in left]
+    ones = torch.full([channels, 1, *kernel], fill, dtype=x.dtype, device=x.device)
+    keep = [max(extra, 0) for extra in left]
+    shares = _transposed(shared, ones, stride, padding, keep, channels)
+    for i, extra in enumerate(cut):
+        if extra:
+            shares = aten.slice.Tensor(shares, 2 + i, 0, x.shape[2 + i], 1)
+    return (shares,)
+
+
+def _transposed(ct: Any, weight: Any, stride: Any, padding: Any, left: list[int], channels: int) -> Any:
+    """Transposed depthwise convolution; what an axis lacks beyond a stride is padded with zeros."""
+    n = len(stride)
+    inside = [min(extra, s - 1) for extra, s in zip(left, stride, strict=True)]
+    out = aten.convolution.default(ct, weight, None, stride, padding, [1] * n, True, inside, channels)
+    sides = [side for e, i in zip(reversed(left), reversed(inside), strict=True) for side in (0, e - i)]
+    return torch.constant_pad_nd(out, sides, 0.0) if any(sides) else out
+
+
+def window_counts(
+    sizes: list[int],
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    ceil: bool,
+    include_pad: bool,
+    divisor: int | None,
+) -> Tensor:
+    """By how much torch divides every window, `[*pooled sizes]`, or one number where all windows agree."""
+    if divisor is not None:
+        return torch.tensor(float(divisor))
+    whole = torch.ones([])
+    for size, k, s, p in zip(sizes, kernel, stride, padding, strict=True):
+        starts = torch.arange(pooled_size(size, k, s, p, 1, ceil=ceil)) * s - p
+        ends = (starts + k).clamp(max=size + p)
+        inside = ends - starts if include_pad else ends.clamp(max=size) - starts.clamp(min=0)
+        whole = whole.unsqueeze(-1) * inside.to(whole.dtype)
+    return whole.reshape(-1)[0] if bool((whole == whole.reshape(-1)[0]).all()) else whole
+
+
+@vjp(aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default,
+     kind="linear")  # fmt: skip
+def adaptive_avg_pool(ct: Tensor, out: Tensor, x: Tensor, size: list[int]) -> tuple[Any]:
+    """Each cell's share to its members: along each axis a product with the transposed averaging matrix."""
+    wanted = _list(size, x.ndim - 2)
+    if all(want == 1 for want in wanted):
+        count: Any = 1
+        for have in x.shape[2:]:
+            count = count * have
+        return ((ct * (1 / count)).expand(x.shape),)
+    for i, want in enumerate(wanted):
+        axis = 2 + i
+        matrix = averaging_matrix(x.shape[axis], want).to(device=x.device, dtype=x.dtype)
+        ct = torch.matmul(ct.transpose(axis, -1), matrix).transpose(axis, -1)
+    return (ct,)
+
+
+def averaging_matrix(size: int, cells: int) -> Tensor:
+    """`[cells, size]`: row i averages the members of cell i, as torch's adaptive pooling bounds them."""
+    rows = torch.zeros(cells, size, dtype=torch.float64)
+    for i in range(cells):
+        start, stop = i * size // cells, -(-(i + 1) * size // cells)
+        rows[i, start:stop] = 1 / (stop - start)
+    return rows
+
+
+RULES = (max_pool, avg_pool, adaptive_avg_pool)

@@ -1,0 +1,85 @@
+"""VJP rules of resampling: each axis is a product with a constant matrix, the adjoint one with its transpose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fxpullback.ir import aten
+from fxpullback.vjp.rule import vjp
+
+
+def resampling_matrix(size: int, wanted: int, mode: str, align: bool, scale: float | None) -> Tensor:
+    """`[wanted, size]`, the linear map of one axis, read off torch's own resampling of unit vectors."""
+    unit = torch.eye(size, dtype=torch.float64)[None]
+    options: dict[str, Any] = {"size": wanted} if scale is None else {"scale_factor": scale}
+    if mode == "bicubic":
+        grid = unit[:, :, :, None].expand(1, size, size, 4)
+        factors = {"size": (wanted, 4)} if scale is None else {"scale_factor": (scale, 1.0)}
+        rows = F.interpolate(grid, mode="bicubic", align_corners=align, **factors)[0, :, :, 0]  # type: ignore[arg-type]
+    else:
+        corners = {} if mode == "nearest" else {"align_corners": align}
+        rows = F.interpolate(unit, mode="linear" if mode == "bilinear" else mode, **options, **corners)[0]
+    assert rows.shape[-1] == wanted
+    return rows.T
+
+
+def _adjoint(ct: Tensor, x: Tensor, mode: str, align: bool, scales: Any) -> Tensor:
+    for axis in range(2, x.ndim):
+        size, wanted = x.shape[axis], ct.shape[axis]
+        scale = None if not scales else scales[axis - 2]
+        matrix = resampling_matrix(size, wanted, mode, align, scale).to(device=x.device, dtype=x.dtype)
+        ct = torch.matmul(ct.transpose(axis, -1), matrix).transpose(axis, -1)
+    return ct
+
+
+@vjp(aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec, kind="linear")
+def nearest(ct: Tensor, out: Tensor, x: Tensor, size: Any, scales: Any = None) -> tuple[Any]:
+    factors = [m // n if m % n == 0 else 0 for m, n in zip(ct.shape[2:], x.shape[2:], strict=True)]
+    if not all(factors):
+        return (_adjoint(ct, x, "nearest", False, scales),)
+    sizes = list(ct.shape[:2])
+    for n, factor in zip(x.shape[2:], factors, strict=True):
+        sizes += [n, factor]
+    return (ct.reshape(sizes).sum(list(range(3, len(sizes), 2))),)
+
+
+@vjp(aten.upsample_nearest1d.default, aten.upsample_nearest2d.default, aten.upsample_nearest3d.default, kind="linear")
+def nearest_sized(ct: Tensor, out: Tensor, x: Tensor, size: Any, *scales: Any) -> tuple[Any]:
+    result: tuple[Any] = nearest.function(ct, out, x, size, _given(scales))  # type: ignore[assignment]
+    return result
+
+
+@vjp(aten.upsample_bilinear2d.vec, kind="linear")
+def bilinear(ct: Tensor, out: Tensor, x: Tensor, size: Any, align: bool, scales: Any = None) -> tuple[Any]:
+    return (_adjoint(ct, x, "bilinear", align, scales),)
+
+
+@vjp(aten.upsample_linear1d.vec, kind="linear")
+def linear(ct: Tensor, out: Tensor, x: Tensor, size: Any, align: bool, scales: Any = None) -> tuple[Any]:
+    return (_adjoint(ct, x, "linear", align, scales),)
+
+
+@vjp(aten.upsample_bilinear2d.default, kind="linear")
+def bilinear_sized(ct: Tensor, out: Tensor, x: Tensor, size: Any, align: bool, *scales: Any) -> tuple[Any]:
+    return (_adjoint(ct, x, "bilinear", align, _given(scales)),)
+
+
+@vjp(aten.upsample_bicubic2d.vec, kind="linear")
+def bicubic(ct: Tensor, out: Tensor, x: Tensor, size: Any, align: bool, scales: Any = None) -> tuple[Any]:
+    return (_adjoint(ct, x, "bicubic", align, scales),)
+
+
+@vjp(aten.upsample_bicubic2d.default, kind="linear")
+def bicubic_sized(ct: Tensor, out: Tensor, x: Tensor, size: Any, align: bool, *scales: Any) -> tuple[Any]:
+    return (_adjoint(ct, x, "bicubic", align, _given(scales)),)
+
+
+def _given(scales: tuple[Any, ...]) -> Any:
+    return list(scales) if scales and all(s is not None for s in scales) else None
+
+
+RULES = (nearest, nearest_sized, linear, bilinear, bilinear_sized, bicubic, bicubic_sized)

@@ -1,0 +1,204 @@
+"""VJP rules of operators that only move or copy values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxpullback.ir import aten
+from fxpullback.vjp.rule import ABSENT, ZERO, vjp
+
+
+@vjp(aten.reshape.default, aten.unflatten.int, aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims,
+     aten.unsqueeze.default, aten.view.default, kind="linear")  # fmt: skip
+def reshape(ct: Tensor, out: Tensor, x: Tensor, *sizes: Any) -> tuple[Any]:
+    return (ct.reshape(x.shape),)
+
+
+@vjp(aten.view_as.default, aten.expand_as.default, kind="linear")
+def view_as(ct: Tensor, out: Tensor, x: Tensor, other: Tensor) -> tuple[Any, Any]:
+    return ct.reshape(x.shape) if out.ndim != x.ndim else ct, ZERO
+
+
+@vjp(aten.permute.default, kind="linear")
+def permute(ct: Tensor, out: Tensor, x: Tensor, dims: list[int]) -> tuple[Any]:
+    inverse = [0] * len(dims)
+    for to, source in enumerate(dims):
+        inverse[source] = to
+    return (ct.permute(inverse),)
+
+
+@vjp(aten.transpose.int, kind="linear")
+def transpose(ct: Tensor, out: Tensor, x: Tensor, first: int, second: int) -> tuple[Any]:
+    return (ct.transpose(first, second),)
+
+
+@vjp(aten.t.default, kind="linear")
+def t(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
+    return (ct.transpose(0, 1) if x.ndim == 2 else ct,)
+
+
+@vjp(aten.expand.default, kind="linear")
+def expand(ct: Tensor, out: Tensor, x: Tensor, sizes: list[int], implicit: bool = False) -> tuple[Any]:
+    return (ct,)  # the reverse walk sums a cotangent down to its argument's shape
+
+
+@vjp(aten.cat.default, kind="linear")
+def cat(ct: Tensor, out: Tensor, tensors: list[Tensor], dim: int = 0) -> tuple[Any]:
+    parts, start = [], 0
+    for tensor in tensors:
+        stop = start + tensor.shape[dim]
+        parts.append(_slicer(ct, dim, start, stop))
+        start = stop
+    return (parts,)
+
+
+def _slicer(ct: Tensor, dim: int, start: int, stop: int) -> Any:
+    return lambda: aten.slice.Tensor(ct, dim, start, stop, 1)
+
+
+@vjp(aten.stack.default, kind="linear")
+def stack(ct: Tensor, out: Tensor, tensors: list[Tensor], dim: int = 0) -> tuple[Any]:
+    return ([_selector(ct, dim, i) for i in range(len(tensors))],)
+
+
+def _selector(ct: Tensor, dim: int, index: int) -> Any:
+    return lambda: aten.select.int(ct, dim, index)
+
+
+def pad_axis(ct: Tensor, dim: int, before: int, after: int) -> Tensor:
+    """Zeros before and after along one axis."""
+    if not before and not after:
+        return ct
+    axis = dim % ct.ndim
+    return torch.constant_pad_nd(ct, [0, 0] * (ct.ndim - 1 - axis) + [before, after], 0.0)
+
+
+def _joined(cts: tuple[Any, ...], sizes: list[int], dim: int) -> Tensor:
+    """Cotangents of consecutive parts, put back side by side; absent ones are padding."""
+    start = 0
+    runs: list[tuple[int, list[Tensor], int]] = []
+    for ct, size in zip(cts, sizes, strict=True):
+        if ct is not ABSENT:
+            if runs and runs[-1][2] == start:
+                begin, parts, _ = runs.pop()
+                runs.append((begin, [*parts, ct], start + size))
+            else:
+                runs.append((start, [ct], start + size))
+        start += size
+    whole = [pad_axis(_one(parts, dim), dim, begin, start - end) for begin, parts, end in runs]
+    return sum(whole[1:], whole[0])
+
+
+def _one(parts: list[Tensor], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+
+
+@vjp(aten.split.Tensor, aten.split_with_sizes.default, kind="linear")
+def split(ct: tuple[Any, ...], out: tuple[Any, ...], x: Tensor, sizes: Any, dim: int = 0) -> tuple[Any]:
+    return (_joined(ct, [o.shape[dim] for o in out], dim),)
+
+
+@vjp(aten.unbind.int, kind="linear")
+def unbind(ct: tuple[Any, ...], out: tuple[Any, ...], x: Tensor, dim: int = 0) -> tuple[Any]:
+    axis = dim % x.ndim
+    lifted = tuple(c if c is ABSENT else c.unsqueeze(axis) for c in ct)
+    return (_joined(lifted, [1] * len(ct), axis),)
+
+
+@vjp(aten.select.int, kind="linear")
+def select(ct: Tensor, out: Tensor, x: Tensor, dim: int, index: int) -> tuple[Any]:
+    axis = dim % x.ndim
+    at = index % x.shape[axis] if isinstance(x.shape[axis], int) else index
+    return (pad_axis(ct.unsqueeze(axis), axis, at, x.shape[axis] - at - 1),)
+
+
+@vjp(aten.slice.Tensor, kind="linear")
+def slice_(
+    ct: Tensor, out: Tensor, x: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> tuple[Any]:
+    axis, size = dim % x.ndim, x.shape[dim]
+    begin = 0 if start is None else max(start + size if start < 0 else start, 0)
+    if step > 1:
+        ct = spread(ct, axis, step)
+    return (pad_axis(ct, axis, begin, size - begin - ct.shape[axis]),)
+
+
+def spread(ct: Tensor, axis: int, step: int) -> Tensor:
+    """Put step - 1 zeros between neighbours along one axis: n values become (n - 1) * step + 1."""
+    count = ct.shape[axis]
+    wide = pad_axis(ct.unsqueeze(axis + 1), axis + 1, 0, step - 1)
+    flat = wide.reshape([*ct.shape[:axis], count * step, *ct.shape[axis + 1 :]])
+    return aten.slice.Tensor(flat, axis, 0, (count - 1) * step + 1, 1)  # type: ignore[no-any-return]
+
+
+@vjp(aten.constant_pad_nd.default, kind="linear")
+def constant_pad(ct: Tensor, out: Tensor, x: Tensor, sides: list[int], value: float = 0.0) -> tuple[Any]:
+    for i in range(len(sides) // 2):
+        axis, (before, after) = x.ndim - 1 - i, sides[2 * i : 2 * i + 2]
+        if before > 0 or after > 0:
+            ct = aten.slice.Tensor(ct, axis, max(before, 0), ct.shape[axis] - max(after, 0), 1)
+        ct = pad_axis(ct, axis, max(-before, 0), max(-after, 0))
+    return (ct,)
+
+
+@vjp(aten.flip.default, kind="linear")
+def flip(ct: Tensor, out: Tensor, x: Tensor, dims: list[int]) -> tuple[Any]:
+    return (torch.flip(ct, dims),)
+
+
+@vjp(aten.roll.default, kind="linear")
+def roll(ct: Tensor, out: Tensor, x: Tensor, shifts: list[int], dims: list[int] | None = None) -> tuple[Any]:
+    return (torch.roll(ct, [-s for s in shifts], list(dims or [])),)
+
+
+@vjp(aten.repeat.default, kind="linear")
+def repeat(ct: Tensor, out: Tensor, x: Tensor, times: list[int]) -> tuple[Any]:
+    extra = len(times) - x.ndim
+    sizes: list[int] = []
+    for n, size in zip(times, [1] * extra + list(x.shape), strict=True):
+        sizes += [n, size]
+    return (ct.reshape(sizes).sum(list(range(0, len(sizes), 2))).reshape(x.shape),)
+
+
+@vjp(aten.repeat_interleave.self_int, kind="linear")
+def repeat_interleave(
+    ct: Tensor, out: Tensor, x: Tensor, times: int, dim: int | None = None, output_size: int | None = None
+) -> tuple[Any]:
+    if dim is None:
+        return (ct.reshape([-1, times]).sum([1]).reshape(x.shape),)
+    axis = dim % x.ndim
+    return (ct.reshape([*x.shape[: axis + 1], times, *x.shape[axis + 1 :]]).sum([axis + 1]),)
+
+
+@vjp(aten.pixel_shuffle.default, kind="linear")
+def pixel_shuffle(ct: Tensor, out: Tensor, x: Tensor, factor: int) -> tuple[Any]:
+    return (torch.pixel_unshuffle(ct, factor),)
+
+
+@vjp(aten.pixel_unshuffle.default, kind="linear")
+def pixel_unshuffle(ct: Tensor, out: Tensor, x: Tensor, factor: int) -> tuple[Any]:
+    return (torch.pixel_shuffle(ct, factor),)
+
+
+@vjp(aten.channel_shuffle.default, kind="linear")
+def channel_shuffle(ct: Tensor, out: Tensor, x: Tensor, groups: int) -> tuple[Any]:
+    return (torch.channel_shuffle(ct, x.shape[1] // groups),)
+
+
+@vjp(aten.tril.default, kind="linear")
+def tril(ct: Tensor, out: Tensor, x: Tensor, diagonal: int = 0) -> tuple[Any]:
+    return (torch.tril(ct, diagonal),)
+
+
+@vjp(aten.triu.default, kind="linear")
+def triu(ct: Tensor, out: Tensor, x: Tensor, diagonal: int = 0) -> tuple[Any]:
+    return (torch.triu(ct, diagonal),)
+
+
+RULES = (
+    reshape, view_as, permute, transpose, t, expand, cat, stack, split, unbind, select, slice_, constant_pad, flip,
+    roll, repeat, repeat_interleave, pixel_shuffle, pixel_unshuffle, channel_shuffle, tril, triu,
+)  # fmt: skip
