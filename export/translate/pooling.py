@@ -76,6 +76,8 @@ def max_pool(
     end = _end(b, x, kernel, stride, pads, dilation, ceil)
     before = sizes(x)[-n:]
     x, added = batched(b, x, n)
+    if any(pad >= size for pad, size in zip(end, kernel, strict=True)):
+        x, pads, end = _filled(b, x, pads, end, indices), [0] * n, [0] * n
     attributes: dict[str, Any] = {
         "kernel_shape": kernel,
         "strides": stride,
@@ -88,6 +90,14 @@ def max_pool(
     result, places = b.ops("MaxPool", x, dtypes=(None, INT64), **attributes)
     places = b.op("Mod", places, b.const(math.prod(b.fixed(size, "the places of maxima") for size in before)))
     return (b.squeeze(result, 0), b.squeeze(places, 0)) if added else (result, places)
+
+
+def _filled(b: Builder, x: Value, pads: Sequence[int], end: Sequence[int], indices: bool) -> Value:
+    """Padding by hand, where a dilated window reaches further than a runtime lets padding go."""
+    if indices:
+        raise b.error("the places of maxima in ceil mode with dilation", "Use ceil_mode=False.")
+    amounts = b.const([0, 0, *pads, 0, 0, *end])
+    return b.op("Pad", x, amounts, b.const(-np.inf, b.dtype), mode="constant")
 
 
 def max_pooling(n: int) -> Translator:

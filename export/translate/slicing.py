@@ -221,8 +221,8 @@ def col2im(
         kernels,
         strides=[sh, sw],
         dilations=[dh, dw],
-        pads=[ph, pw, ph - extra[0], pw - extra[1]] if ph >= extra[0] and pw >= extra[1] else [ph, pw, ph, pw],
-        output_padding=None if ph >= extra[0] and pw >= extra[1] else extra,
+        pads=[ph, pw, ph, pw],
+        output_padding=extra,
     )
     return b.reshape(x, b.out_sizes)
 
@@ -243,7 +243,6 @@ TABLE: dict[OpOverload, Translator] = {
     aten.unbind.int: unbind,
     aten.split.Tensor: split,
     aten.split.sizes: split,
-    aten.split.default: split,
     aten.split_with_sizes.default: split,
     aten.chunk.default: split,
     aten.tensor_split.sections: split,
