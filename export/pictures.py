@@ -96,15 +96,20 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> Array:
             image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), method)
             image = _framed(image, (width, height), preprocessing.mean)
         case _:
-            scale = max(whole[0] / image.width, whole[1] / image.height)
-            image = image.resize(
-                (max(width, round(image.width * scale)), max(height, round(image.height * scale))), method
-            )
-    left, top = (image.width - width) // 2, (image.height - height) // 2
+            image = image.resize(_covering(image.size, whole), method)
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     image = image.crop((left, top, left + width, top + height))
     pixels = np.asarray(image if preprocessing.channels == 3 else image.convert("L"), dtype=np.float32)
     planes = pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels[None]
     return np.ascontiguousarray(planes[None] / np.float32(127.5) - np.float32(1.0))
+
+
+def _covering(size: tuple[int, int], whole: tuple[int, int]) -> tuple[int, int]:
+    """The smallest size of the same proportions that covers `whole`; the longer side truncated, as torchvision does."""
+    by_width = whole[0] * size[1] >= whole[1] * size[0]
+    if by_width:
+        return whole[0], max(whole[1], size[1] * whole[0] // size[0])
+    return max(whole[0], size[0] * whole[1] // size[1]), whole[1]
 
 
 def _framed(image: Image.Image, size: tuple[int, int], mean: tuple[float, ...] | None) -> Image.Image:

@@ -1,0 +1,23 @@
+"""Everything that needs ONNX, a runtime or a terminal: export, sessions, the command line.
+
+The compiler in `fxpullback` never imports this package.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fxpullback.export.onnx import to_onnx
+    from fxpullback.export.session import ProviderWarning, Result, Session
+
+__all__ = ["ProviderWarning", "Result", "Session", "to_onnx"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: a server that only runs a file has no need of what writes one."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{'onnx' if name == 'to_onnx' else 'session'}"), name)

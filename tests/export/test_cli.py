@@ -1,0 +1,322 @@
+"""The command line on hand-made files: what it prints, what it writes, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from fxpullback.errors import ModelSourceError
+from fxpullback.export import cli_inspect, terminal
+from fxpullback.export.class_names import class_index, label
+from fxpullback.export.cli import app
+from fxpullback.export.session import ProviderWarning
+from tests.export import handmade
+
+
+def run(*arguments: Any, code: int = 0) -> tuple[str, str]:
+    """stdout and stderr of one command, with the exit code checked."""
+    result = CliRunner().invoke(app, [str(item) for item in arguments])
+    assert result.exit_code == code, (
+        f"exit code {result.exit_code}\n{result.stdout}\n{result.stderr}\n{result.exception}"
+    )
+    assert "Traceback" not in result.output
+    return result.stdout, " ".join(result.stderr.split())
+
+
+def width_of(path: str | Path) -> int:
+    with Image.open(path) as drawn:
+        return drawn.width
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "meadow.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return handmade.write(tmp_path / "net.onnx")
+
+
+def test_explain_the_top_class(file: Path, picture: Path) -> None:
+    printed, _ = run("explain", file, picture)
+    top = re.search(r"^(\w+): logit", printed)
+    assert top is not None
+    (written,) = Path().glob("meadow-*.png")
+    assert written.name == f"meadow-{top[1]}.png"
+    assert width_of(written) > 900
+    assert len(re.findall(r"^\d ", printed, re.M)) == 5
+
+
+@pytest.mark.parametrize("name", ["zebra", "ZEBRA", "4", "zeb", "class 4"])
+def test_explain_a_class_by_name_or_index(file: Path, picture: Path, name: str) -> None:
+    printed, _ = run("explain", file, picture, "--target", name, "-o", "out.png")
+    assert printed.startswith("zebra: logit")
+    assert Path("out.png").is_file()
+
+
+def test_explain_ascent(tmp_path: Path, picture: Path) -> None:
+    ascent = handmade.write(tmp_path / "ascent.onnx", "index", "ascent")
+    printed, _ = run("explain", ascent, picture, "--target", "bee", "-o", "out.png")
+    assert "counterfactual" in printed
+    row = next(line for line in printed.splitlines() if " bee " in line)
+    before, after = (float(number) for number in row.split()[-2:])
+    assert after > before
+    assert width_of("out.png") > 1200
+
+
+def test_explain_top1(tmp_path: Path, picture: Path) -> None:
+    top1 = handmade.write(tmp_path / "top1.onnx", "top1")
+    printed, _ = run("explain", top1, picture, "-o", "out.png")
+    best = printed.split(":")[0]
+    other = next(name for name in ("ant", "bee", "zebra") if name != best)
+    _, said = run("explain", top1, picture, "--target", other, "-o", "other.png", code=1)
+    assert "explains the top-1 class alone" in said
+    assert not Path("other.png").exists()
+
+
+@pytest.mark.parametrize("kind", ["contrast", "cotangent"])
+def test_explain_one_class_against_another(tmp_path: Path, picture: Path, kind: str) -> None:
+    made = handmade.write(tmp_path / f"{kind}.onnx", kind)
+    printed, _ = run("explain", made, picture, "--target", "zebra", "--against", "ant", "-o", "out.png")
+    assert printed.startswith("zebra against ant: logit")
+    printed, _ = run("explain", made, picture, "-o", "out.png")
+    assert (" against " in printed) == (kind == "contrast")
+
+
+def test_explain_without_preprocessing_and_names(tmp_path: Path, picture: Path) -> None:
+    bare = handmade.write(tmp_path / "bare.onnx", changes={"preprocessing": None, "classes": None})
+    printed, said = run("explain", bare, picture, "--target", 2)
+    assert printed.startswith("class 2: logit")
+    assert "says nothing about preprocessing" in said
+    _, said = run("explain", bare, picture, "--target", "zebra", code=1)
+    assert "holds no class names. Pass an index from 0 to 4" in said
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("crane", r"2 classes are meant by that: crane, a bird \(2\), crane, a machine \(3\)"),
+        ("zebar", "none of the 5 classes is called that. Did you mean zebra"),
+        ("5", "the model has 5 classes, 0 to 4"),
+        ("-1", "the model has 5 classes, 0 to 4"),
+        ("qqq", "Known are ant, bee"),
+    ],
+)
+def test_no_such_class(file: Path, picture: Path, target: str, words: str) -> None:
+    _, said = run("explain", file, picture, f"--target={target}", "-o", "out.png", code=1)
+    assert re.search(words, said)
+    assert not Path("out.png").exists()
+
+
+def test_class_names() -> None:
+    names = ["tench, Tinca tinca", "Cardigan, Cardigan Welsh corgi", "cardigan", "7", "hot_dog"]
+    assert class_index("tinca TINCA", names, 5) == 0
+    assert class_index("cardigan", names, 5) == 2
+    assert class_index("welsh", names, 5) == 1
+    assert class_index("7", names, 5) == 3
+    assert class_index("0", names, 5) == 0
+    assert class_index("hot dog", names, 5) == 4
+    assert label(0, names) == "tench"
+    assert label(3, None) == "class 3"
+    with pytest.raises(ModelSourceError, match="none of the 5 classes"):
+        class_index("", names, 5)
+
+
+def test_contrast_needs_a_file_for_it(file: Path, picture: Path) -> None:
+    _, said = run("explain", file, picture, "--against", "ant", code=1)
+    assert "its target is index" in said
+    assert "--target contrast" in said
+
+
+def test_no_picture(file: Path) -> None:
+    Path("text.jpg").write_text("no picture")
+    _, said = run("explain", file, "text.jpg", "-o", "out.png", code=1)
+    assert said.endswith("JPEG2000, AVIF).")
+    assert "text.jpg: this is no picture" in said
+    _, said = run("explain", file, "absent.jpg", code=1)
+    assert "absent.jpg: there is no such file" in said
+    assert not list(Path().glob("*.png"))
+
+
+def test_files_that_are_not_ours(file: Path, picture: Path) -> None:
+    whole = file.read_bytes()
+    Path("cut.onnx").write_bytes(whole[: len(whole) // 2])
+    foreign = handmade.model()
+    del foreign.metadata_props[:]
+    onnx.save(foreign, "foreign.onnx")
+    for command in (["explain", "FILE", picture], ["inspect", "FILE"], ["verify", "FILE"]):
+        for name, words in (
+            ("cut.onnx", "truncated"),
+            ("foreign.onnx", "not written by fxpullback"),
+            ("absent.onnx", "there is no such file"),
+            (picture, "no whole ONNX file"),
+        ):
+            _, said = run(*(name if item == "FILE" else item for item in command), code=1)
+            assert words in said, (command, name, said)
+            assert "error: " in said
+
+
+def test_output_that_cannot_be_written(file: Path, picture: Path) -> None:
+    _, said = run("explain", file, picture, "-o", "absent/out.png", code=1)
+    assert "there is no folder absent" in said
+    _, said = run("explain", file, picture, "-o", ".", code=1)
+    assert "this is a folder" in said
+    _, said = run("explain", file, picture, "-o", "out.doc", code=2)
+    assert "a picture format such as .png" in said
+
+
+def test_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(terminal.ExportError, match=r"cannot be written \(Permission denied\)\. Name another with -o"):
+        terminal.check_output(tmp_path / "net.onnx")
+
+
+def test_picture_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "out.png"
+    path.write_text("before")
+
+    class Broken:
+        def save(self, name: str) -> None:
+            Path(name).write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        terminal.save_picture(Broken(), path)
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_gpu_that_is_not_there(file: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fxpullback.export.providers.gpu_present", lambda: False)
+    with pytest.warns(ProviderWarning):
+        _warn_directly(file)
+    _, said = run("explain", file, picture, "--provider", "cuda", "-o", "out.png")
+    assert "warning: CUDAExecutionProvider was asked for and is not used" in said
+
+
+def _warn_directly(file: Path) -> None:
+    from fxpullback.export.session import Session
+
+    Session(file, providers=["cuda"])
+
+
+def test_inspect(file: Path) -> None:
+    printed, _ = run("inspect", file)
+    for words in (
+        "2 of 2 gates softened (1 of them held constant), 0 kept exact; 3 operators",
+        "input float32 [batch, 3, 8, 8], target int64 [batch]",
+        "logits float32 [batch, 5]",
+        "Certificate: passed",
+        "weights sha256",
+        "ai.onnx 20",
+        "relu 0.6",
+        "mean.dim 1",
+    ):
+        assert words in printed, printed
+    assert max(map(len, printed.splitlines())) <= terminal.COLUMNS
+
+
+def test_inspect_in_full(file: Path) -> None:
+    printed, _ = run("inspect", file, "--full")
+    assert "net.py:13" in printed
+    assert "layer_norm" in printed
+    assert max(map(len, printed.splitlines())) <= terminal.COLUMNS
+
+
+def test_inspect_without_certificate(tmp_path: Path) -> None:
+    bare = handmade.write(tmp_path / "bare.onnx", changes={"certificate": None, "preprocessing": None, "classes": None})
+    printed, _ = run("inspect", bare)
+    assert "Certificate: none in the file" in printed
+    assert "5, without names" in printed
+
+
+def test_ledger_groups_like_modules() -> None:
+    assert cli_inspect.pattern({"module": "blocks.0.attn.1"}) == "blocks.*.attn.*"
+    assert cli_inspect.pattern({"module": "layer1.2.conv3"}) == "layer1.*.conv3"
+    assert cli_inspect.pattern({"module": ""}) == "(model)"
+    assert cli_inspect.span([{"temperature": 0.6}, {"temperature": 1.25}, {"temperature": None}]) == "0.6-1.25"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--alpha", "3"], "the program soft has none"),
+        (["--program", "double", "--steps", "3"], "the program double has none"),
+        (["--temperature", "relu"], "KEY=VALUE is wanted"),
+        (["--temperature", "relu=warm"], "a number is wanted"),
+        (["--spread", "0.5"], "without --calibrate"),
+        (["--calibrate", ".", "--spread", "-1"], "a positive number"),
+        (["--size", "big"], "SIDE, HxW or CxHxW"),
+        (["--mean", "a,b,c"], "numbers with commas"),
+        (["--program", "ascent", "--no-clip", "--clip-when", "last"], "contradicts"),
+        (["--program", "hard"], "hard"),
+        (["--target", "all"], "all"),
+    ],
+)
+def test_usage_errors_of_compile(arguments: list[str], words: str) -> None:
+    _, said = run("compile", "timm:test_resnet", "-o", "out.onnx", *arguments, code=2)
+    assert words in said.replace("│ ", "")
+    assert not Path("out.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["timm:resnt50"], "Did you mean"),
+        (["resnet50"], "names no model"),
+        (["timm:test_resnet", "--weights", "absent.safetensors"], "there is no such weights file"),
+        (["timm:test_resnet", "--temperature", "rleu=0.4"], "relu"),
+        (["timm:test_resnet", "--keep-exact", "atention"], "attention"),
+        (["timm:test_resnet", "--model-option", "bogus=1"], "does not take these options"),
+        (["timm:test_resnet", "--calibrate", "absent"], "there is no such folder of pictures"),
+        (["timm:test_resnet", "--calibrate", "."], "no pictures to calibrate on"),
+        (["timm:test_resnet", "--classes", "absent.txt"], "class names cannot be read"),
+        (["timm:test_resnet", "--program", "double", "--alpha", "-1"], "positive"),
+        (["timm:test_resnet", "-o", "absent/out.onnx"], "there is no folder absent"),
+    ],
+)
+def test_errors_of_compile(arguments: list[str], words: str) -> None:
+    _, said = run("compile", *arguments, code=1)
+    assert "error: " in said
+    assert words in said
+    assert not list(Path().rglob("*.onnx"))
+
+
+def test_debug_shows_the_traceback() -> None:
+    result = CliRunner().invoke(app, ["--debug", "inspect", "absent.onnx"])
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+
+
+def test_bugs_are_called_so(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object, **__: object) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(cli_inspect, "run", bug)
+    _, said = run("inspect", file, code=1)
+    assert "unexpected, and a bug of fxpullback: KeyError: 'surprise'" in said
+
+
+@pytest.mark.parametrize("command", ["compile", "explain", "inspect", "verify", "demo"])
+def test_help(command: str) -> None:
+    printed, _ = run(command, "--help")
+    assert "Usage: " in printed
