@@ -1,0 +1,191 @@
+"""The command `fxpullback demo`: the whole journey on the network that ships with the package.
+
+The pictures are drawn, so where the object sits is known; what an explanation puts there can be counted.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import fxpullback
+from fxpullback import EXACT, SEMANTIC, Ascent, Double, RuleSet, Soft
+from fxpullback.errors import ExportError
+from fxpullback.export.demo_model import CLASSES, SIZE, demo_model, draw
+from fxpullback.export.onnx import to_onnx
+from fxpullback.export.pictures import panel
+from fxpullback.export.preprocessing import Preprocessing
+from fxpullback.export.session import Result, Session
+from fxpullback.export.terminal import Stages, save_picture
+
+PICTURES = 60  # explained and counted
+SEED = 2024
+# Step lengths are Euclidean, in pixel space. Double: the default of 10 is for 224 x 224, and a picture of 64 x 64 has
+# 64/224 of that length. Ascent: steps as long as its default would leave the region where this small network is to be
+# trusted, and its logit falls; with these it rises.
+DOUBLE_ALPHA = round(10 * SIZE / 224, 2)
+ASCENT_ALPHA = 1.0
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Journey:
+    """One way through the compiler, from the PyTorch model to what ONNX Runtime returns.
+
+    Attributes:
+        name: What the tables call it.
+        gates: Sum of the ledger.
+        passed: Whether the certificate did.
+        path: The ONNX file.
+        result: What ONNX Runtime returned for all pictures.
+    """
+
+    name: str
+    gates: str
+    passed: bool
+    path: Path
+    result: Result
+
+
+def programs() -> dict[str, tuple[RuleSet, Soft | Double | Ascent]]:
+    """What the demo compiles: the plain gradient to compare with, and the three programs."""
+    return {
+        "gradient": (EXACT, Soft()),
+        "soft": (SEMANTIC, Soft()),
+        "double": (SEMANTIC, Double(alpha=DOUBLE_ALPHA)),
+        "ascent": (SEMANTIC, Ascent(steps=5, alpha=ASCENT_ALPHA)),
+    }
+
+
+def run_demo(output: Path, console: Console) -> None:
+    """Compile, verify, export, explain and count; write ONNX files and pictures to a folder.
+
+    Args:
+        output: The folder; made when absent.
+        console: Where tables and progress go.
+
+    Raises:
+        ExportError: The folder cannot be written.
+        FxPullbackError: A stage of the compiler failed, or a certificate did not pass.
+    """
+    _make_folder(output)
+    with Stages() as stages:
+        stages("draw pictures")
+        x, y, masks = draw(SEED, PICTURES)
+        journeys = [_travel(name, output, x, y, stages) for name in programs()]
+        stages("draw panels")
+        written = _write_panels(output, x.numpy(), y.numpy(), journeys)
+    console.print(
+        f"A small network of convolutions and attention, and {PICTURES} pictures it was not trained on: one object "
+        f"({', '.join(CLASSES)}) on a background that says nothing about the class.\n"
+    )
+    console.print(_files_table(journeys))
+    console.print(_shares_table(journeys, y.numpy(), masks.numpy()))
+    console.print(_ascent_line(journeys[-1], y.numpy()))
+    console.print(f"{len(written)} drawings of picture, pullback and overlay in {output}, such as {written[0].name}")
+
+
+def object_share(pullback: Array, masks: npt.NDArray[np.bool_]) -> Array:
+    """How much of |pullback| falls on the object.
+
+    Args:
+        pullback: float32 [batch, 3, H, W].
+        masks: bool [batch, H, W], true on the object.
+
+    Returns:
+        float32 [batch], from 0 to 1. A pullback that is zero everywhere has none of it on the object: 0.
+    """
+    size = np.abs(pullback).sum(1)
+    total = size.sum((1, 2))
+    share: Array = (size * masks).sum((1, 2)) / np.where(total > 0, total, 1)
+    return share
+
+
+def _travel(name: str, output: Path, x: Tensor, y: Tensor, stages: Stages) -> Journey:
+    """Compile, verify, export and run one program."""
+    rules, program = programs()[name]
+    stages(f"{name}: compile")
+    pb = fxpullback.compile(demo_model(), (x[:2],), rules=rules, program=program, target="index")
+    stages(f"{name}: verify")
+    certificate = pb.verify()
+    stages(f"{name}: export")
+    path = output / f"demo-{name}.onnx"
+    to_onnx(pb, path, classes=list(CLASSES), preprocessing=Preprocessing.plain((3, SIZE, SIZE)).to_json())
+    stages(f"{name}: explain")
+    result = Session(path)(x.numpy(), y.numpy())
+    return Journey(name, pb.ledger.sum(), certificate.passed, path, result)
+
+
+def _files_table(journeys: list[Journey]) -> Table:
+    """What was compiled, and whether it was found to be right."""
+    table = Table(title="Compiled", title_justify="left")
+    for heading in ("program", "gates", "certificate", "file", "size"):
+        table.add_column(heading, justify="right" if heading == "size" else "left")
+    for journey in journeys:
+        size = f"{journey.path.stat().st_size / 1e3:.0f} kB"
+        table.add_row(journey.name, journey.gates, "passed" if journey.passed else "FAILED", journey.path.name, size)
+    return table
+
+
+def _shares_table(journeys: list[Journey], y: npt.NDArray[np.int64], masks: npt.NDArray[np.bool_]) -> Table:
+    """How much of each explanation falls on the object, by class and over all."""
+    right = (journeys[0].result.logits.argmax(1) == y).mean()
+    title = f"Share of |pullback| on the object ({right:.0%} of the pictures are classified right)"
+    table = Table(title=title, title_justify="left")
+    for heading in ("object", "pictures", "its area", *(journey.name for journey in journeys)):
+        table.add_column(heading, justify="left" if heading == "object" else "right")
+    columns = [masks.mean((1, 2)), *(object_share(journey.result.pullback, masks) for journey in journeys)]
+    for index, name in enumerate(CLASSES):
+        chosen = y == index
+        table.add_row(name, str(chosen.sum()), *(f"{column[chosen].mean():.1%}" for column in columns))
+    table.add_section()
+    table.add_row("all", str(len(y)), *(f"{column.mean():.1%}" for column in columns), style="bold")
+    return table
+
+
+def _ascent_line(ascent: Journey, y: npt.NDArray[np.int64]) -> str:
+    """How the logit of the class changes from the picture to its counterfactual."""
+    assert ascent.result.counterfactual_logits is not None
+    rows = np.arange(len(y))
+    before, after = ascent.result.logits[rows, y], ascent.result.counterfactual_logits[rows, y]
+    return (
+        f"Ascent raises the logit of the class in {(after > before).mean():.0%} of the pictures, "
+        f"from {before.mean():.2f} to {after.mean():.2f} on average.\n"
+    )
+
+
+def _write_panels(output: Path, x: Array, y: npt.NDArray[np.int64], journeys: list[Journey]) -> list[Path]:
+    """One drawing for the first picture of each class and each program."""
+    written = []
+    for label, name in enumerate(CLASSES):
+        sample = int(np.flatnonzero(y == label)[0])
+        for journey in journeys:
+            result = journey.result
+            after = None if result.counterfactual is None else result.counterfactual[sample]
+            title = f"{journey.name}: {name}, logit {result.logits[sample, label]:.2f}"
+            if result.counterfactual_logits is not None:
+                title += f", counterfactual {result.counterfactual_logits[sample, label]:.2f}"
+            path = output / f"{name}-{journey.name}.png"
+            save_picture(panel(x[sample], result.pullback[sample], title, counterfactual=after), path)
+            written.append(path)
+    return written
+
+
+def _make_folder(output: Path) -> None:
+    """Make the folder, and find out now whether it can be written."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise ExportError(
+            f"{output}: this folder cannot be written ({error.strerror or error}). Name another with --output."
+        ) from error
