@@ -1,0 +1,174 @@
+"""A compiled pullback as an ONNX file with its metadata, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+import torch
+
+from fxpullback.errors import ExportError
+from fxpullback.export import metadata as md
+from fxpullback.export.translate import translate
+from fxpullback.unroll import describe
+
+if TYPE_CHECKING:
+    from fxpullback.pipeline import Pullback
+
+EXTERNAL_ABOVE = 2_000_000_000
+"""Bytes of weights above which they go to a file of their own: one ONNX file holds no more than 2 GiB."""
+
+
+def to_onnx(
+    pb: Pullback,
+    path: str | os.PathLike[str],
+    *,
+    classes: Sequence[str] | None = None,
+    preprocessing: Mapping[str, object] | str | None = None,
+    certify: bool = True,
+    external_above: int = EXTERNAL_ABOVE,
+) -> Path:
+    """Write a compiled pullback as an ONNX file.
+
+    Args:
+        pb: What `fxpullback.compile` returned.
+        path: The file. Weights above `external_above` bytes go to `<path>.data` beside it.
+        classes: Class names in the order of the logits.
+        preprocessing: How a picture becomes an input; a mapping, or JSON text.
+        certify: Run the file in ONNX Runtime on fresh inputs and keep the outcome in it.
+        external_above: Bytes of weights above which they go to a file of their own.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ExportError: The folder cannot be written to, the class names do not fit, or an operator has no translation.
+            What was at `path` before is still there.
+    """
+    return write(
+        pb.graph,
+        path,
+        lambda: described(pb, classes, preprocessing),
+        certificate=(lambda file: certificate(pb, file)) if certify else None,
+        external_above=external_above,
+    )
+
+
+def write(
+    graph: torch.fx.GraphModule,
+    path: str | os.PathLike[str],
+    metadata: Callable[[], Mapping[str, str]],
+    *,
+    certificate: Callable[[Path], Mapping[str, Any] | None] | None = None,
+    external_above: int = EXTERNAL_ABOVE,
+) -> Path:
+    """Translate a lowered graph and write it with `metadata()`; `to_onnx` without a `Pullback`."""
+    target = _writable(path)
+    texts = metadata()
+    model = translate(graph)
+    model.metadata_props.update(texts)
+    model.metadata_props[md.WEIGHTS_SHA256] = weights_sha256(model)
+    model.metadata_props[f"{md.PREFIX}output_names"] = json.dumps([value.name for value in model.graph.outputs])
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise _refused(target, error) from error
+    try:
+        draft = folder / target.name
+        files = _save(model, draft, external_above)
+        if certificate is not None:
+            outcome = certificate(draft)
+            if outcome is not None:
+                model.metadata_props[md.CERTIFICATE] = json.dumps(outcome)
+                files = _save(model, draft, external_above)
+        for file in files:
+            os.replace(file, target.parent / file.name)
+    except OSError as error:
+        raise _refused(target, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return target
+
+
+def certificate(pb: Pullback, file: Path) -> Mapping[str, Any] | None:
+    """The certificate that goes into the file: ONNX Runtime against the graph, on inputs the export never saw.
+
+    Args:
+        pb: What was compiled.
+        file: The finished file, under a temporary name.
+
+    Returns:
+        Anything JSON can hold, or None for no certificate. An exception stops the export.
+    """
+    return None
+
+
+def described(
+    pb: Pullback, classes: Sequence[str] | None, preprocessing: Mapping[str, object] | str | None
+) -> dict[str, str]:
+    """The metadata of a compiled pullback, as texts."""
+    if classes is not None and len(classes) != pb.classes:
+        raise ExportError(f"{len(classes)} class names for a model of {pb.classes} classes. Pass one for each logit.")
+    texts = {
+        md.VERSION: version("fxpullback"),
+        md.RULES: json.dumps(pb.rules.describe()),
+        md.PROGRAM: json.dumps(describe(pb.program)),
+        md.TARGET: pb.target,
+        md.LEDGER: pb.ledger.to_json(),
+    }
+    if classes is not None:
+        texts[md.CLASSES] = json.dumps(list(classes))
+    if preprocessing is not None:
+        texts[md.PREPROCESSING] = preprocessing if isinstance(preprocessing, str) else json.dumps(dict(preprocessing))
+    return texts
+
+
+def weights_sha256(model: ir.Model) -> str:
+    """sha256 over names, types, shapes and bytes of the initializers that were parameters or buffers."""
+    digest = hashlib.sha256()
+    for name in sorted(model.graph.initializers):
+        value = model.graph.initializers[name]
+        tensor = value.const_value
+        if "parameter" in value.meta and tensor is not None:
+            digest.update(f"{name} {tensor.dtype.name} {list(tensor.shape.numpy())}\n".encode())
+            digest.update(tensor.tobytes())
+    return digest.hexdigest()
+
+
+def _writable(path: str | os.PathLike[str]) -> Path:
+    """The absolute path of the file to write, once it is clear that it can be written."""
+    target = Path(path).absolute()
+    if not target.parent.is_dir():
+        raise ExportError(f"{target}: there is no folder {target.parent}. Make it first.")
+    if target.is_dir():
+        raise ExportError(f"{target} is a folder. Give the name of a file, such as {target / 'model.onnx'}.")
+    try:
+        tempfile.TemporaryFile(dir=target.parent).close()
+    except OSError as error:
+        raise _refused(target, error) from error
+    return target
+
+
+def _refused(target: Path, error: OSError) -> ExportError:
+    return ExportError(
+        f"{target} cannot be written: {error.strerror or error}. Nothing was changed; choose another path."
+    )
+
+
+def _save(model: ir.Model, path: Path, external_above: int) -> list[Path]:
+    """Write the file, and its weights beside it where they are many. Returns what was written, weights first."""
+    tensors: Iterable[ir.TensorProtocol | None] = (value.const_value for value in model.graph.initializers.values())
+    if sum(tensor.nbytes for tensor in tensors if tensor is not None) <= external_above:
+        ir.save(model, path)
+        return [path]
+    data = path.with_name(f"{path.name}.data")
+    ir.save(model, path, external_data=data.name)
+    return [data, path]
