@@ -17,7 +17,7 @@ from torch import Tensor
 
 import fxpullback
 from fxpullback import EXACT, SEMANTIC, Ascent, Double, RuleSet, Soft
-from fxpullback.errors import ExportError
+from fxpullback.errors import ExportError, VerifyError
 from fxpullback.export.demo_model import CLASSES, SIZE, demo_model, draw
 from fxpullback.export.onnx import to_onnx
 from fxpullback.export.pictures import panel
@@ -74,7 +74,7 @@ def run_demo(output: Path, console: Console) -> None:
 
     Raises:
         ExportError: The folder cannot be written.
-        FxPullbackError: A stage of the compiler failed, or a certificate did not pass.
+        VerifyError: A certificate did not pass; everything is written and printed all the same.
     """
     _make_folder(output)
     with Stages() as stages:
@@ -85,12 +85,20 @@ def run_demo(output: Path, console: Console) -> None:
         written = _write_panels(output, x.numpy(), y.numpy(), journeys)
     console.print(
         f"A small network of convolutions and attention, and {PICTURES} pictures it was not trained on: one object "
-        f"({', '.join(CLASSES)}) on a background that says nothing about the class.\n"
+        f"({', '.join(CLASSES)}) on a background that says nothing about the class. "
+        f"{(journeys[0].result.logits.argmax(1) == y.numpy()).mean():.0%} of them are classified right.\n"
     )
     console.print(_files_table(journeys))
     console.print(_shares_table(journeys, y.numpy(), masks.numpy()))
     console.print(_ascent_line(journeys[-1], y.numpy()))
-    console.print(f"{len(written)} drawings of picture, pullback and overlay in {output}, such as {written[0].name}")
+    console.print(
+        f"{output}: {len(journeys)} ONNX files; {len(written)} drawings, such as {written[0].name}", markup=False
+    )
+    if failed := [journey.name for journey in journeys if not journey.passed]:
+        raise VerifyError(
+            f"the certificate of {', '.join(failed)} did not pass; what they show is not to be trusted. Look with: "
+            f"fxpullback inspect {output / f'demo-{failed[0]}.onnx'}"
+        )
 
 
 def object_share(pullback: Array, masks: npt.NDArray[np.bool_]) -> Array:
@@ -137,9 +145,9 @@ def _files_table(journeys: list[Journey]) -> Table:
 
 def _shares_table(journeys: list[Journey], y: npt.NDArray[np.int64], masks: npt.NDArray[np.bool_]) -> Table:
     """How much of each explanation falls on the object, by class and over all."""
-    right = (journeys[0].result.logits.argmax(1) == y).mean()
-    title = f"Share of |pullback| on the object ({right:.0%} of the pictures are classified right)"
-    table = Table(title=title, title_justify="left")
+    table = Table(
+        title="Share of |pullback| on the object, beside the object's share of the picture", title_justify="left"
+    )
     for heading in ("object", "pictures", "its area", *(journey.name for journey in journeys)):
         table.add_column(heading, justify="left" if heading == "object" else "right")
     columns = [masks.mean((1, 2)), *(object_share(journey.result.pullback, masks) for journey in journeys)]
