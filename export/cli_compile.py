@@ -16,7 +16,9 @@ import fxpullback
 from fxpullback import EXACT, REFERENCE, SEMANTIC, Ascent, Double, Soft
 from fxpullback.errors import ModelSourceError
 from fxpullback.export.models import LoadedModel, load_model
+from fxpullback.export.onnx import to_onnx
 from fxpullback.export.pictures import SUFFIXES, load_picture
+from fxpullback.export.session import Session
 from fxpullback.export.terminal import check_output, pairs, say
 
 RULES = {"semantic": SEMANTIC, "reference": REFERENCE, "exact": EXACT}
@@ -59,6 +61,7 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
     loaded = load_model(job.spec, **job.source)
     for note in loaded.notes:
         say("note", note)
+    note_step_length(job.program, loaded)
     rules = job.rules
     if job.calibrate is not None:
         stage("calibrate")
@@ -68,11 +71,21 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
         loaded.model, (loaded.example,), rules=rules, program=job.program, target=job.target, progress=stage
     )
     stage("export, certify")
-    from fxpullback.export.onnx import to_onnx
-
     preprocessing = None if loaded.preprocessing is None else loaded.preprocessing.to_json()
     to_onnx(pb, job.output, classes=loaded.classes, preprocessing=preprocessing)
-    return f"{job.output}: {size_text(job.output)}, {pb.ledger.sum()}"
+    certificate = Session(job.output, providers=["cpu"]).certificate
+    checks = f", certificate passed with {len(certificate['checks'])} checks" if certificate else ", no certificate"
+    return f"{job.output}: {size_text(job.output)}, {pb.ledger.sum()}{checks}"
+
+
+def note_step_length(program: Any, loaded: LoadedModel) -> None:
+    """Say so when a default step, a length in pixel space for 224x224, meets an input of another size."""
+    alpha, side = getattr(program, "alpha", None), max(loaded.example.shape[1:])
+    if alpha is not None and alpha == type(program)().alpha and side != 224:
+        say(
+            "note",
+            f"a step of {alpha:g} is meant for 224x224 pixels; for {side} the like is --alpha {alpha * side / 224:.2g}",
+        )
 
 
 def calibration_pictures(folder: Path, loaded: LoadedModel) -> torch.Tensor:

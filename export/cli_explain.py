@@ -39,6 +39,11 @@ class Question:
         name = label(self.index, self.classes)
         return name if self.against is None else f"{name} against {label(self.against, self.classes)}"
 
+    @property
+    def unit(self) -> str:
+        """What the number beside the text is."""
+        return "logit" if self.against is None else "difference of logits"
+
     def logit(self, logits: Array) -> float:
         """The logit explained: of the class, or the difference of two."""
         value = float(logits[0, self.index])
@@ -77,7 +82,7 @@ def run(
         path = output or default_output(picture, question)
         check_output(path)
         save_picture(draw(x, question, result), path)
-    console.print(f"{question.text}: logit {question.logit(result.logits):.3f}", style="bold", markup=False)
+    console.print(f"{question.text}: {question.unit} {question.logit(result.logits):.3f}", style="bold", markup=False)
     console.print(answer(question, result))
     console.print(f"{path}: picture, pullback and overlay", markup=False, soft_wrap=True)
 
@@ -151,25 +156,21 @@ def draw(x: Array, question: Question, result: Result) -> Image.Image:
     """The panel of one explanation."""
     name, before = question.text, question.logit(result.logits)
     if result.counterfactual is None or result.counterfactual_logits is None:
-        return panel(
-            x,
-            result.pullback,
-            f"{name}: logit {before:.2f}",
-            captions=captions(label(question.index, question.classes)),
-        )
+        return panel(x, result.pullback, f"{name}: {question.unit} {before:.2f}", captions=captions(name))
     after = question.logit(result.counterfactual_logits)
-    texts = captions(label(question.index, question.classes), ascent=True)
-    texts.append(f"counterfactual: logit {after:.2f}")
-    texts[0] = f"picture: logit {before:.2f}"
-    title = f"{name}: logit {before:.2f}, counterfactual {after:.2f}"
+    texts = captions(name, ascent=True)
+    texts[0] = f"picture: {question.unit} {before:.2f}"
+    texts.append(f"counterfactual: {question.unit} {after:.2f}")
+    title = f"{name}: {question.unit} {before:.2f}, counterfactual {after:.2f}"
     return panel(x, result.pullback, title, counterfactual=result.counterfactual, captions=texts)
 
 
 def captions(name: str, *, ascent: bool = False) -> list[str]:
     """What the colours mean, for picture, pullback and overlay."""
+    strength = "overlay: strength of the pullback, smoothed"
     if ascent:
-        return ["picture", f"change towards {name}: red brighter, blue darker", "overlay: where the change is strong"]
-    return ["picture", f"pullback: red raises {name}, blue lowers it", f"overlay: where {name} is decided"]
+        return ["picture", f"pullback: the change that raises {name}; red brighter, blue darker", strength]
+    return ["picture", f"pullback, colours summed: red raises {name}, blue lowers it", strength]
 
 
 def answer(question: Question, result: Result) -> Table:

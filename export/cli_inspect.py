@@ -59,7 +59,7 @@ def facts_table(session: Session, model: onnx.ModelProto) -> Table:
         ("fxpullback", meta.version),
         ("program", described(meta.program)),
         ("rules", described(meta.rules, leave_out=("temperatures", "calibrated"))),
-        ("temperatures", temperatures(meta.rules)),
+        ("temperatures", temperatures(meta.ledger.get("rows", []), meta.rules)),
         ("target", meta.target),
         ("opset", ", ".join(f"{item.domain or 'ai.onnx'} {item.version}" for item in model.opset_import)),
         ("nodes", f"{len(model.graph.node)}: {common}{', ...' if len(operators) > 8 else ''}"),
@@ -104,14 +104,15 @@ def described(value: Any, leave_out: Sequence[str] = ()) -> str:
     return ", ".join(parts)
 
 
-def temperatures(rules: Any) -> str:
-    """Temperatures by rule, and whether gates have their own."""
-    if not isinstance(rules, Mapping):
-        return "in the ledger"
-    found = rules.get("temperatures") or {}
-    text = ", ".join(f"{name} {value:g}" for name, value in found.items())
-    own = len(rules.get("calibrated") or {})
-    return (f"{own} gates calibrated one by one, see the ledger; else " if own else "") + (text or "none")
+def temperatures(rows: Sequence[Mapping[str, Any]], rules: Any) -> str:
+    """Temperatures of the rules that were applied: `gelu 1, relu 0.25-3.1 (calibrated)`."""
+    applied: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row.get("rule") and row.get("temperature") is not None:
+            applied.setdefault(str(row["rule"]), []).append(row)
+    text = ", ".join(f"{name} {span(found)}" for name, found in applied.items()) or "none"
+    own = len(rules.get("calibrated") or {}) if isinstance(rules, Mapping) else 0
+    return f"{text}; {own} gates calibrated one by one" if own else text
 
 
 def signature(values: Iterable[onnx.ValueInfoProto]) -> str:
@@ -143,28 +144,28 @@ def ledger_sum(ledger: Mapping[str, Any]) -> str:
 
 
 def gates_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Softened, frozen and exact operators; alike ones of like modules in one line."""
+    """Gates, and whatever else is exact; alike ones of like modules in one line."""
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        if row.get("verdict") in GATES:
-            key = (pattern(row), _operator(row), str(row["verdict"]), str(row.get("rule") or row.get("reason") or ""))
-            groups.setdefault(key, []).append(row)
+    for row in filter(_is_gate, rows):
+        why = re.sub(r"_\d+\b", "", str(row.get("rule") or row.get("reason") or ""))
+        groups.setdefault((pattern(row), _operator(row), str(row["verdict"]), why), []).append(row)
     table = _ledger_frame(
-        ("", 4), ("module", 34), ("operator", 22), ("verdict", 8), ("rule or reason", 12), ("T", 9), ("nodes", 5)
+        ("", 4), ("module", 30), ("operator", 19), ("verdict", 8), ("rule or reason", 20), ("T", 7), ("nodes", 5)
     )
-    for (module, operator, verdict, rule), found in groups.items():
+    for (module, operator, verdict, why), found in groups.items():
         nodes = sum(int(row.get("pullback_nodes") or 0) for row in found)
-        table.add_row(*map(escape, (f"{len(found)}x", module, operator, verdict, rule, span(found), str(nodes))))
+        table.add_row(*map(escape, (f"{len(found)}x", module, operator, verdict, why, span(found), str(nodes))))
     return table
 
 
 def others_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Linear and constant operators, by operator."""
+    """Everything that is no gate, by verdict and operator."""
     table = Table(box=None, pad_edge=False, show_header=False, width=COLUMNS)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
-    for verdict in sorted({str(row.get("verdict")) for row in rows} - set(GATES)):
-        found = Counter(_operator(row) for row in rows if row.get("verdict") == verdict)
+    others = [row for row in rows if not _is_gate(row)]
+    for verdict in sorted({str(row.get("verdict")) for row in others}):
+        found = Counter(_operator(row) for row in others if row.get("verdict") == verdict)
         table.add_row(verdict, escape(", ".join(f"{name} {count}" for name, count in found.most_common())))
     return table
 
@@ -173,12 +174,12 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Every operator of the model."""
     table = _ledger_frame(
         ("#", 4),
-        ("module", 26),
+        ("module", 22),
         ("source", 18),
         ("operator", 15),
         ("verdict", 8),
-        ("rule or reason", 8),
-        ("T", 4),
+        ("rule or reason", 15),
+        ("T", 5),
         ("nodes", 5),
     )
     for row in rows:
@@ -241,6 +242,12 @@ def span(rows: Sequence[Mapping[str, Any]]) -> str:
     return low if low == high else f"{low}-{high}"
 
 
+def _is_gate(row: Mapping[str, Any]) -> bool:
+    """Whether a row belongs in the table of gates: it is one, or it keeps its exact derivative."""
+    verdict = row.get("verdict")
+    return verdict == "exact" or bool(row.get("gate", verdict in GATES))
+
+
 def _operator(row: Mapping[str, Any]) -> str:
     """The operator without its namespace and default overload: `relu` for `aten.relu.default`."""
     return str(row.get("operator", "")).removeprefix("aten.").removesuffix(".default")
@@ -251,5 +258,5 @@ def _ledger_frame(*columns: tuple[str, int]) -> Table:
     table = Table(box=None, pad_edge=False, width=COLUMNS, padding=(0, 1, 0, 0))
     for name, width in columns:
         right = name in ("", "#", "T", "nodes")
-        table.add_column(name, min_width=width, justify="right" if right else "left", overflow="fold", no_wrap=right)
+        table.add_column(name, width=width, justify="right" if right else "left", overflow="fold")
     return table

@@ -19,7 +19,8 @@ from torch.export import ExportedProgram
 
 from fxpullback.errors import ModelSourceError
 from fxpullback.export.hubs import Source, from_timm, from_torchvision
-from fxpullback.export.preprocessing import Normalise, Preprocessing
+from fxpullback.export.normalise import Normalise
+from fxpullback.export.preprocessing import Preprocessing
 from fxpullback.export.weights import load_weights
 
 FORMS = "timm:NAME, torchvision:NAME, package.module:factory, or file.pt2"

@@ -51,14 +51,11 @@ def panel(
     """
     picture, pullback = _planes(picture), _planes(pullback)
     tiles = [picture_tile(picture), pullback_tile(pullback), overlay_tile(picture, pullback)]
-    texts = [
-        "picture",
-        "pullback: red raises the class,\nblue lowers it",
-        "overlay: the brighter, the more\nthe class hangs on it",
-    ]
+    strength = "overlay: strength of the pullback,\nsmoothed"
+    texts = ["picture", "pullback, colours summed: red raises\nthe class, blue lowers it", strength]
     if counterfactual is not None:
         tiles.append(picture_tile(_planes(counterfactual)))
-        texts[1] = "pullback: what ascent adds,\nred brighter, blue darker"
+        texts[1] = "pullback: the change that raises\nthe class; red brighter, blue darker"
         texts.append("counterfactual")
     return _composed([_enlarged(tile, smooth=index != 1) for index, tile in enumerate(tiles)], title, captions or texts)
 

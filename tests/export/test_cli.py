@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from fxpullback.errors import ModelSourceError
+from fxpullback.errors import ExportError, ModelSourceError
 from fxpullback.export import cli_inspect, terminal
 from fxpullback.export.class_names import class_index, label
 from fxpullback.export.cli import app
-from fxpullback.export.session import ProviderWarning
+from fxpullback.export.session import ProviderWarning, Session
 from tests.export import handmade
 
 
@@ -94,7 +95,7 @@ def test_explain_top1(tmp_path: Path, picture: Path) -> None:
 def test_explain_one_class_against_another(tmp_path: Path, picture: Path, kind: str) -> None:
     made = handmade.write(tmp_path / f"{kind}.onnx", kind)
     printed, _ = run("explain", made, picture, "--target", "zebra", "--against", "ant", "-o", "out.png")
-    assert printed.startswith("zebra against ant: logit")
+    assert printed.startswith("zebra against ant: difference of logits")
     printed, _ = run("explain", made, picture, "-o", "out.png")
     assert (" against " in printed) == (kind == "contrast")
 
@@ -186,7 +187,7 @@ def test_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    with pytest.raises(terminal.ExportError, match=r"cannot be written \(Permission denied\)\. Name another with -o"):
+    with pytest.raises(ExportError, match=r"cannot be written \(Permission denied\)\. Name another with -o"):
         terminal.check_output(tmp_path / "net.onnx")
 
 
@@ -299,6 +300,62 @@ def test_errors_of_compile(arguments: list[str], words: str) -> None:
     assert "error: " in said
     assert words in said
     assert not list(Path().rglob("*.onnx"))
+
+
+NETWORK = """
+from torch import nn
+
+
+def make(classes=4):
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, classes))
+"""
+
+
+@pytest.fixture
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A factory in the working directory, for pictures of 8x8."""
+    (tmp_path / "mynet.py").write_text(NETWORK)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "mynet", raising=False)
+    (tmp_path / "names.txt").write_text("ant\nbee\ncat\ndog\n")
+    return "mynet:make"
+
+
+@pytest.mark.parametrize("program", ["soft", "double", "ascent"])
+def test_the_whole_way(network: str, picture: Path, program: str) -> None:
+    arguments = ["--size", 8, "--classes", "names.txt", "--program", program, "-o", "net.onnx"]
+    printed, said = run("compile", network, *arguments)
+    assert re.match(r"net\.onnx: [\d.]+ KiB, 2 of 2 gates softened", printed)
+    assert "note: the model was in training mode and was switched to eval mode" in said
+    assert ("is meant for 224x224 pixels; for 8 the like is --alpha" in said) == (program != "soft")
+    for stage in ("load model", "capture", "rewrite", "differentiate", "lower", "export"):
+        assert f"{stage}" in said
+    printed, _ = run("explain", "net.onnx", picture, "--target", "cat", "-o", "out.png")
+    assert printed.startswith("cat: logit")
+    assert width_of("out.png") > 900
+    printed, _ = run("inspect", "net.onnx")
+    assert "2 of 2 gates softened" in printed
+    assert program in printed
+    assert max(map(len, printed.splitlines())) <= terminal.COLUMNS
+    assert not list(Path().glob(".net*"))
+
+
+def test_options_reach_the_file(network: str) -> None:
+    arguments = ["--size", 8, "--model-option", "classes=3", "--temperature", "relu=0.4", "--keep-exact", "max_pool"]
+    run("compile", network, *arguments, "--target", "contrast", "-o", "net.onnx")
+    session = Session("net.onnx")
+    assert session.target == "contrast"
+    assert session.class_count == 3
+    verdicts = {row["operator"]: (row["verdict"], row["temperature"]) for row in session.ledger["rows"]}
+    assert next(value for key, value in verdicts.items() if "relu" in key) == ("softened", 0.4)
+    assert next(value for key, value in verdicts.items() if "max_pool" in key)[0] == "exact"
+
+
+def test_a_file_that_is_there_survives_a_failure(network: str) -> None:
+    Path("net.onnx").write_text("before")
+    _, said = run("compile", network, "--size", 20, "-o", "net.onnx", code=1)
+    assert "does not run on an input of shape" in said
+    assert Path("net.onnx").read_text() == "before"
 
 
 def test_debug_shows_the_traceback() -> None:

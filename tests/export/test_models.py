@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from fxpullback.errors import ModelSourceError
 from fxpullback.export.models import load_model, read_classes
-from fxpullback.export.preprocessing import Normalise, Preprocessing
+from fxpullback.export.normalise import Normalise
+from fxpullback.export.preprocessing import Preprocessing
 
 NAME = "test_resnet"  # timm's own test network: 0.5 million parameters, 160 pixels
 SPEC = f"timm:{NAME}"
