@@ -14,17 +14,16 @@ from torch.export.graph_signature import InputKind
 
 
 def lifted(
-    module: nn.Module, args: tuple[torch.Tensor, ...], batched: tuple[bool, ...] | None = None
+    module: nn.Module, args: tuple[torch.Tensor, ...], dims: tuple[Any, ...] | None = None
 ) -> torch.fx.GraphModule:
     """Capture `module` with a free batch, as the compiler's lowered graphs look.
 
     Args:
         module: The module, in eval mode.
         args: Example inputs.
-        batched: Which of them have a batch axis; by default all of rank one and more.
+        dims: Their free axes; by default the first of each.
     """
-    flags = batched or tuple(arg.ndim > 0 for arg in args)
-    dims = tuple({0: Dim("batch", min=1, max=4096)} if flag else None for flag in flags)
+    dims = dims or tuple({0: Dim("batch", min=1, max=4096)} for _ in args)
     program = export(module, args, dynamic_shapes=(dims,) if isinstance(module, Call) else dims).run_decompositions({})
     constants: dict[str, Any] = {**program.state_dict, **program.constants}
     graph = program.graph

@@ -17,6 +17,11 @@ def constant(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
+def each(names: str) -> list[str]:
+    """Names, one a word."""
+    return names.split()
+
+
 def positive(*shape: int) -> torch.Tensor:
     """A weight above zero."""
     return constant(*shape).abs() + 0.5
@@ -27,9 +32,9 @@ def whole(high: int, *shape: int) -> torch.Tensor:
     return torch.randint(0, high, shape, generator=torch.Generator().manual_seed(1))
 
 
-_SMOOTH = "neg abs exp erf sigmoid tanh sin cos atan sinh cosh asinh sign sgn floor ceil round trunc frac".split()
-_POSITIVE = "sqrt reciprocal log rsqrt log2 log10 acosh".split()
-_INSIDE = "asin acos atanh tan expm1 log1p logit special_ndtr erfc exp2 square sinc".split()
+_SMOOTH = each("neg abs exp erf sigmoid tanh sin cos atan sinh cosh asinh sign sgn floor ceil round trunc frac")
+_POSITIVE = each("sqrt reciprocal log rsqrt log2 log10 acosh")
+_INSIDE = each("asin acos atanh tan expm1 log1p logit special_ndtr erfc exp2 square sinc")
 
 UNARY = [
     *(row(getattr(aten, name).default, x(5, 3)) for name in _SMOOTH),
@@ -46,8 +51,8 @@ UNARY = [
 ]
 
 IDENTITY = [
-    *(row(getattr(aten, name).default, x(3)) for name in "alias clone contiguous detach detach_copy".split()),
-    *(row(getattr(aten, name).default, x(3)) for name in "alias_copy lift_fresh_copy positive".split()),
+    *(row(getattr(aten, name).default, x(3)) for name in each("alias clone contiguous detach detach_copy")),
+    *(row(getattr(aten, name).default, x(3)) for name in each("alias_copy lift_fresh_copy positive")),
     row(aten._to_copy.default, integers(5, 3), dtype=torch.float32),
     row(aten._to_copy.default, x(3), dtype=torch.bool),
     row(aten.to.dtype, x(3), torch.int64),
@@ -62,12 +67,12 @@ IDENTITY = [
 ]
 
 BINARY = [
-    *(row(getattr(aten, name).Tensor, x(5), ranged(0.5, 2, 5)) for name in "mul div true_divide".split()),
-    *(row(getattr(aten, name).Tensor, x(5), x(5), alpha=0.5) for name in "add sub rsub".split()),
-    *(row(getattr(aten, name).Tensor, integers(9, 5), x(5)) for name in "add sub mul".split()),
-    *(row(getattr(aten, name).Scalar, x(5), 1.7) for name in "mul div add sub rsub".split()),
-    *(row(getattr(aten, name).Scalar, integers(9, 5), 1.7) for name in "mul add sub rsub".split()),
-    *(row(getattr(aten, name).Tensor, integers(9, 5), 3) for name in "add mul div sub".split()),
+    *(row(getattr(aten, name).Tensor, x(5), ranged(0.5, 2, 5)) for name in each("mul div true_divide")),
+    *(row(getattr(aten, name).Tensor, x(5), x(5), alpha=0.5) for name in each("add sub rsub")),
+    *(row(getattr(aten, name).Tensor, integers(9, 5), x(5)) for name in each("add sub mul")),
+    *(row(getattr(aten, name).Scalar, x(5), 1.7) for name in each("mul div add sub rsub")),
+    *(row(getattr(aten, name).Scalar, integers(9, 5), 1.7) for name in each("mul add sub rsub")),
+    *(row(getattr(aten, name).Tensor, integers(9, 5), 3) for name in each("add mul div sub")),
     row(aten.add.Tensor, x(5, 4), constant(4)),
     row(aten.add.Tensor, bools(5), bools(5)),
     row(aten.mul.Tensor, bools(5), bools(5)),
@@ -89,7 +94,7 @@ BINARY = [
     row(aten.pow.Tensor_Scalar, integers(5, 5), 2),
     row(aten.pow.Tensor_Tensor, ranged(0.5, 3, 5), x(5)),
     row(aten.pow.Scalar, 2.5, x(5)),
-    *(row(getattr(aten, name).default, x(5), x(5)) for name in "maximum minimum hypot atan2".split()),
+    *(row(getattr(aten, name).default, x(5), x(5)) for name in each("maximum minimum hypot atan2")),
     row(aten.max.other, x(5), x(5)),
     row(aten.min.other, x(5), x(5)),
     row(aten.clamp.default, x(5), -0.5, 0.5),
@@ -111,19 +116,19 @@ BINARY = [
 ]
 
 COMPARISON = [
-    *(row(getattr(aten, name).Tensor, integers(3, 50), integers(3, 50)) for name in "eq ne gt ge lt le".split()),
-    *(row(getattr(aten, name).Scalar, integers(3, 50), 1) for name in "eq ne gt ge lt le".split()),
-    *(row(getattr(aten, name).Scalar, x(50), 0) for name in "eq ne gt ge lt le".split()),
+    *(row(getattr(aten, name).Tensor, integers(3, 50), integers(3, 50)) for name in each("eq ne gt ge lt le")),
+    *(row(getattr(aten, name).Scalar, integers(3, 50), 1) for name in each("eq ne gt ge lt le")),
+    *(row(getattr(aten, name).Scalar, x(50), 0) for name in each("eq ne gt ge lt le")),
     row(aten.gt.Scalar, integers(3, 50), 0.5),
     row(aten.gt.Tensor, bools(50), bools(50)),
     row(aten.eq.Tensor, bools(50), bools(50)),
     row(aten.ge.Tensor, integers(3, 50), x(50)),
-    *(row(getattr(aten, f"logical_{name}").default, bools(9), bools(9)) for name in "and or xor".split()),
+    *(row(getattr(aten, f"logical_{name}").default, bools(9), bools(9)) for name in each("and or xor")),
     row(aten.logical_and.default, x(9), bools(9)),
-    *(row(getattr(aten, f"bitwise_{name}").Tensor, bools(9), bools(9)) for name in "and or xor".split()),
-    *(row(getattr(aten, f"bitwise_{name}").Tensor, integers(9, 9), integers(9, 9)) for name in "and or xor".split()),
-    *(row(getattr(aten, f"bitwise_{name}").Scalar, integers(9, 9), 3) for name in "and or xor".split()),
-    *(row(getattr(aten, f"__{name}__").Tensor, bools(9), bools(9)) for name in "and or xor".split()),
+    *(row(getattr(aten, f"bitwise_{name}").Tensor, bools(9), bools(9)) for name in each("and or xor")),
+    *(row(getattr(aten, f"bitwise_{name}").Tensor, integers(9, 9), integers(9, 9)) for name in each("and or xor")),
+    *(row(getattr(aten, f"bitwise_{name}").Scalar, integers(9, 9), 3) for name in each("and or xor")),
+    *(row(getattr(aten, f"__{name}__").Tensor, bools(9), bools(9)) for name in each("and or xor")),
     row(aten.logical_not.default, x(9)),
     row(aten.bitwise_not.default, bools(9)),
     row(aten.bitwise_not.default, integers(9, 9)),
@@ -134,13 +139,13 @@ COMPARISON = [
     row(aten.where.Scalar, bools(5), 1.0, 2.0),
     row(aten.masked_fill.Scalar, x(5), bools(5), -INF),
     row(aten.masked_fill.Tensor, x(5), bools(5), torch.tensor(2.0)),
-    *(row(getattr(aten, name).default, x(5)) for name in "isnan isinf isfinite nan_to_num".split()),
+    *(row(getattr(aten, name).default, x(5)) for name in each("isnan isinf isfinite nan_to_num")),
 ]
 
 ACTIVATION = [
-    *(row(getattr(aten, n).default, x(40)) for n in "relu relu6 hardtanh silu hardsigmoid hardswish selu".split()),
-    *(row(getattr(aten, n).default, x(40)) for n in "mish log_sigmoid softplus leaky_relu elu celu".split()),
-    *(row(getattr(aten, n).default, x(40)) for n in "softshrink hardshrink".split()),
+    *(row(getattr(aten, n).default, x(40)) for n in each("relu relu6 hardtanh silu hardsigmoid hardswish selu")),
+    *(row(getattr(aten, n).default, x(40)) for n in each("mish log_sigmoid softplus leaky_relu elu celu")),
+    *(row(getattr(aten, n).default, x(40)) for n in each("softshrink hardshrink")),
     row(aten.log_sigmoid_forward.default, x(40), outputs=(0,)),
     row(aten.gelu.default, x(40)),
     row(aten.gelu.default, x(40), approximate="tanh"),
@@ -266,7 +271,7 @@ POOLING = [
 ]
 
 SHAPE = [
-    *(row(getattr(aten, n).default, x(4, 6), [B, 2, 12]) for n in "view reshape _unsafe_view view_copy".split()),
+    *(row(getattr(aten, n).default, x(4, 6), [B, 2, 12]) for n in each("view reshape _unsafe_view view_copy")),
     row(aten._reshape_copy.default, x(4, 6), [B, 24]),
     row(aten.view.default, x(4, 6), [Batch(4), 6]),
     row(aten.view.default, x(4, 6), [-1]),
@@ -287,9 +292,9 @@ SHAPE = [
     row(aten.expand_as.default, x(1, 6), x(4, 6)),
     row(aten.permute.default, x(4, 6), [0, -1, 1]),
     row(aten.permute_copy.default, x(4, 6), [2, 0, 1]),
-    *(row(getattr(aten, n).int, x(4, 6), 1, -1) for n in "transpose transpose_copy".split()),
-    *(row(getattr(aten, n).default, x(4, 6), 0, 2) for n in "swapaxes swapdims".split()),
-    *(row(getattr(aten, n).default, x(4)) for n in "t t_copy mT numpy_T".split()),
+    *(row(getattr(aten, n).int, x(4, 6), 1, -1) for n in each("transpose transpose_copy")),
+    *(row(getattr(aten, n).default, x(4, 6), 0, 2) for n in each("swapaxes swapdims")),
+    *(row(getattr(aten, n).default, x(4)) for n in each("t t_copy mT numpy_T")),
     row(aten.movedim.int, x(4, 6, 2), 1, -1),
     row(aten.moveaxis.int, x(4, 6, 2), -1, 0),
     row(aten.movedim.intlist, x(4, 6, 2), [0, 1], [2, 0]),
@@ -428,7 +433,7 @@ CREATION = [
 ]
 
 REDUCTION = [
-    *(row(getattr(aten, name).default, x(4, 5)) for name in "sum mean max min".split()),
+    *(row(getattr(aten, name).default, x(4, 5)) for name in each("sum mean max min")),
     row(aten.prod.default, fixed(2, 3)),
     row(aten.prod.dim_int, x(4, 5), 1, True),
     row(aten.sum.dim_IntList, x(4, 5), [1, -1]),
