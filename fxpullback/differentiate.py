@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from fxpullback.derive import derive_vjp
 from fxpullback.errors import DifferentiateError
 from fxpullback.ir import (
+    COTANGENT_OF,
     GETITEM,
     ORIGIN,
     OUTPUT_NAMES,
@@ -103,6 +104,8 @@ class _Walk:
         tensors = tensor_arguments(node)
         with self.builder.provenance(f"ct_{node.name}", **self._meta(node, name)):
             ct = self._arriving(node)
+            if isinstance(ct, Value):
+                ct.node.meta[COTANGENT_OF] = (*ct.node.meta.get(COTANGENT_OF, ()), node.name)
             arguments = fx.map_arg(schema_arguments(node), lambda n: self.env[n])
             if rule is None:
                 made = derive_vjp(self.builder, node, ct, arguments)

@@ -38,6 +38,7 @@ class Pullback:
         rewritten: the captured model in injected form; runs, and autograd through it gives the soft pullback.
         captured: the model as captured, before any rewriting.
         folded: `rewritten` with its batch norms folded, what was differentiated.
+        step: the lowered graph of one pullback, `(input, cotangent) -> (logits, pullback)`.
         ledger: what happened to every operator.
         rules: the rule set.
         program: `Soft`, `Double` or `Ascent`.
@@ -49,6 +50,7 @@ class Pullback:
     rewritten: fx.GraphModule
     captured: fx.GraphModule
     folded: fx.GraphModule
+    step: fx.GraphModule
     ledger: Ledger
     rules: RuleSet
     program: Program
@@ -166,7 +168,8 @@ def compile(
     invariants.check_lowered(graph)
 
     ledger = account(ledger, step, merged)
-    return Pullback(graph, rewritten, captured, folded, ledger, rules, program, checked, example[:1].detach().clone())
+    shown = example[:1].detach().clone()
+    return Pullback(graph, rewritten, captured, folded, step, ledger, rules, program, checked, shown)
 
 
 def one_example(example_inputs: Any) -> Tensor:

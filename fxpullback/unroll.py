@@ -102,7 +102,8 @@ def unroll(step: fx.GraphModule, program: Program, target: Target) -> fx.GraphMo
             result: Value = cotangent_of(target, given, logits)
             return result
 
-    results = _RUN[type(program)](_Steps(builder, step), x, cotangent, program)
+    with builder.provenance("program", **{ORIGIN: "program"}):
+        results = run_program(program, _Steps(builder, step), x, cotangent)
     gm = builder.finish(tuple(results.values()))
     gm.meta[OUTPUT_NAMES] = tuple(results)
     gm.graph.eliminate_dead_code()
@@ -138,34 +139,44 @@ class _Steps:
         return self.builder.copy(node, env, name, **{STEP: self.count})
 
 
-Outputs = dict[str, Value]
+Outputs = dict[str, Any]
+Step = Callable[[Any, Any], tuple[Any, Any, Any]]
+Seed = Callable[[Any], Any]
 
 
-def _soft(steps: _Steps, x: Value, cotangent: Callable[[Value], Value], program: Soft) -> Outputs:
-    logits, pullback, _ = steps(x, cotangent)
+def run_program(program: Program, step: Step, x: Any, seed: Seed) -> Outputs:
+    """A program in terms of one pullback step, on graph values or on tensors.
+
+    Args:
+        program: which, with its options.
+        step: (x, cotangent, or a function that makes it of the logits) -> (logits, pullback, cotangent).
+        x: the input.
+        seed: makes the cotangent of the logits.
+
+    Returns:
+        The outputs by name, in order.
+    """
+    return _RUN[type(program)](step, x, seed, program)
+
+
+def _soft(step: Step, x: Any, seed: Seed, program: Soft) -> Outputs:
+    logits, pullback, _ = step(x, seed)
     return {"logits": logits, "pullback": pullback}
 
 
-def _double(steps: _Steps, x: Value, cotangent: Callable[[Value], Value], program: Double) -> Outputs:
-    logits, first, u = steps(x, cotangent)
-    with steps.builder.provenance("moved", **{ORIGIN: "program"}):
-        moved = x + normalised(first) * program.alpha
-    return {"logits": logits, "pullback": steps(moved, u)[1]}
+def _double(step: Step, x: Any, seed: Seed, program: Double) -> Outputs:
+    logits, first, u = step(x, seed)
+    return {"logits": logits, "pullback": step(x + normalised(first) * program.alpha, u)[1]}
 
 
-def _ascent(steps: _Steps, x: Value, cotangent: Callable[[Value], Value], program: Ascent) -> Outputs:
-    here, u, first = x, None, None
+def _ascent(step: Step, x: Any, seed: Seed, program: Ascent) -> Outputs:
+    here, u, first = x, seed, None
     for k in range(program.steps):
-        logits, pullback, u = steps(here, cotangent if u is None else u)
+        logits, pullback, u = step(here, u)
         first = logits if first is None else first
-        with steps.builder.provenance(f"ascent_{k + 1}", **{ORIGIN: "program"}):
-            here = _clip(_ball(here + normalised(pullback) * program.alpha, x, program.eps), program, k)
-    assert first is not None and u is not None
-    final, _, _ = steps(here, u)
-    with steps.builder.provenance("displacement", **{ORIGIN: "program"}):
-        displacement = here - x
+        here = _clip(_ball(here + normalised(pullback) * program.alpha, x, program.eps), program, k)
     names = ("logits", "pullback", "counterfactual", "counterfactual_logits")
-    return dict(zip(names, (first, displacement, here, final), strict=True))
+    return dict(zip(names, (first, here - x, here, step(here, u)[0]), strict=True))
 
 
 def length(v: Any) -> Any:

@@ -1,0 +1,52 @@
+"""Programs by eager autograd through a graph in injected form: slow, and what the certificate compares with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from fxpullback.target import Target, cotangent_of
+from fxpullback.unroll import Program, run_program
+
+
+def soft_pullback(model: Callable[[Tensor], Any], x: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+    """(logits, pullback) at x by autograd through `model`, a graph module in injected form."""
+    leaf = x.detach().clone().requires_grad_(True)
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        logits = model(leaf)[0]
+        (pullback,) = torch.autograd.grad((logits * cotangent).sum(), leaf)
+    return logits.detach(), pullback
+
+
+def run_eagerly(
+    model: fx.GraphModule, program: Program, target: Target, x: Tensor, given: Tensor | None
+) -> dict[str, Tensor]:
+    """What the compiled graph of (program, target) must return at x, by eager autograd.
+
+    Args:
+        model: graph in injected form.
+        program: soft, double or ascent.
+        target: what `given` holds.
+        x: input `[batch, ...]`.
+        given: target, or None for top-1.
+
+    Returns:
+        Tensors by output name.
+    """
+
+    def step(here: Tensor, u: Tensor | Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        if callable(u) and not isinstance(u, Tensor):
+            with torch.no_grad():
+                u = u(model(here)[0])
+        logits, pullback = soft_pullback(model, here, u)
+        return logits, pullback, u
+
+    with torch.no_grad():
+        outputs: dict[str, Tensor] = run_program(program, step, x, lambda logits: cotangent_of(target, given, logits))
+    return outputs
+
+

@@ -1,0 +1,171 @@
+"""The certificate: compiled graph against model, against autograd, and against itself, on inputs it has not seen.
+
+Forward values alone prove nothing about an adjoint (a lost detach changes none of them), and the inputs a graph was
+made with prove nothing about others (a constant would pass). So everything here is drawn anew, at other batch sizes
+than the one captured, and the pullback is compared with eager autograd through the injected form.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from fxpullback.certificate import Certificate, Check, at_least, at_most
+from fxpullback.diverge import first_forward_difference, first_pullback_difference
+from fxpullback.eager import run_eagerly, soft_pullback
+from fxpullback.ir import OUTPUT_NAMES
+from fxpullback.precision import in_float64
+from fxpullback.target import Target
+from fxpullback.unroll import Soft
+
+if TYPE_CHECKING:
+    from fxpullback.pipeline import Pullback
+
+EXACT_BOUND = 1e-9  # float64 against float64, the same arithmetic in another order
+FOLD_BOUND = 1e-4  # float64, batch-norm weights rounded to the model's own type after folding
+ASCENT_BOUND = 1e-6  # float64, rounding carried through every step
+
+
+def verify(pb: Pullback, *, seed: int = 0) -> Certificate:
+    """Verify a compiled model; see `Pullback.verify`."""
+    x, u = fresh_inputs(pb.example, 3, seed), cotangents(3, pb.classes, pb.example, seed + 1)
+    wide = {name: in_float64(getattr(pb, name)) for name in ("captured", "rewritten", "folded", "step", "graph")}
+    x64, u64 = x.double(), u.double()
+    checks = [
+        *_logits(pb, wide, x, x64),
+        *_adjoint(wide, x64, u64),
+        *_linearity(wide, x64, u64, seed),
+        *_program(pb, wide, x64, seed),
+        *_batch(wide, x64, u64),
+    ]
+    return Certificate(tuple(checks), environment(seed))
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """What the checks ran on."""
+    return {"torch": torch.__version__, "python": platform.python_version(), "seed": seed, "batch": 3}
+
+
+def fresh_inputs(example: Tensor, batch: int, seed: int) -> Tensor:
+    """Random inputs of the spread of the example (uniform in [-1, 1] where it is constant), `[batch, ...]`."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, *example.shape[1:])
+    spread = float(example.std()) if example.numel() > 1 else 0.0
+    if spread > 0:
+        fresh = torch.randn(shape, generator=generator, dtype=torch.float64) * spread + float(example.mean())
+        fresh = fresh.clamp(float(example.min()), float(example.max()))
+    else:
+        fresh = torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1
+    return fresh.to(device=example.device, dtype=example.dtype)
+
+
+def cotangents(batch: int, classes: int, like: Tensor, seed: int) -> Tensor:
+    """Random cotangents `[batch, classes]`."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, classes, generator=generator).to(device=like.device, dtype=like.dtype)
+
+
+def fresh_target(target: Target, batch: int, classes: int, like: Tensor, seed: int) -> Tensor | None:
+    """A random target of the kind `target`, or None for top-1."""
+    if target == "top1":
+        return None
+    if target == "cotangent":
+        return cotangents(batch, classes, like, seed)
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch,) if target == "index" else (batch, 2)
+    return torch.randint(classes, shape, generator=generator).to(like.device)
+
+
+def relative(found: Tensor, wanted: Tensor) -> float:
+    """Largest difference relative to the largest entry of what is wanted."""
+    if found.shape != wanted.shape:
+        return float("nan")
+    scale = float(wanted.abs().max())
+    return float((found - wanted).abs().max()) / scale if scale > 0 else float((found - wanted).abs().max())
+
+
+def _logits(pb: Pullback, wide: dict[str, fx.GraphModule], x: Tensor, x64: Tensor) -> list[Check]:
+    with torch.no_grad():
+        plain, injected = pb.captured(x)[0], pb.rewritten(x)[0]
+        captured, lowered = wide["captured"](x64)[0], wide["step"](x64, torch.zeros_like(plain).double())[0]
+    exact = 0.0 if torch.equal(plain, injected) else max(relative(injected, plain), 1e-300)
+    detail = "" if exact == 0.0 else first_forward_difference(pb.captured, pb.rewritten, x, 0.0)
+    folded = relative(lowered, captured)
+    where = "" if folded <= FOLD_BOUND else first_forward_difference(wide["captured"], wide["step"], x64, FOLD_BOUND)
+    return [
+        at_most("logits: injected form against the model, bit for bit", exact, 0.0, detail),
+        at_most("logits: lowered graph against the model", folded, FOLD_BOUND, where),
+        at_least("logits differ between inputs", _variation(captured), 1e-6),
+    ]
+
+
+def _variation(values: Tensor) -> float:
+    """How much samples of a batch differ, relative to the largest entry."""
+    return relative(values[1:], values[:1].expand_as(values[1:])) if values.abs().max() > 0 else 0.0
+
+
+def _adjoint(wide: dict[str, fx.GraphModule], x: Tensor, u: Tensor) -> list[Check]:
+    _, wanted = soft_pullback(wide["folded"], x, u)
+    _, unfolded = soft_pullback(wide["rewritten"], x, u)
+    with torch.no_grad():
+        found = wide["step"](x, u)[1]
+    error = relative(found, wanted)
+    detail = "" if error <= EXACT_BOUND else first_pullback_difference(wide["folded"], wide["step"], x, u, EXACT_BOUND)
+    size = float(wanted.abs().max()) if bool(torch.isfinite(wanted).all()) else float("nan")
+    return [
+        at_most("pullback: graph against autograd, float64", error, EXACT_BOUND, detail),
+        at_most("pullback: graph against autograd before folding", relative(found, unfolded), FOLD_BOUND, detail),
+        at_least("pullback is not zero", size, 1e-300),
+    ]
+
+
+def _linearity(wide: dict[str, fx.GraphModule], x: Tensor, u: Tensor, seed: int) -> list[Check]:
+    w = cotangents(x.shape[0], u.shape[1], x, seed + 2)
+    v = fresh_inputs(torch.zeros_like(x[:1]), x.shape[0], seed + 3)
+    with torch.no_grad():
+        of_u, of_w = wide["step"](x, u)[1], wide["step"](x, w)[1]
+        both = wide["step"](x, 2.0 * u - 3.0 * w)[1]
+    linear = relative(both, 2.0 * of_u - 3.0 * of_w)
+    return [
+        at_most("pullback: linear in the cotangent", linear, EXACT_BOUND),
+        at_least("pullback differs between cotangents", relative(of_u, of_w), 1e-6),
+        _dot_test(wide, x, u, v, of_u),
+    ]
+
+
+def _dot_test(wide: dict[str, fx.GraphModule], x: Tensor, u: Tensor, v: Tensor, pullback: Tensor) -> Check:
+    """<u, J v> = <J^T u, v>, J v by forward mode through the injected form."""
+    name = "pullback: dot test with forward mode"
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            _, pushed = torch.func.jvp(lambda z: wide["folded"](z)[0], (x,), (v,))
+    except (NotImplementedError, RuntimeError) as error:
+        return at_most(name, 0.0, EXACT_BOUND, f"not run, torch has no forward mode here: {str(error).splitlines()[0]}")
+    left, right = (u * pushed).sum(), (pullback * v).sum()
+    scale = (pullback * v).abs().sum()
+    return at_most(name, float((left - right).abs() / scale), EXACT_BOUND)
+
+
+def _program(pb: Pullback, wide: dict[str, fx.GraphModule], x: Tensor, seed: int) -> list[Check]:
+    given = fresh_target(pb.target, x.shape[0], pb.classes, x, seed + 4)
+    wanted = run_eagerly(wide["folded"], pb.program, pb.target, x, given)
+    with torch.no_grad():
+        found = wide["graph"](x) if given is None else wide["graph"](x, given)
+    bound = EXACT_BOUND if isinstance(pb.program, Soft) else ASCENT_BOUND
+    label = type(pb.program).__name__.lower()
+    return [
+        at_most(f"{label}: {name} against autograd, float64", relative(value, wanted[name]), bound)
+        for name, value in zip(pb.graph.meta[OUTPUT_NAMES], found, strict=True)
+    ]
+
+
+def _batch(wide: dict[str, fx.GraphModule], x: Tensor, u: Tensor) -> list[Check]:
+    with torch.no_grad():
+        together = wide["step"](x, u)
+        alone = wide["step"](x[1:2], u[1:2])
+    error = max(relative(a, t[1:2]) for a, t in zip(alone, together, strict=True))
+    return [at_most("a sample alone gives what it gives in a batch", error, EXACT_BOUND)]
