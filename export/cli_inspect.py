@@ -198,7 +198,7 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def certificate_table(certificate: Mapping[str, Any] | str) -> Table:
-    """Every check: what was measured, what is allowed, and the verdict."""
+    """Every check: what was measured, the bound, and the verdict."""
     data: Mapping[str, Any] = json.loads(certificate) if isinstance(certificate, str) else certificate
     verdict = "passed" if data.get("passed") else "NOT PASSED"
     table = Table(
@@ -211,12 +211,13 @@ def certificate_table(certificate: Mapping[str, Any] | str) -> Table:
     )
     table.add_column("check", overflow="fold")
     table.add_column("measured", justify="right", no_wrap=True)
-    table.add_column("allowed", justify="right", no_wrap=True)
+    table.add_column("bound", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("detail", overflow="fold", ratio=1)
     for check in data.get("checks", []):
         passed = bool(check.get("passed"))
-        cells = (f"{check['measured']:.3g}", f"{check['bound']:.3g}", "ok" if passed else "FAILED")
+        measured = "not finite" if check["measured"] is None else f"{check['measured']:.3g}"
+        cells = (measured, f"{check['bound']:.3g}", "ok" if passed else "FAILED")
         table.add_row(
             escape(str(check["name"])), *cells, escape(str(check.get("detail") or "")), style=None if passed else "red"
         )

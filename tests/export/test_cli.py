@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -248,6 +250,42 @@ def test_inspect_without_certificate(tmp_path: Path) -> None:
     printed, _ = run("inspect", bare)
     assert "Certificate: none in the file" in printed
     assert "5, without names" in printed
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_verify(file: Path, monkeypatch: pytest.MonkeyPatch, passed: bool) -> None:
+    check = {
+        "name": "dot test",
+        "measured": 1e-7 if passed else None,
+        "bound": 1e-5,
+        "passed": passed,
+        "detail": "batch 3",
+    }
+    seeds: list[int] = []
+
+    class Certificate:
+        def __init__(self) -> None:
+            self.passed = passed
+
+        def to_json(self) -> str:
+            return json.dumps({"passed": passed, "checks": [check], "environment": {"torch": "2.15.0"}})
+
+    def recheck(path: Path, seed: int) -> Certificate:
+        seeds.append(seed)
+        return Certificate()
+
+    module = ModuleType("fxpullback.export.recheck")
+    monkeypatch.setattr(module, "recheck", recheck, raising=False)
+    monkeypatch.setitem(sys.modules, "fxpullback.export.recheck", module)
+    printed, said = run("verify", file, "--seed", 7, code=0 if passed else 1)
+    assert seeds == [7]
+    assert ("Certificate: passed" in printed) == passed
+    assert ("not finite" in printed) != passed
+    assert ("must not be trusted" in said) != passed
+    assert max(map(len, printed.splitlines())) <= terminal.COLUMNS
+    run("verify", file, code=0 if passed else 1)
+    run("verify", file, code=0 if passed else 1)
+    assert seeds[1] != seeds[2]
 
 
 def test_ledger_groups_like_modules() -> None:
