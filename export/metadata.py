@@ -16,6 +16,7 @@ LEDGER = PREFIX + "ledger"
 CERTIFICATE = PREFIX + "certificate"
 PREPROCESSING = PREFIX + "preprocessing"
 CLASSES = PREFIX + "classes"
+ORACLE = PREFIX + "injected_form"
 WEIGHTS_SHA256 = PREFIX + "weights_sha256"
 
 REQUIRED = (VERSION, RULES, PROGRAM, TARGET, LEDGER)

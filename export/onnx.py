@@ -17,6 +17,8 @@ import torch
 
 from fxpullback.errors import ExportError
 from fxpullback.export import metadata as md
+from fxpullback.export.certify import certify as certify_file
+from fxpullback.export.certify import demand, oracle_text
 from fxpullback.export.translate import translate
 from fxpullback.unroll import describe
 
@@ -50,6 +52,7 @@ def to_onnx(
         The path of the file.
 
     Raises:
+        VerifyError: The certificate did not pass; nothing is written.
         ExportError: The folder cannot be written to, the class names do not fit, or an operator has no translation.
             What was at `path` before is still there.
     """
@@ -57,6 +60,7 @@ def to_onnx(
         pb.graph,
         path,
         lambda: described(pb, classes, preprocessing),
+        oracle=lambda weights: oracle_text(pb, weights),
         certificate=(lambda file: certificate(pb, file)) if certify else None,
         external_above=external_above,
     )
@@ -67,6 +71,7 @@ def write(
     path: str | os.PathLike[str],
     metadata: Callable[[], Mapping[str, str]],
     *,
+    oracle: Callable[[set[str]], str | None] | None = None,
     certificate: Callable[[Path], Mapping[str, Any] | None] | None = None,
     external_above: int = EXTERNAL_ABOVE,
 ) -> Path:
@@ -76,6 +81,9 @@ def write(
     model = translate(graph)
     model.metadata_props.update(texts)
     model.metadata_props[md.WEIGHTS_SHA256] = weights_sha256(model)
+    carried = oracle(set(model.graph.initializers)) if oracle is not None else None
+    if carried is not None:
+        model.metadata_props[md.ORACLE] = carried
     model.metadata_props[f"{md.PREFIX}output_names"] = json.dumps([value.name for value in model.graph.outputs])
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -98,17 +106,15 @@ def write(
     return target
 
 
-def certificate(pb: Pullback, file: Path) -> Mapping[str, Any] | None:
-    """The certificate that goes into the file: ONNX Runtime against the graph, on inputs the export never saw.
+def certificate(pb: Pullback, file: Path) -> Mapping[str, Any]:
+    """The certificate that goes into the file, made of the finished file under a temporary name.
 
-    Args:
-        pb: What was compiled.
-        file: The finished file, under a temporary name.
-
-    Returns:
-        Anything JSON can hold, or None for no certificate. An exception stops the export.
+    Raises:
+        VerifyError: a check failed; the file is not written.
     """
-    return None
+    made = certify_file(pb, file)
+    demand(made, file)
+    return made.to_dict()
 
 
 def described(
@@ -132,12 +138,11 @@ def described(
 
 
 def weights_sha256(model: ir.Model) -> str:
-    """sha256 over names, types, shapes and bytes of the initializers that were parameters or buffers."""
+    """sha256 over names, types, shapes and bytes of the initializers, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(model.graph.initializers):
-        value = model.graph.initializers[name]
-        tensor = value.const_value
-        if "parameter" in value.meta and tensor is not None:
+        tensor = model.graph.initializers[name].const_value
+        if tensor is not None:
             digest.update(f"{name} {tensor.dtype.name} {list(tensor.shape.numpy())}\n".encode())
             digest.update(tensor.tobytes())
     return digest.hexdigest()

@@ -3,9 +3,23 @@
 The compiler needs torch and nothing else; `fxpullback.export` holds what needs ONNX, a runtime or a terminal.
 """
 
+from fxpullback.calibration import calibrate
+from fxpullback.certificate import Certificate
 from fxpullback.pipeline import Pullback, compile
 from fxpullback.rules import EXACT, REFERENCE, SEMANTIC, RuleSet
 from fxpullback.unroll import Ascent, Double, Soft
 
 __version__ = "0.1.0"
-__all__ = ["EXACT", "REFERENCE", "SEMANTIC", "Ascent", "Double", "Pullback", "RuleSet", "Soft", "compile"]
+__all__ = [
+    "EXACT",
+    "REFERENCE",
+    "SEMANTIC",
+    "Ascent",
+    "Certificate",
+    "Double",
+    "Pullback",
+    "RuleSet",
+    "Soft",
+    "calibrate",
+    "compile",
+]

@@ -74,7 +74,7 @@ class Certificate:
         for check in self.checks:
             mark = "pass" if check.passed else "FAIL"
             sign = "<=" if not check.passed and check.measured > check.bound or check.measured <= check.bound else ">="
-            lines.append(f"{mark}  {check.name.ljust(58)} {check.measured:9.2e} {sign} {check.bound:.0e}")
+            lines.append(f"{mark}  {check.name.ljust(58)} {check.measured:9.2e} {sign} {check.bound:.3g}")
             if check.detail and (not check.passed or check.detail.startswith("not run")):
                 lines.append(f"      {check.detail}")
         lines.append("certificate passed" if self.passed else "certificate FAILED")

@@ -24,6 +24,7 @@ _METHODS = {"__add__": "add", "__radd__": "add", "__mul__": "mul", "__rmul__": "
 _METHODS |= {"__truediv__": "div", "__neg__": "neg", "__pow__": "pow", "__matmul__": "matmul"}
 _METHODS |= {"__gt__": "gt", "__ge__": "ge", "__lt__": "lt", "__le__": "le", "__and__": "bitwise_and"}
 _METHODS |= {"__rsub__": "rsub", "__invert__": "bitwise_not", "__or__": "bitwise_or"}
+_METHODS |= {"__eq__": "eq", "__ne__": "ne"}  # set on the finished class, so that a Value is still hashed by identity
 
 
 class Value:

@@ -8,6 +8,7 @@ than the one captured, and the pullback is compared with eager autograd through 
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,7 +33,8 @@ ASCENT_BOUND = 1e-6  # float64, rounding carried through every step
 
 def verify(pb: Pullback, *, seed: int = 0) -> Certificate:
     """Verify a compiled model; see `Pullback.verify`."""
-    x, u = fresh_inputs(pb.example, 3, seed), cotangents(3, pb.classes, pb.example, seed + 1)
+    x = fresh_inputs(Spread.of(pb.example), 3, seed).to(pb.example)
+    u = cotangents(3, pb.classes, pb.example, seed + 1)
     wide = {name: in_float64(getattr(pb, name)) for name in ("captured", "rewritten", "folded", "step", "graph")}
     x64, u64 = x.double(), u.double()
     checks = [
@@ -50,17 +52,30 @@ def environment(seed: int) -> dict[str, Any]:
     return {"torch": torch.__version__, "python": platform.python_version(), "seed": seed, "batch": 3}
 
 
-def fresh_inputs(example: Tensor, batch: int, seed: int) -> Tensor:
-    """Random inputs of the spread of the example (uniform in [-1, 1] where it is constant), `[batch, ...]`."""
+@dataclass(frozen=True)
+class Spread:
+    """What inputs look like: shape without the batch, mean, deviation and range; all a fresh input is drawn by."""
+
+    shape: tuple[int, ...]
+    mean: float
+    deviation: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, example: Tensor) -> Spread:
+        """The spread of an example; [-1, 1] where it is constant."""
+        shape, deviation = tuple(example.shape[1:]), float(example.std()) if example.numel() > 1 else 0.0
+        if not deviation > 0:
+            return cls(shape, 0.0, 1.0, -1.0, 1.0)
+        return cls(shape, float(example.mean()), deviation, float(example.min()), float(example.max()))
+
+
+def fresh_inputs(spread: Spread, batch: int, seed: int) -> Tensor:
+    """Random float64 inputs `[batch, ...]`, normal within the spread's range."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (batch, *example.shape[1:])
-    spread = float(example.std()) if example.numel() > 1 else 0.0
-    if spread > 0:
-        fresh = torch.randn(shape, generator=generator, dtype=torch.float64) * spread + float(example.mean())
-        fresh = fresh.clamp(float(example.min()), float(example.max()))
-    else:
-        fresh = torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1
-    return fresh.to(device=example.device, dtype=example.dtype)
+    noise = torch.randn((batch, *spread.shape), generator=generator, dtype=torch.float64)
+    return (noise * spread.deviation + spread.mean).clamp(spread.low, spread.high)
 
 
 def cotangents(batch: int, classes: int, like: Tensor, seed: int) -> Tensor:
@@ -125,7 +140,7 @@ def _adjoint(wide: dict[str, fx.GraphModule], x: Tensor, u: Tensor) -> list[Chec
 
 def _linearity(wide: dict[str, fx.GraphModule], x: Tensor, u: Tensor, seed: int) -> list[Check]:
     w = cotangents(x.shape[0], u.shape[1], x, seed + 2)
-    v = fresh_inputs(torch.zeros_like(x[:1]), x.shape[0], seed + 3)
+    v = fresh_inputs(Spread.of(torch.zeros_like(x[:1])), x.shape[0], seed + 3).to(x)
     with torch.no_grad():
         of_u, of_w = wide["step"](x, u)[1], wide["step"](x, w)[1]
         both = wide["step"](x, 2.0 * u - 3.0 * w)[1]

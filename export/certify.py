@@ -1,0 +1,225 @@
+"""The certificate of a file: ONNX Runtime against eager autograd through the injected form, on fresh inputs.
+
+A file carries the injected form of its model as text (operators and the names of its weights), so that the check can be
+run again wherever the file is, without the model it came from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+import torch
+from torch import Tensor, fx
+
+from fxpullback.certificate import Certificate, Check, at_least, at_most
+from fxpullback.eager import run_eagerly
+from fxpullback.errors import VerifyError
+from fxpullback.export import metadata as md
+from fxpullback.export.session import Result, Session
+from fxpullback.precision import in_float64
+from fxpullback.serial import from_text, to_text
+from fxpullback.target import Target
+from fxpullback.unroll import Ascent, Double, Program, Soft
+from fxpullback.verify import Spread, fresh_inputs, fresh_target, relative
+
+if TYPE_CHECKING:
+    from fxpullback.pipeline import Pullback
+
+BANNED = {"ScatterND", "ScatterElements", "Col2Im", "NonZero", "If", "Loop", "Scan"}
+BOUNDS = {"soft": 1e-4, "double": 1e-3}
+COSINE = 0.999
+BATCHES = (1, 3)
+
+
+def oracle_text(pb: Pullback, weights: set[str]) -> str | None:
+    """What a file carries to be checked again: the folded injected form and the spread of its inputs.
+
+    Args:
+        pb: what was compiled.
+        weights: names of the initializers that the file will hold.
+
+    Returns:
+        JSON text; None where the file does not hold all weights of the injected form under their names.
+    """
+    graph = to_text(pb.folded, weights)
+    return None if graph is None else json.dumps({"graph": graph, "inputs": asdict(Spread.of(pb.example))})
+
+
+def certify(pb: Pullback, path: str | os.PathLike[str], *, seed: int = 0) -> Certificate:
+    """Certify a compiled model together with the file written of it.
+
+    Args:
+        pb: what was compiled.
+        path: the file.
+        seed: seed of the fresh inputs.
+
+    Returns:
+        The graph's own certificate (`Pullback.verify`) with the checks of the file added.
+    """
+    checks = runtime_checks(Session(path), pb.folded, pb.program, pb.target, Spread.of(pb.example), seed + 10)
+    return pb.verify(seed=seed).with_checks((*file_checks(path), *checks), onnxruntime=ort.__version__)
+
+
+def recheck(path: str | os.PathLike[str], seed: int = 1) -> Certificate:
+    """Check a file again, from the file alone, on inputs drawn with another seed.
+
+    Args:
+        path: a file that `to_onnx` wrote.
+        seed: seed of the fresh inputs.
+
+    Returns:
+        The new certificate.
+
+    Raises:
+        SessionError: the file cannot be loaded.
+        VerifyError: the file does not carry what the check needs.
+    """
+    session = Session(path)
+    carried = json.loads(_carried(session, path))
+    weights = {name: torch.from_numpy(array.copy()) for name, array in _initializers(path).items()}
+    injected = from_text(carried["graph"], weights)
+    spread = Spread(**{**carried["inputs"], "shape": tuple(carried["inputs"]["shape"])})
+    target: Target = session.target  # type: ignore[assignment]
+    checks = (
+        *file_checks(path),
+        _weights_check(path, session),
+        *runtime_checks(session, injected, program_of(session.metadata.program), target, spread, seed),
+    )
+    environment = {"torch": torch.__version__, "onnxruntime": ort.__version__, "seed": seed, "batches": list(BATCHES)}
+    return Certificate(checks, {**environment, "providers": list(session.providers)})
+
+
+def _carried(session: Session, path: str | os.PathLike[str]) -> str:
+    text = session.metadata.raw.get(md.ORACLE)
+    if text is None:
+        raise VerifyError(
+            f"{path} does not carry the injected form of its model, so there is nothing to check it against. "
+            "Write it anew with fxpullback.export.to_onnx, or call verify() on the compiled model."
+        )
+    return text
+
+
+def _initializers(path: str | os.PathLike[str]) -> dict[str, Any]:
+    model = ir.load(path)
+    return {n: v.const_value.numpy() for n, v in model.graph.initializers.items() if v.const_value is not None}
+
+
+def program_of(described: Mapping[str, Any]) -> Program:
+    """The program that a file's metadata describes."""
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in described.items() if k != "name"}
+    return {"soft": Soft, "double": Double, "ascent": Ascent}[described["name"]](**options)  # type: ignore[no-any-return]
+
+
+def file_checks(path: str | os.PathLike[str]) -> list[Check]:
+    """Standard operators alone, none of the banned ones, and the full check of onnx."""
+    model = onnx.load(path, load_external_data=False)
+    foreign = {n.domain for n in model.graph.node} - {"", "ai.onnx"}
+    banned = sorted({n.op_type for n in model.graph.node} & BANNED)
+    try:
+        onnx.checker.check_model(os.fspath(path), full_check=True)
+        broken = ""
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        broken = str(error).splitlines()[0]
+    return [
+        at_most("file: operators outside the standard domain", float(len(foreign)), 0.0, ", ".join(sorted(foreign))),
+        at_most("file: banned operators", float(len(banned)), 0.0, ", ".join(banned)),
+        at_most("file: full check of onnx", float(bool(broken)), 0.0, broken),
+    ]
+
+
+def _weights_check(path: str | os.PathLike[str], session: Session) -> Check:
+    from fxpullback.export.onnx import weights_sha256
+
+    found, wanted = weights_sha256(ir.load(path)), session.metadata.weights_sha256
+    detail = "" if found == wanted else f"the file's weights have sha256 {found}, its metadata says {wanted}"
+    return at_most("file: sha256 of the weights", float(found != wanted), 0.0, detail)
+
+
+def runtime_checks(
+    session: Session, injected: fx.GraphModule, program: Program, target: Target, spread: Spread, seed: int
+) -> list[Check]:
+    """ONNX Runtime against eager autograd in float64, on fresh inputs at batch sizes of which none was captured.
+
+    Args:
+        session: the loaded file.
+        injected: the model in injected form, in float32.
+        program: the file's program.
+        target: the file's target.
+        spread: what its inputs look like.
+        seed: seed of the fresh inputs.
+    """
+    most = max(BATCHES)
+    x = fresh_inputs(spread, most, seed).float()
+    given = fresh_target(target, most, session.class_count, x, seed + 1)
+    wide = given.double() if given is not None and given.is_floating_point() else given
+    wanted = run_eagerly(in_float64(injected), program, target, x.double(), wide)
+    rounding = _Rounding(lambda: run_eagerly(injected, program, target, x, given), wanted)
+    checks: list[Check] = []
+    for batch in BATCHES:
+        found = session(x[:batch].numpy(), None if given is None else given[:batch].numpy())
+        checks += _compare(found, wanted, rounding, program, batch)
+    return checks
+
+
+class _Rounding:
+    """By how much eager autograd in float32 is off, found out only when it matters."""
+
+    def __init__(self, run: Callable[[], dict[str, Tensor]], wanted: dict[str, Tensor]) -> None:
+        self.run, self.wanted = run, wanted
+        self.narrow: dict[str, Tensor] | None = None
+
+    def of(self, name: str) -> float:
+        self.narrow = self.narrow or self.run()
+        return relative(self.narrow[name].double(), self.wanted[name])
+
+
+def _compare(
+    found: Result, wanted: dict[str, Tensor], rounding: _Rounding, program: Program, batch: int
+) -> list[Check]:
+    """A file may be off by the bound, or by ten times what torch's own float32 is off, whichever is more."""
+    checks = []
+    for name, all_samples in wanted.items():
+        value, here = all_samples[:batch], torch.from_numpy(getattr(found, name)).double()
+        label = f"ONNX Runtime: {name}, batch {batch}"
+        if isinstance(program, Ascent) and name != "logits":
+            if name == "pullback":
+                checks.append(at_least(f"{label}, cosine", _cosine(here, value), COSINE))
+            continue
+        bound, detail, error = BOUNDS["soft"], "", relative(here, value)
+        if name == "pullback":
+            bound = BOUNDS.get(type(program).__name__.lower(), bound)
+        if error > bound:
+            bound = max(bound, 10 * rounding.of(name))
+            detail = "the bound is ten times the rounding of torch's own float32"
+        checks.append(at_most(label, error, bound, detail))
+    return checks
+
+
+def _cosine(a: Tensor, b: Tensor) -> float:
+    """Smallest cosine between samples."""
+    return float(torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1), dim=1).min())
+
+
+def demand(certificate: Certificate, path: str | os.PathLike[str]) -> None:
+    """Refuse a certificate that did not pass.
+
+    Raises:
+        VerifyError: names the checks that failed and what to do.
+    """
+    if certificate.passed:
+        return
+    failed = "\n  ".join(f"{c.name}: {c.measured:.2e}, allowed {c.bound:.0e}. {c.detail}" for c in certificate.checks if not c.passed)
+    raise VerifyError(
+        f"the certificate of {Path(path).name} did not pass, so the file was not written:\n  {failed}\n"
+        "Please report this with the model; certify=False writes the file all the same."
+    )
+
+

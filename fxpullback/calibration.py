@@ -1,0 +1,99 @@
+"""Calibrated temperatures: one constant for each gate, `T = spread * std(z)` of that gate's input over some pictures.
+
+Rescaling a ReLU network from layer to layer leaves its function alone and yet changes a pullback of fixed temperatures;
+with calibrated ones it does not. Max-pool takes half the spread; attention keeps its temperature.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fxpullback.capture import Model, capture
+from fxpullback.errors import InputError, RuleError
+from fxpullback.ir import input_nodes
+from fxpullback.rewrite import Decision, decide
+from fxpullback.rules import SEMANTIC, RuleSet
+
+
+def calibrate(
+    model: Model, pictures: Tensor | Iterable[Tensor], *, rules: RuleSet = SEMANTIC, spread: float = 0.9
+) -> RuleSet:
+    """Find a temperature for every gate of a model.
+
+    Args:
+        model: what `compile` takes.
+        pictures: inputs `[n, ...]` of the kind the model will see, or batches of them; 16 are plenty.
+        rules: the rule set to calibrate.
+        spread: temperature of a gate in standard deviations of its input.
+
+    Returns:
+        The rule set with its temperatures gate by gate; compile the same model with it.
+
+    Raises:
+        InputError: no pictures, or pictures with NaN or infinite values.
+        RuleError: `spread` is not a positive number.
+    """
+    if not isinstance(spread, int | float) or not 0 < spread < math.inf:
+        raise RuleError(f"spread is {spread!r}; give a positive number, such as 0.9.")
+    batches = [pictures] if isinstance(pictures, Tensor) else list(pictures)
+    if not batches or any(batch.ndim < 2 or batch.shape[0] == 0 for batch in batches):
+        raise InputError("there are no calibration pictures; pass a tensor [n, ...] with at least one.")
+    if not all(bool(torch.isfinite(batch).all()) for batch in batches):
+        raise InputError("a calibration picture holds NaN or infinite values.")
+    captured = capture(model, batches[0])
+    gates = {n: d for n, d in decide(captured.graph, rules).items() if d.rule is not None and d.rule.spread is not None}
+    moments = _Moments(captured, {_gate_input(node, decision) for node, decision in gates.items()})
+    for batch in batches:
+        for picture in batch.split(4):
+            moments.run(picture)
+    temperatures = {
+        node.name: _temperature(moments.deviation(_gate_input(node, decision)), decision, spread)
+        for node, decision in gates.items()
+    }
+    return replace(rules, calibrated=temperatures)
+
+
+def _gate_input(node: fx.Node, decision: Decision) -> fx.Node:
+    """The node whose values a gate selects by."""
+    if decision.match is not None:
+        found: fx.Node = decision.match.arguments["x"]
+        return found
+    return input_nodes(node)[0]
+
+
+def _temperature(deviation: float, decision: Decision, spread: float) -> float:
+    assert decision.rule is not None and decision.rule.spread is not None and decision.temperature is not None
+    return spread * decision.rule.spread * deviation if deviation > 0 else decision.temperature
+
+
+class _Moments(fx.Interpreter):
+    """Runs a captured graph and gathers the first two moments of some of its nodes, in float64."""
+
+    def __init__(self, gm: fx.GraphModule, watched: set[fx.Node]) -> None:
+        super().__init__(gm)
+        self.watched = watched
+        self.sums: dict[fx.Node, tuple[float, float, float]] = {}
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad():
+            return super().run(*args, **kwargs)
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n in self.watched:
+            wide = result.double()
+            count, total, squares = self.sums.get(n, (0.0, 0.0, 0.0))
+            here = (count + wide.numel(), total + float(wide.sum()), squares + float((wide * wide).sum()))
+            self.sums[n] = here
+        return result
+
+    def deviation(self, node: fx.Node) -> float:
+        """Standard deviation over all pictures and positions."""
+        count, total, squares = self.sums[node]
+        return math.sqrt(max(squares / count - (total / count) ** 2, 0.0))
