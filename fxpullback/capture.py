@@ -154,7 +154,9 @@ def _flatten(program: ExportedProgram) -> fx.GraphModule:
             env[node].meta = dict(node.meta)
         elif node.op == "placeholder":
             if any(n.op == "placeholder" for n in graph.nodes):
-                raise CaptureError("the model takes more than one input; wrap it in a module that takes the picture alone.")
+                raise CaptureError(
+                    "the model takes more than one input; wrap it in a module that takes the picture alone."
+                )
             env[node] = graph.placeholder("input")
             env[node].meta = dict(node.meta)
         elif node.op == "output":

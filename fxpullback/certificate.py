@@ -62,7 +62,9 @@ class Certificate:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Certificate:
         """Read back what `to_dict` wrote."""
-        checks = (Check(**{**c, "measured": math.nan if c["measured"] is None else c["measured"]}) for c in data["checks"])
+        checks = (
+            Check(**{**c, "measured": math.nan if c["measured"] is None else c["measured"]}) for c in data["checks"]
+        )
         return cls(tuple(checks), data["environment"])
 
     def with_checks(self, checks: tuple[Check, ...], **environment: Any) -> Certificate:

@@ -150,7 +150,10 @@ def unbroadcast(ct: Any, like: Tensor) -> Any:
     """Sum a cotangent down to the shape of the argument that was broadcast."""
     extra = ct.ndim - like.ndim
     shape = [1] * extra + list(like.shape)
-    wide = [isinstance(n, int) and n == 1 and not (isinstance(m, int) and m == 1) for n, m in zip(shape, ct.shape, strict=True)]
+    wide = [
+        isinstance(n, int) and n == 1 and not (isinstance(m, int) and m == 1)
+        for n, m in zip(shape, ct.shape, strict=True)
+    ]
     dims = [i for i, w in enumerate(wide) if w]
     kept = [i for i in dims if i >= extra]
     if kept:

@@ -71,8 +71,8 @@ def first_pullback_difference(
             continue
         gap = _gap(graph.values[carrier], gradient)
         if gap > bound:
-            return f"first difference behind {last}: the cotangent of {where(node)} (node {node.name}) is off by {gap:.2e}"
+            return (
+                f"first difference behind {last}: the cotangent of {where(node)} (node {node.name}) is off by {gap:.2e}"
+            )
         last = f"{where(node)} (node {node.name})"
     return f"all cotangents the walk recorded agree; the difference is behind {last}"
-
-

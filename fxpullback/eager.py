@@ -48,5 +48,3 @@ def run_eagerly(
     with torch.no_grad():
         outputs: dict[str, Tensor] = run_program(program, step, x, lambda logits: cotangent_of(target, given, logits))
     return outputs
-
-

@@ -144,9 +144,7 @@ def _statistics(gm: fx.GraphModule, norm: fx.Node) -> tuple[Tensor, Tensor]:
     return scale, read(bias, 0.0) - read(mean, 0.0) * scale
 
 
-def _scaled_product(
-    builder: Builder, gm: fx.GraphModule, node: fx.Node, norm: fx.Node, env: dict[fx.Node, Any]
-) -> Any:
+def _scaled_product(builder: Builder, gm: fx.GraphModule, node: fx.Node, norm: fx.Node, env: dict[fx.Node, Any]) -> Any:
     scale, shift = _statistics(gm, norm)
     x, weight, bias, *rest = schema_arguments(node)
     old: Tensor = getattr(gm, str(weight.target))
@@ -181,5 +179,3 @@ def tidy(gm: fx.GraphModule) -> fx.GraphModule:
             delattr(gm, name)
     gm.recompile()
     return gm
-
-

@@ -23,7 +23,13 @@ from fxpullback.ir import (
 )
 
 _IDENTITIES = {aten.detach.default, aten.alias.default, aten.dropout.default, aten.native_dropout.default}
-_CANONICAL = {aten.view.default, aten.relu_.default, aten.conv2d.default, aten.batch_norm.default, aten.layer_norm.default}
+_CANONICAL = {
+    aten.view.default,
+    aten.relu_.default,
+    aten.conv2d.default,
+    aten.batch_norm.default,
+    aten.layer_norm.default,
+}
 
 
 def check_captured(gm: fx.GraphModule) -> None:

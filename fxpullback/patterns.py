@@ -49,7 +49,13 @@ POINTWISE = (
     | {aten.softplus.default, aten.exp.default, aten.log1p.default, aten.hardtanh.default, aten.erf.default}
     | {aten.pow.Tensor_Scalar, aten.square.default, aten._to_copy.default}
 ) - {aten.softmax.int}
-_SELECTORS = {aten.sigmoid.default, aten.hardsigmoid.default, aten.tanh.default, aten.hardtanh.default, aten.erf.default}
+_SELECTORS = {
+    aten.sigmoid.default,
+    aten.hardsigmoid.default,
+    aten.tanh.default,
+    aten.hardtanh.default,
+    aten.erf.default,
+}
 
 
 @dataclass(frozen=True)

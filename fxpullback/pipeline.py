@@ -187,5 +187,3 @@ def account(ledger: Ledger, step: fx.GraphModule, merged: dict[str, str]) -> Led
         replace(row, reason=f"folded into {merged[row.node]}") if row.node in merged else row for row in ledger.rows
     ]
     return Ledger(tuple(rows)).with_counts(counts)
-
-

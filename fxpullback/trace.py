@@ -364,6 +364,8 @@ def _settle_sizes(target: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
 def _kept_sizes(x: Value, sizes: Any) -> list[Any]:
     """Sizes for `expand`, -1 where the tensor has that symbolic size already."""
     own: list[Any] = [None] * (len(sizes) - x.ndim) + list(x.shape)
-    same = [isinstance(a, torch.SymInt) and isinstance(b, torch.SymInt) and a.node.expr == b.node.expr
-            for a, b in zip(own, sizes, strict=True)]
+    same = [
+        isinstance(a, torch.SymInt) and isinstance(b, torch.SymInt) and a.node.expr == b.node.expr
+        for a, b in zip(own, sizes, strict=True)
+    ]
     return [-1 if keep else size for keep, size in zip(same, sizes, strict=True)]

@@ -161,9 +161,7 @@ def _exponential_below(x: Tensor, rate: float, temperature: float) -> Tensor:
 
 
 @gate(aten.elu.default, temperature=0.6)
-def elu(
-    x: Tensor, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0, *, temperature: float
-) -> Tensor:
+def elu(x: Tensor, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0, *, temperature: float) -> Tensor:
     """ELU.
 
     Primal:  scale * (max(x, 0) + alpha * (exp(k min(x, 0)) - 1)), k = input_scale

@@ -50,9 +50,7 @@ def index(ct: Tensor, out: Tensor, x: Tensor, indices: list[Any]) -> tuple[Any, 
 
 
 @vjp(aten.gather.default, kind="linear")
-def gather(
-    ct: Tensor, out: Tensor, x: Tensor, dim: int, index: Tensor, sparse_grad: bool = False
-) -> tuple[Any, Any]:
+def gather(ct: Tensor, out: Tensor, x: Tensor, dim: int, index: Tensor, sparse_grad: bool = False) -> tuple[Any, Any]:
     axis = dim % x.ndim
     rows = _one_hot(index.transpose(axis, -1), x.shape[axis], ct)
     moved = torch.matmul(ct.transpose(axis, -1).unsqueeze(-2), rows).squeeze(-2)

@@ -60,9 +60,7 @@ def extreme(ct: Tensor, out: Tensor, x: Tensor, dims: Any = (), keepdim: bool = 
 
 
 @vjp(aten.max.dim, aten.min.dim, kind="nonlinear")
-def extreme_along(
-    ct: tuple[Any, ...], out: tuple[Any, ...], x: Tensor, dim: int, keepdim: bool = False
-) -> tuple[Any]:
+def extreme_along(ct: tuple[Any, ...], out: tuple[Any, ...], x: Tensor, dim: int, keepdim: bool = False) -> tuple[Any]:
     return (_to_places(ct[0], out[1], x, dim, keepdim),)
 
 
