@@ -68,8 +68,10 @@ def _gate_input(node: fx.Node, decision: Decision) -> fx.Node:
 
 
 def _temperature(deviation: float, decision: Decision, spread: float) -> float:
-    assert decision.rule is not None and decision.rule.spread is not None and decision.temperature is not None
-    return spread * decision.rule.spread * deviation if deviation > 0 else decision.temperature
+    share = decision.rule.spread if decision.rule is not None else None
+    assert share is not None
+    assert decision.temperature is not None
+    return spread * share * deviation if deviation > 0 else decision.temperature
 
 
 class _Moments(fx.Interpreter):

@@ -18,7 +18,8 @@ class Check:
         measured: the error found; for a check `at_least`, the value found.
         bound: largest error allowed, or smallest value for a check `at_least`.
         passed: whether it held.
-        detail: inputs, batch size, and the first node that differs where it failed.
+        detail: the first node that differs where it failed, or what else there is to say.
+        at_most: whether the bound is the largest error allowed, or the smallest value.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Check:
     bound: float
     passed: bool
     detail: str = ""
+    at_most: bool = True
 
 
 def at_most(name: str, measured: float, bound: float, detail: str = "") -> Check:
@@ -35,7 +37,7 @@ def at_most(name: str, measured: float, bound: float, detail: str = "") -> Check
 
 def at_least(name: str, measured: float, bound: float, detail: str = "") -> Check:
     """A check that a value is no smaller than a bound; NaN never passes."""
-    return Check(name, measured, bound, math.isfinite(measured) and measured >= bound, detail)
+    return Check(name, measured, bound, math.isfinite(measured) and measured >= bound, detail, at_most=False)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Certificate:
         lines = []
         for check in self.checks:
             mark = "pass" if check.passed else "FAIL"
-            sign = "<=" if not check.passed and check.measured > check.bound or check.measured <= check.bound else ">="
+            sign = "<=" if check.at_most else ">="
             lines.append(f"{mark}  {check.name.ljust(58)} {check.measured:9.2e} {sign} {check.bound:.3g}")
             if check.detail and (not check.passed or check.detail.startswith("not run")):
                 lines.append(f"      {check.detail}")

@@ -32,7 +32,10 @@ def derive_vjp(builder: Builder, node: fx.Node, ct: Any, arguments: tuple[Any, .
         DifferentiateError: the operator has several outputs, or autograd's formula is no forward operator.
     """
     if isinstance(ct, tuple):
-        raise DifferentiateError(f"no VJP rule for {where(node)}, and none can be derived for several outputs.")
+        raise DifferentiateError(
+            f"no VJP rule for {where(node)}, and none can be derived for several outputs. "
+            "Add a VJP rule: docs/adding-a-rule.md."
+        )
     positions = [i for i, a in enumerate(arguments) if isinstance(a, Value)]
     operands = [arguments[i] for i in positions]
 
@@ -51,7 +54,10 @@ def derive_vjp(builder: Builder, node: fx.Node, ct: Any, arguments: tuple[Any, .
         with builder.fake_mode:
             traced = make_fx(adjoint)(*fakes)
     except Exception as error:
-        raise DifferentiateError(f"no VJP rule for {where(node)}, and autograd has none either: {error}") from error
+        raise DifferentiateError(
+            f"no VJP rule for {where(node)}, and none can be derived from autograd: {error}. "
+            "Add a VJP rule: docs/adding-a-rule.md."
+        ) from error
     return _inline(builder, node, traced, [ct, *operands])
 
 

@@ -1,6 +1,6 @@
 """Stage 3: fold constants and batch norms into the rewritten graph, before it is differentiated.
 
-Folding here serves both directions at once: the adjoint of a convolution whose weights hold the batch norm holds it too.
+Folding here serves both directions: the adjoint of a convolution whose weights hold the batch norm holds it too.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def schema_arguments(node: fx.Node) -> tuple[Any, ...]:
         return tuple(node.args)
     values: list[Any] = list(node.args)
     for argument in node.target._schema.arguments[len(node.args) :]:
-        values.append(node.kwargs[argument.name] if argument.name in node.kwargs else argument.default_value)
+        values.append(node.kwargs.get(argument.name, argument.default_value))
     return tuple(values)
 
 

@@ -58,6 +58,8 @@ def neg(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
 
 @vjp(aten.pow.Tensor_Scalar, kind="nonlinear")
 def power(ct: Tensor, out: Tensor, x: Tensor, exponent: float) -> tuple[Any]:
+    if exponent == 0:
+        return (ZERO,)
     return (ct * (x * 2 if exponent == 2 else torch.pow(x, exponent - 1) * exponent),)
 
 
@@ -166,8 +168,8 @@ def mish(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
 
 @vjp(aten.hardswish.default, kind="nonlinear")
 def hardswish(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    middle = torch.where(x < -3, 0.0, ct * (x * (1 / 3) + 0.5))
-    return (torch.where(x > 3, ct, middle),)
+    middle = torch.where(x > -3, ct * (x * (1 / 3) + 0.5), 0.0)
+    return (torch.where(x < 3, middle, ct),)
 
 
 @vjp(aten.hardsigmoid.default, kind="nonlinear")
@@ -182,19 +184,19 @@ def hardtanh(ct: Tensor, out: Tensor, x: Tensor, low: float = -1.0, high: float 
 
 @vjp(aten.clamp_min.default, kind="nonlinear")
 def clamp_min(ct: Tensor, out: Tensor, x: Tensor, low: float) -> tuple[Any]:
-    return (torch.where(x >= low, ct, 0.0),)
+    return (torch.where(x > low, ct, 0.0),)
 
 
 @vjp(aten.clamp_max.default, kind="nonlinear")
 def clamp_max(ct: Tensor, out: Tensor, x: Tensor, high: float) -> tuple[Any]:
-    return (torch.where(x <= high, ct, 0.0),)
+    return (torch.where(x < high, ct, 0.0),)
 
 
 @vjp(aten.clamp.default, kind="nonlinear")
 def clamp(ct: Tensor, out: Tensor, x: Tensor, low: float | None = None, high: float | None = None) -> tuple[Any]:
     if low is not None:
-        ct = torch.where(x >= low, ct, 0.0)
-    return (ct if high is None else torch.where(x <= high, ct, 0.0),)
+        ct = torch.where(x > low, ct, 0.0)
+    return (ct if high is None else torch.where(x < high, ct, 0.0),)
 
 
 @vjp(aten.threshold.default, kind="nonlinear")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -15,8 +16,12 @@ from fxpullback.vjp.shape import pad_axis
 def _one_hot(index: Tensor, size: int, like: Tensor) -> Tensor:
     """Rows `[*index, size]` with a one where the index points."""
     places = torch.arange(size, device=index.device)
-    wrapped = torch.where(index < 0, index + size, index)
-    return (wrapped.unsqueeze(-1) == places).to(like.dtype)
+    return (_wrapped(index, size).unsqueeze(-1) == places).to(like.dtype)
+
+
+def _wrapped(index: Tensor, size: int) -> Tensor:
+    """Negative indices counted from the front."""
+    return torch.where(index < 0, index + size, index)
 
 
 @vjp(aten.index_select.default, kind="linear")
@@ -32,12 +37,12 @@ def _spread_back(ct: Tensor, x: Tensor, axis: int, index: Tensor) -> Tensor:
 @vjp(aten.index.Tensor, kind="linear")
 def index(ct: Tensor, out: Tensor, x: Tensor, indices: list[Any]) -> tuple[Any, Any]:
     where = [i for i, index in enumerate(indices) if index is not None]
-    if any(b != a + 1 for a, b in zip(where, where[1:], strict=False)):
+    if any(b != a + 1 for a, b in itertools.pairwise(where)):
         return NOT_DIFFERENTIABLE, [NOT_DIFFERENTIABLE] * len(indices)
     first, last = where[0], where[-1]
-    flat = indices[first]
+    flat = _wrapped(indices[first], x.shape[first])
     for axis in where[1:]:
-        flat = flat * x.shape[axis] + indices[axis]
+        flat = flat * x.shape[axis] + _wrapped(indices[axis], x.shape[axis])
     places = 1
     for axis in where:
         places = places * x.shape[axis]

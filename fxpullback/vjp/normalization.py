@@ -21,7 +21,7 @@ def _normal(ct: Tensor, normal: Tensor, rstd: Tensor, dims: list[int]) -> Tensor
 def layer_norm(
     ct: tuple[Any, ...], out: tuple[Any, ...], x: Tensor, shape: list[int], weight: Any, bias: Any, eps: float
 ) -> tuple[Any, Any, Any]:
-    assert ct[1] is ABSENT and ct[2] is ABSENT, "only the first output of layer norm carries a cotangent"
+    assert ct[1:] == (ABSENT, ABSENT), "only the first output of layer norm carries a cotangent"
     _, mean, rstd = out
     scaled = ct[0] if weight is None else ct[0] * weight
     dims = list(range(x.ndim - len(shape), x.ndim))

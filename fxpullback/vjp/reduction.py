@@ -80,11 +80,18 @@ def ordered(ct: tuple[Any, ...], out: tuple[Any, ...], x: Tensor, *options: Any)
     return (torch.matmul(ct[0].transpose(axis, -1).unsqueeze(-2), rows).squeeze(-2).transpose(axis, -1),)
 
 
-@vjp(aten.var.correction, aten.std.correction, kind="nonlinear")
-def spread(
+@vjp(aten.var.correction, kind="nonlinear")
+def variance(
     ct: Tensor, out: Tensor, x: Tensor, dims: Any = None, correction: Any = None, keepdim: bool = False
 ) -> tuple[Any]:
     return (_of_variance(ct, x, dims, correction, keepdim),)
+
+
+@vjp(aten.std.correction, kind="nonlinear")
+def deviation(
+    ct: Tensor, out: Tensor, x: Tensor, dims: Any = None, correction: Any = None, keepdim: bool = False
+) -> tuple[Any]:
+    return (_of_variance(ct / (out * 2), x, dims, correction, keepdim),)
 
 
 @vjp(aten.var_mean.correction, kind="nonlinear")
@@ -127,5 +134,6 @@ def logsumexp(ct: Tensor, out: Tensor, x: Tensor, dims: Any, keepdim: bool = Fal
 
 
 RULES = (
-    total, total_of_all, mean, cumsum, extreme, extreme_along, ordered, spread, var_mean, vector_norm, logsumexp,
+    total, total_of_all, mean, cumsum, extreme, extreme_along, ordered, variance, deviation, var_mean, vector_norm,
+    logsumexp,
 )  # fmt: skip
