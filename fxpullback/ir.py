@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, fx
@@ -73,6 +73,18 @@ def input_nodes(node: fx.Node) -> list[fx.Node]:
     return found
 
 
+def arg(node: fx.Node, index: int) -> Any:
+    """One argument of a node: a node, a plain value, or a list of them."""
+    return node.args[index]
+
+
+def node_argument(node: fx.Node, index: int) -> fx.Node:
+    """One argument of a node, where it is known to be a node."""
+    found = node.args[index]
+    assert isinstance(found, fx.Node)
+    return found
+
+
 def schema_arguments(node: fx.Node) -> tuple[Any, ...]:
     """All arguments of an ATen call in schema order, defaults filled in."""
     if not isinstance(node.target, torch._ops.OpOverload):
@@ -90,8 +102,8 @@ def placeholders(graph: fx.Graph) -> list[fx.Node]:
 
 def outputs(graph: fx.Graph) -> tuple[fx.Node, ...]:
     """The graph's outputs, in order."""
-    result = graph.output_node().args[0]
-    return tuple(result) if isinstance(result, tuple | list) else (result,)  # type: ignore[arg-type]
+    result = arg(graph.output_node(), 0)
+    return tuple(result) if isinstance(result, tuple | list) else (result,)
 
 
 def value(node: fx.Node) -> Any:
@@ -99,7 +111,7 @@ def value(node: fx.Node) -> Any:
     return node.meta["val"]
 
 
-def is_call(node: Any, *targets: Callable[..., Any]) -> bool:
+def is_call(node: Any, *targets: Callable[..., Any]) -> TypeGuard[fx.Node]:
     """Whether `node` calls one of `targets` (operator objects, never names)."""
     return isinstance(node, fx.Node) and node.op == "call_function" and node.target in targets
 

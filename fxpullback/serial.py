@@ -55,7 +55,8 @@ def from_text(text: str, constants: Mapping[str, Tensor]) -> fx.GraphModule:
         VerifyError: a constant is missing, or the text names something that is no operator of a graph.
     """
     data = json.loads(text)
-    root, graph, env = nn.Module(), fx.Graph(), {}
+    root, graph = nn.Module(), fx.Graph()
+    env: dict[str, fx.Node] = {}
     for name, op, target, args, kwargs in data["nodes"]:
         if op == "get_attr" and not hasattr(root, target):
             root.register_buffer(target, _constant(target, data["constants"], constants))
@@ -86,8 +87,9 @@ def _tensor(stored: list[Any]) -> Tensor:
 def _target_text(target: Any) -> str:
     if isinstance(target, torch._ops.OpOverload):
         return str(target)
-    assert _ARITHMETIC.get(target.__name__) is target, f"{target} is no operator of a graph"
-    return f"operator.{target.__name__}"
+    name: str = target.__name__
+    assert _ARITHMETIC.get(name) is target, f"{target} is no operator of a graph"
+    return f"operator.{name}"
 
 
 def _target(text: str) -> Callable[..., Any]:

@@ -18,7 +18,7 @@ from torch import Tensor, fx
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses import FakeTensor
 
-from fxpullback.ir import GETITEM, ORIGIN, aten, fake_mode_of, is_size
+from fxpullback.ir import GETITEM, ORIGIN, arg, aten, fake_mode_of, is_size
 
 _METHODS = {"__add__": "add", "__radd__": "add", "__mul__": "mul", "__rmul__": "mul", "__sub__": "sub"}
 _METHODS |= {"__truediv__": "div", "__neg__": "neg", "__pow__": "pow", "__matmul__": "matmul"}
@@ -287,7 +287,7 @@ class Builder:
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: env[n])
         own = {k: v for k, v in node.meta.items() if k != "val"}
         if node.target is GETITEM:
-            item = args[0][args[1]]
+            item = env[arg(node, 0)][arg(node, 1)]
             if item.node.target is GETITEM:
                 item.node.meta.update({ORIGIN: node.name, **own, **meta})
             return item
