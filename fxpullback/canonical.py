@@ -59,7 +59,7 @@ def _instance_norm(
     """Instance norm is group norm with one channel a group; with stored statistics it is batch norm."""
     if use_input_stats:
         return torch.nn.functional.group_norm(x, x.shape[1], weight, bias, eps)
-    return torch.nn.functional.batch_norm(x, mean, var, weight, bias, False, momentum, eps)  # type: ignore[arg-type]
+    return torch.nn.functional.batch_norm(x, mean, var, weight, bias, False, momentum, eps)
 
 
 def canonicalise(gm: fx.GraphModule) -> fx.GraphModule:
@@ -82,7 +82,7 @@ def canonicalise(gm: fx.GraphModule) -> fx.GraphModule:
 
 
 def _respell(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
-    rewrite = _SPELLINGS.get(node.target)  # type: ignore[arg-type]
+    rewrite = _SPELLINGS.get(node.target)
     if rewrite is None or is_size(node):
         return builder.copy(node, env)
     arguments = fx.map_arg(schema_arguments(node), lambda n: env[n])

@@ -21,7 +21,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from fxpullback.canonical import canonicalise, decompositions
 from fxpullback.errors import CaptureError
-from fxpullback.ir import where
+from fxpullback.ir import arg, where
 
 Model = nn.Module | ExportedProgram | str | os.PathLike[str]
 
@@ -195,7 +195,7 @@ def _logits(program: ExportedProgram, output: fx.Node) -> fx.Node:
 
 def check_output(gm: fx.GraphModule) -> None:
     """Refuse a graph whose output is not one `[batch, classes]` tensor with a symbolic batch."""
-    (logits,) = gm.graph.output_node().args[0]  # type: ignore[misc]
+    (logits,) = arg(gm.graph.output_node(), 0)
     assert isinstance(logits, fx.Node)
     val = logits.meta["val"]
     shape = list(val.shape)

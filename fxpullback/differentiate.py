@@ -7,6 +7,7 @@ emits is named after the node it transposes and records it.
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
@@ -22,8 +23,10 @@ from fxpullback.ir import (
     OUTPUT_NAMES,
     RULE,
     TRANSPOSES,
+    arg,
     depends_on,
     is_float_tensor,
+    node_argument,
     outputs,
     placeholders,
     schema_arguments,
@@ -96,8 +99,8 @@ class _Walk:
 
     def _transpose(self, node: fx.Node) -> None:
         if node.target is GETITEM:
-            parent, index = node.args
-            self.parts.setdefault(parent, {}).setdefault(index, []).extend(self.cotangents[node])  # type: ignore
+            parent, index = node_argument(node, 0), arg(node, 1)
+            self.parts.setdefault(parent, {}).setdefault(index, []).extend(self.cotangents[node])
             return
         rule = TABLE.get(node.target)
         name = rule.name if rule else "derived"
@@ -108,7 +111,7 @@ class _Walk:
                 ct.node.meta[COTANGENT_OF] = (*ct.node.meta.get(COTANGENT_OF, ()), node.name)
             arguments = fx.map_arg(schema_arguments(node), lambda n: self.env[n])
             if rule is None:
-                made = derive_vjp(self.builder, node, ct, arguments)
+                made: Sequence[Any] = derive_vjp(self.builder, node, ct, arguments)
             else:
                 made = rule.function(ct, self.env[node], *arguments)
             for argument, part in zip(tensors, made, strict=True):

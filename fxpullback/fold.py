@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxpullback.ir import GETITEM, aten, input_nodes, is_call, is_size, schema_arguments
+from fxpullback.ir import GETITEM, aten, input_nodes, is_call, is_size, node_argument, schema_arguments
 from fxpullback.trace import Builder
 
 BATCH_NORM = aten._native_batch_norm_legit_no_training.default
@@ -91,7 +91,8 @@ def _stays(node: fx.Node, layouts: set[fx.Node], value: Tensor) -> bool:
 
 def fold_batch_norms(gm: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, str]]:
     """Fold each batch norm into the convolution or linear map in front of it; else it becomes scale and shift."""
-    builder, env, log = Builder(gm), {}, {}
+    builder, log = Builder(gm), {}
+    env: dict[fx.Node, Any] = {}
     plans = {node: _producer(node) for node in gm.graph.nodes if is_call(node, BATCH_NORM)}
     folded = {producer: norm for norm, producer in plans.items() if producer is not None}
     for node in gm.graph.nodes:
@@ -115,12 +116,11 @@ def fold_batch_norms(gm: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, str]
 
 def _producer(norm: fx.Node) -> fx.Node | None:
     """The convolution or linear map whose output is the batch norm's input alone, if there is one."""
-    source = norm.args[0]
-    assert isinstance(source, fx.Node)
+    source = node_argument(norm, 0)
     if is_call(source, aten.reshape.default) and len(source.users) == 1:
-        inner = source.args[0]
-        same = source.meta["val"].ndim == 2 and inner.meta["val"].shape[-1] == source.meta["val"].shape[-1]  # type: ignore[union-attr]
-        source = inner if same and is_call(inner, aten.linear.default) else source  # type: ignore[assignment]
+        inner = node_argument(source, 0)
+        same = source.meta["val"].ndim == 2 and inner.meta["val"].shape[-1] == source.meta["val"].shape[-1]
+        source = inner if same and is_call(inner, aten.linear.default) else source
     if not is_call(source, aten.convolution.default, aten.linear.default) or len(source.users) != 1:
         return None
     if source.target is aten.linear.default and norm.meta["val"][0].ndim != 2:

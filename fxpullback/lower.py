@@ -20,6 +20,7 @@ from fxpullback.ir import (
     ORIGIN,
     OUTPUT_NAMES,
     STOP_GRADIENT,
+    arg,
     aten,
     is_size,
     schema_arguments,
@@ -70,7 +71,7 @@ def erase_injections(gm: fx.GraphModule) -> fx.GraphModule:
 
     def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
         if node.target in (INJECT, STOP_GRADIENT):
-            return env[node.args[0]]  # type: ignore[index]
+            return env[arg(node, 0)]
         return builder.copy(node, env)
 
     return _walk(gm, visit)
@@ -80,7 +81,7 @@ def replace(gm: fx.GraphModule, table: dict[Any, Emit]) -> fx.GraphModule:
     """Replace calls of the operators in `table` by what its functions emit (NotImplemented keeps the call)."""
 
     def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
-        emit = table.get(node.target)  # type: ignore[arg-type]
+        emit = table.get(node.target)
         if emit is None:
             return builder.copy(node, env)
         arguments = fx.map_arg(schema_arguments(node), lambda n: env[n])
@@ -170,7 +171,7 @@ def drop_no_ops(gm: fx.GraphModule) -> fx.GraphModule:
             if inner.target is aten.reshape.default:
                 return builder.copy(node, {**env, source: Value(builder, inner.args[0])})
         if node.target is aten.transpose.int:
-            inner = env[source].node  # type: ignore[index]
+            inner = env[arg(node, 0)].node
             if inner.target is aten.transpose.int and _axes(node) == _axes(inner):
                 return Value(builder, inner.args[0])
         return builder.copy(node, env)
@@ -180,7 +181,7 @@ def drop_no_ops(gm: fx.GraphModule) -> fx.GraphModule:
 
 def _axes(node: fx.Node) -> set[int]:
     ndim = node.meta["val"].ndim
-    return {int(node.args[1]) % ndim, int(node.args[2]) % ndim}  # type: ignore[arg-type]
+    return {int(arg(node, 1)) % ndim, int(arg(node, 2)) % ndim}
 
 
 _SAME_SHAPE = {aten.reshape.default, aten.expand.default, aten.slice.Tensor, aten.view.default}

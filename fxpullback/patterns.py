@@ -6,15 +6,25 @@ injected, the pattern rule, and the nodes between which the rule's callables rep
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch import fx
 
-from fxpullback.ir import GETITEM, aten, depends_on, input_nodes, is_call, is_float_tensor, schema_arguments
+from fxpullback.ir import (
+    GETITEM,
+    arg,
+    aten,
+    depends_on,
+    input_nodes,
+    is_call,
+    is_float_tensor,
+    node_argument,
+    schema_arguments,
+)
 
-RELAYOUT = {
+RELAYOUT: set[Callable[..., Any]] = {
     aten.reshape.default,
     aten.permute.default,
     aten.transpose.int,
@@ -92,8 +102,9 @@ class Flow:
 
     def two_factors(self, node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
         a, b = node.args[:2] if len(node.args) >= 2 else (None, None)
-        both = isinstance(a, fx.Node) and isinstance(b, fx.Node) and a in self.active and b in self.active
-        return (a, b) if both else None  # type: ignore[return-value]
+        if isinstance(a, fx.Node) and isinstance(b, fx.Node) and a in self.active and b in self.active:
+            return a, b
+        return None
 
 
 def find(graph: fx.Graph) -> Iterator[Match]:
@@ -210,7 +221,7 @@ def _hard_sigmoid_by_hand(node: fx.Node, flow: Flow) -> bool:
     if not is_call(node, aten.hardtanh.default) or not is_call(node.args[0], aten.add.Tensor, aten.add.Scalar):
         return False
     _, low, high = schema_arguments(node)
-    shift = node.args[0].args[1]  # type: ignore[union-attr]
+    shift = arg(node_argument(node, 0), 1)
     return low == 0 and isinstance(shift, int | float) and high == 2 * shift
 
 
@@ -222,7 +233,7 @@ def _base(node: fx.Node, flow: Flow) -> tuple[fx.Node, float]:
         if not isinstance(constant, int | float):
             break
         factor = factor * constant if node.target is aten.mul.Tensor else factor / constant
-        node = node.args[0]  # type: ignore[assignment]
+        node = node_argument(node, 0)
     return node, factor
 
 
@@ -316,8 +327,8 @@ def _is_mean_square(node: fx.Node) -> bool:
         return False
     square = node.args[0]
     if is_call(square, aten.pow.Tensor_Scalar):
-        return square.args[1] == 2  # type: ignore[union-attr]
-    product = is_call(square, aten.mul.Tensor) and square.args[0] is square.args[1]  # type: ignore[union-attr]
+        return bool(arg(square, 1) == 2)
+    product = is_call(square, aten.mul.Tensor) and square.args[0] is square.args[1]
     return bool(product) or is_call(square, aten.square.default)
 
 
@@ -341,6 +352,6 @@ def _is_mean_of(mean: fx.Node, x: fx.Node, flow: Flow) -> bool:
     while node is not None and node.target in RELAYOUT - {GETITEM}:
         node = flow.only_input(node)
     if is_call(node, GETITEM):
-        pair = node.args[0]  # type: ignore[union-attr]
-        return node.args[1] == 1 and is_call(pair, aten.var_mean.correction) and pair.args[0] is x  # type: ignore
-    return is_call(node, aten.mean.dim) and node.args[0] is x  # type: ignore[union-attr]
+        pair = node.args[0]
+        return bool(arg(node, 1) == 1) and is_call(pair, aten.var_mean.correction) and pair.args[0] is x
+    return is_call(node, aten.mean.dim) and node.args[0] is x

@@ -15,7 +15,7 @@ from fxpullback.capture import Model, capture
 from fxpullback.differentiate import differentiate
 from fxpullback.errors import InputError
 from fxpullback.fold import fold
-from fxpullback.ir import ORIGIN, OUTPUT_NAMES, calls, is_size
+from fxpullback.ir import ORIGIN, OUTPUT_NAMES, calls, is_size, outputs
 from fxpullback.ledger import Ledger
 from fxpullback.lower import lower, simplify
 from fxpullback.rewrite import rewrite
@@ -24,7 +24,7 @@ from fxpullback.target import Target, check_given, check_target
 from fxpullback.unroll import Program, Soft, unroll
 
 if TYPE_CHECKING:
-    from fxpullback.verify import Certificate
+    from fxpullback.certificate import Certificate
 
 Progress = Callable[[str], None]
 
@@ -66,8 +66,8 @@ class Pullback:
     @property
     def classes(self) -> int:
         """Number of classes."""
-        (logits,) = self.captured.graph.output_node().args[0]  # type: ignore[misc]
-        return int(logits.meta["val"].shape[1])  # type: ignore[union-attr]
+        (logits,) = outputs(self.captured.graph)
+        return int(logits.meta["val"].shape[1])
 
     def __call__(self, x: Tensor, target: Tensor | None = None) -> tuple[Tensor, ...]:
         """Logits and pullback of a batch.

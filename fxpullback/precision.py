@@ -6,17 +6,35 @@ import copy
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx, nn
+
+Memo = dict[tuple[Any, ...], Tensor]
 
 
-def in_float64(gm: fx.GraphModule) -> fx.GraphModule:
-    """A copy of a graph with its constants, and the types its operators name, in float64."""
-    wide = copy.deepcopy(gm).to(torch.float64)
-    for node in wide.graph.nodes:
+def in_float64(gm: fx.GraphModule, memo: Memo | None = None) -> fx.GraphModule:
+    """A copy of a graph with its constants, and the types its operators name, in float64.
+
+    Args:
+        gm: the graph, left as it is.
+        memo: constants widened before, shared between graphs that share them.
+    """
+    memo = {} if memo is None else memo
+    root = nn.Module()
+    for node in gm.graph.nodes:
+        if node.op == "get_attr" and not hasattr(root, str(node.target)):
+            tensor = getattr(gm, str(node.target)).detach()
+            key = (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype)
+            if key not in memo:
+                memo[key] = tensor.double() if tensor.is_floating_point() else tensor
+            root.register_buffer(str(node.target), memo[key])
+    graph = fx.Graph()
+    result = graph.graph_copy(gm.graph, {}, return_output_node=False)
+    graph.output(result)
+    for node in graph.nodes:
         if node.op == "call_function":
-            node.args = _widen(node.args)
-            node.kwargs = _widen(node.kwargs)
-    wide.recompile()
+            node.args, node.kwargs = _widen(node.args), _widen(node.kwargs)
+    wide = fx.GraphModule(root, graph)
+    wide.meta.update(copy.copy(gm.meta))
     return wide
 
 

@@ -19,12 +19,14 @@ from fxpullback.ir import (
     ORIGIN,
     RULE,
     STOP_GRADIENT,
+    arg,
     calls,
     depends_on,
     input_nodes,
     is_float_tensor,
     is_size,
     module_path,
+    node_argument,
     operator_name,
     outputs,
     placeholders,
@@ -132,7 +134,8 @@ def _unsupported(nodes: list[fx.Node]) -> str:
 
 def _emit(captured: fx.GraphModule, decisions: dict[fx.Node, Decision], live: set[str]) -> fx.GraphModule:
     """Copy the graph; the gates in `live` are injected."""
-    builder, env = Builder(captured), {}
+    builder = Builder(captured)
+    env: dict[fx.Node, Any] = {}
     for node in captured.graph.nodes:
         if node.op == "placeholder":
             env[node] = builder.placeholder(node.name, node.meta["val"])
@@ -189,8 +192,11 @@ def _replay(
             return env[end]  # type: ignore[no-any-return]
         local = {**env, start: value}
         for node in between:
-            args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: local[n])
-            local[node] = args[0][args[1]] if node.target is GETITEM else builder.call(node.target, args, kwargs)
+            if node.target is GETITEM:
+                local[node] = local[arg(node, 0)][arg(node, 1)]
+            else:
+                args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: local[n])
+                local[node] = builder.call(node.target, args, kwargs)
         result: Value = local[end]
         return result
 
@@ -221,7 +227,7 @@ def _live_origins(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> set[st
         live.add(node)
         if node.target is STOP_GRADIENT:
             continue
-        waiting += [node.args[1]] if node.target is INJECT else input_nodes(node)  # type: ignore[list-item]
+        waiting += [node_argument(node, 1)] if node.target is INJECT else input_nodes(node)
     names = {str(n.meta[ORIGIN]) for n in live if ORIGIN in n.meta and n.target is not STOP_GRADIENT}
     gates = {node for node, d in decisions.items() if d.rule is not None and node.name in names}
     return names | {n.name for n in decisions if n.target is GETITEM and n.args[0] in gates and n.args[1] == 0}

@@ -17,7 +17,7 @@ def check_target(target: str) -> Target:
     """Return `target` if it is one of `TARGETS`."""
     if target not in TARGETS:
         raise ProgramError(f"no target called {target!r}; there are {', '.join(TARGETS)}.")
-    return target  # type: ignore[return-value]
+    return target
 
 
 def target_input(builder: Builder, target: Target, logits: torch.Tensor) -> Value | None:

@@ -19,7 +19,7 @@ from fxpullback.certificate import Certificate, Check, at_least, at_most
 from fxpullback.diverge import first_forward_difference, first_pullback_difference
 from fxpullback.eager import run_eagerly, soft_pullback
 from fxpullback.ir import OUTPUT_NAMES
-from fxpullback.precision import in_float64
+from fxpullback.precision import Memo, in_float64
 from fxpullback.target import Target
 from fxpullback.unroll import Soft
 
@@ -36,7 +36,8 @@ def verify(pb: Pullback, *, seed: int = 0) -> Certificate:
     """Verify a compiled model; see `Pullback.verify`."""
     x = fresh_inputs(Spread.of(pb.example), BATCH, seed).to(pb.example)
     u = cotangents(BATCH, pb.classes, pb.example, seed + 1).double()
-    wide = {name: in_float64(getattr(pb, name)) for name in ("captured", "rewritten", "folded", "step", "graph")}
+    memo: Memo = {}
+    wide = {name: in_float64(getattr(pb, name), memo) for name in ("captured", "rewritten", "folded", "step", "graph")}
     with torch.no_grad():
         logits, pullback = wide["step"](x.double(), u)
     checks = [

@@ -43,6 +43,6 @@ def gate(
 
     def decorate(function: SoftExpression) -> Rule:
         calibrated = None if temperature is None else spread
-        return Rule(function.__name__, function, targets, temperature, verdict, calibrated)  # type: ignore[attr-defined]
+        return Rule(function.__name__, function, targets, temperature, verdict, calibrated)
 
     return decorate

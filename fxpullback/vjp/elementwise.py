@@ -225,7 +225,7 @@ def elu(
 
 @vjp(aten.selu.default, kind="nonlinear")
 def selu(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    result: tuple[Any] = elu.function(ct, out, x, 1.6732632423543772, 1.0507009873554805, 1.0)  # type: ignore[assignment]
+    result: tuple[Any] = elu.function(ct, out, x, 1.6732632423543772, 1.0507009873554805, 1.0)
     return result
 
 

@@ -54,7 +54,7 @@ def addmm(
 def baddbmm(
     ct: Tensor, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, beta: float = 1, alpha: float = 1
 ) -> tuple[Any, Any, Any]:
-    cts: tuple[Any, Any, Any] = addmm.function(ct, out, bias, a, b, beta, alpha)  # type: ignore[assignment]
+    cts: tuple[Any, Any, Any] = addmm.function(ct, out, bias, a, b, beta, alpha)
     return cts
 
 

@@ -113,7 +113,8 @@ def var_mean(
 def _of_variance(ct: Tensor, x: Tensor, dims: Any, correction: Any, keepdim: bool) -> Tensor:
     degrees = _count(x, dims) - (1 if correction is None else correction)
     centred = x - x.mean(dimensions(x, dims), keepdim=True)
-    return centred * (restore(ct, x, dims, keepdim) * (2 / degrees))
+    result: Tensor = centred * (restore(ct, x, dims, keepdim) * (2 / degrees))
+    return result
 
 
 @vjp(aten.linalg_vector_norm.default, kind="nonlinear")

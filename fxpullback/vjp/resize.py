@@ -19,7 +19,7 @@ def resampling_matrix(size: int, wanted: int, mode: str, align: bool, scale: flo
     if mode == "bicubic":
         grid = unit[:, :, :, None].expand(1, size, size, 4)
         factors = {"size": (wanted, 4)} if scale is None else {"scale_factor": (scale, 1.0)}
-        rows = F.interpolate(grid, mode="bicubic", align_corners=align, **factors)[0, :, :, 0]  # type: ignore[arg-type]
+        rows = F.interpolate(grid, mode="bicubic", align_corners=align, **factors)[0, :, :, 0]
     else:
         corners = {} if mode == "nearest" else {"align_corners": align}
         rows = F.interpolate(unit, mode="linear" if mode == "bilinear" else mode, **options, **corners)[0]
@@ -49,7 +49,7 @@ def nearest(ct: Tensor, out: Tensor, x: Tensor, size: Any, scales: Any = None) -
 
 @vjp(aten.upsample_nearest1d.default, aten.upsample_nearest2d.default, aten.upsample_nearest3d.default, kind="linear")
 def nearest_sized(ct: Tensor, out: Tensor, x: Tensor, size: Any, *scales: Any) -> tuple[Any]:
-    result: tuple[Any] = nearest.function(ct, out, x, size, _given(scales))  # type: ignore[assignment]
+    result: tuple[Any] = nearest.function(ct, out, x, size, _given(scales))
     return result
 
 

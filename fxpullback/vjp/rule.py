@@ -58,6 +58,6 @@ def vjp(*targets: Any, kind: Kind) -> Callable[[VJPFunction], VJPRule]:
     """Make the decorated function the VJP rule of the operators `targets`."""
 
     def decorate(function: VJPFunction) -> VJPRule:
-        return VJPRule(function.__name__, targets, function, kind)  # type: ignore[attr-defined]
+        return VJPRule(function.__name__, targets, function, kind)
 
     return decorate
