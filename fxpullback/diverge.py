@@ -37,7 +37,7 @@ def _gap(found: Tensor, wanted: Tensor) -> float:
 
 
 def first_forward_difference(wanted: fx.GraphModule, found: fx.GraphModule, x: Tensor, bound: float) -> str:
-    """Name the first operator of `wanted` whose value at the node of the same name in `found` is off by over `bound`."""
+    """Name the first operator of `wanted` whose value at the node of that name in `found` is off by over `bound`."""
     with torch.no_grad():
         left, right = _Recorder(wanted), _Recorder(found)
         left.run(x)

@@ -107,7 +107,7 @@ def fold_batch_norms(gm: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, str]
             x = env[node.args[0]]
             env[node] = (x if plans[node] is not None else _scale_and_shift(builder, gm, node, x),)
         elif is_call(node, GETITEM) and node.args[0] in plans:
-            env[node] = env[node.args[0]][0]
+            env[node] = env[node_argument(node, 0)][0]
         else:
             env[node] = builder.copy(node, env)
     result.meta = dict(gm.meta)
