@@ -158,7 +158,7 @@ def _dot_test(wide: dict[str, fx.GraphModule], x: Tensor, u: Tensor, pullback: T
     v = fresh_inputs(Spread.of(torch.zeros_like(x[:1])), 1, seed + 3).to(x)
     try:
         with sdpa_kernel(SDPBackend.MATH):
-            _, pushed = torch.func.jvp(lambda z: wide["folded"](z)[0], (x[:1],), (v,))
+            pushed: Tensor = torch.func.jvp(lambda z: wide["folded"](z)[0], (x[:1],), (v,))[1]
     except (NotImplementedError, RuntimeError) as error:
         return at_most(name, 0.0, EXACT_BOUND, f"not run, torch has no forward mode here: {str(error).splitlines()[0]}")
     left, products = (u[:1] * pushed).sum(), pullback[:1] * v
