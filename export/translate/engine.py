@@ -15,6 +15,7 @@ from torch._ops import OpOverload
 
 from fxpullback.errors import ExportError
 from fxpullback.export.translate.builder import Builder, Value, dim, where
+from fxpullback.ir import arg, node_argument, schema_arguments
 
 OPSET = 20
 IR_VERSION = 10
@@ -98,7 +99,7 @@ def _call(
     builder: Builder, node: torch.fx.Node, env: dict[torch.fx.Node, Any], table: Mapping[OpOverload, Translator]
 ) -> None:
     if node.target is operator.getitem and node.args[0] in env:
-        env[node] = env[node.args[0]][node.args[1]]  # type: ignore[index]
+        env[node] = env[node_argument(node, 0)][arg(node, 1)]
         return
     if not node.users or node.target in _SKIPPED or not _is_tensor(node.meta.get("val")):
         return
@@ -128,10 +129,7 @@ def _is_tensor(val: object) -> bool:
 
 def _arguments(node: torch.fx.Node, env: Mapping[torch.fx.Node, Any]) -> list[Any]:
     """Every argument of the schema, in its order, with defaults filled in and nodes replaced by values."""
-    given = list(node.args)
-    for argument in node.target._schema.arguments[len(given) :]:  # type: ignore[union-attr]
-        given.append(node.kwargs.get(argument.name, argument.default_value))
-    return [_argument(argument, env) for argument in given]
+    return [_argument(argument, env) for argument in schema_arguments(node)]
 
 
 def _argument(argument: Any, env: Mapping[torch.fx.Node, Any]) -> Any:
