@@ -190,6 +190,21 @@ def _clone(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
     return args[0]
 
 
+def _unbiased(target: Any) -> Rewrite:
+    """The older spelling of a variance, with a flag where the canonical one has the degrees of freedom taken."""
+
+    def rewrite(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+        x, dim, unbiased, keepdim = args
+        return builder.call(target, (x, dim), {"correction": int(unbiased), "keepdim": keepdim})
+
+    return rewrite
+
+
+def _rrelu(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    x, lower, upper, training, *_ = args
+    return NotImplemented if training else builder.call(aten.leaky_relu.default, (x, (lower + upper) / 2), {})
+
+
 def _max_pool_with_indices(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
     if any(not is_call(user, GETITEM) or user.args[1] != 0 for user in node.users):
         return NotImplemented
@@ -242,6 +257,10 @@ _SPELLINGS: dict[Any, Rewrite] = {
     aten._to_copy.default: _cast,
     aten.to.dtype: _cast,
     aten.max_pool2d_with_indices.default: _max_pool_with_indices,
+    aten.var.dim: _unbiased(aten.var.correction),
+    aten.std.dim: _unbiased(aten.std.correction),
+    aten.var_mean.dim: _unbiased(aten.var_mean.correction),
+    aten.rrelu.default: _rrelu,
     aten._unsafe_view.default: _spell(aten.reshape.default, 0, 1),
     aten.view.default: _spell(aten.reshape.default, 0, 1),
     aten.mm.default: _spell(aten.matmul.default, 0, 1),

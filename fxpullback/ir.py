@@ -62,6 +62,7 @@ ORIGIN = "fxpullback_origin"  # name of the captured operator a node came of
 RULE = "fxpullback_rule"  # name of the rule that emitted it
 TRANSPOSES = "fxpullback_transposes"  # name of the node whose cotangent it is
 COTANGENT_OF = "fxpullback_cotangent_of"  # names of the nodes whose whole cotangent a node is
+SHAPES = "fxpullback_shapes"  # on a GraphModule: fake values by operator and argument shapes, for one compilation
 STEP = "fxpullback_step"  # which copy of an unrolled program it belongs to, from 1
 OUTPUT_NAMES = "output_names"  # on a GraphModule: names of the outputs, in order
 

@@ -7,6 +7,7 @@ form; what is computed twice is computed once; and what nothing reads is dropped
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable
 from typing import Any
 
@@ -158,18 +159,19 @@ def _key(value: Any) -> Any:
 
 
 def drop_no_ops(gm: fx.GraphModule) -> fx.GraphModule:
-    """Reshapes and expansions to the shape a value has, slices of a whole axis, double transposes."""
+    """Reshapes and expansions to the shape a value has, slices of a whole axis, factors of one, double transposes."""
 
     def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
         if node.op != "call_function" or is_size(node) or node.target is GETITEM:
             return builder.copy(node, env)
         source = node.args[0] if node.args else None
-        if node.target in _SAME_SHAPE and isinstance(source, fx.Node) and _same_shape(node, source):
+        idle = node.target in _SAME_SHAPE or (node.target in _SCALING and arg(node, 1) == 1)
+        if idle and isinstance(source, fx.Node) and _same_shape(node, source):
             return env[source]
         if node.target is aten.reshape.default and isinstance(source, fx.Node):
             inner = env[source].node
             if inner.target is aten.reshape.default:
-                return builder.copy(node, {**env, source: Value(builder, inner.args[0])})
+                return builder.copy(node, ChainMap({source: Value(builder, inner.args[0])}, env))
         if node.target is aten.transpose.int:
             inner = env[arg(node, 0)].node
             if inner.target is aten.transpose.int and _axes(node) == _axes(inner):
@@ -184,6 +186,7 @@ def _axes(node: fx.Node) -> set[int]:
     return {int(arg(node, 1)) % ndim, int(arg(node, 2)) % ndim}
 
 
+_SCALING = {aten.mul.Tensor, aten.div.Tensor}
 _SAME_SHAPE = {aten.reshape.default, aten.expand.default, aten.slice.Tensor, aten.view.default}
 
 

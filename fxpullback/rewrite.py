@@ -67,10 +67,9 @@ def rewrite(captured: fx.GraphModule, rules: RuleSet) -> tuple[fx.GraphModule, L
         UnsupportedGateError: nonlinear operators without a rule, all of them named at once.
     """
     decisions = decide(captured.graph, rules)
-    first = _emit(captured, decisions, {node.name for node in decisions})
-    live = _live_origins(first.graph, decisions)
-    rewritten = _emit(captured, decisions, live)
-    return rewritten, _ledger(captured.graph, decisions, live)
+    everywhere = _emit(captured, decisions)
+    live = _live_origins(everywhere.graph, decisions)
+    return _without_idle(everywhere, live), _ledger(captured.graph, decisions, live)
 
 
 def decide(graph: fx.Graph, rules: RuleSet) -> dict[fx.Node, Decision]:
@@ -132,8 +131,18 @@ def _unsupported(nodes: list[fx.Node]) -> str:
     return f"{head}.\nPass keep_exact=[{keep}] to use {which}, or add a rule: docs/adding-a-rule.md."
 
 
-def _emit(captured: fx.GraphModule, decisions: dict[fx.Node, Decision], live: set[str]) -> fx.GraphModule:
-    """Copy the graph; the gates in `live` are injected."""
+def _without_idle(gm: fx.GraphModule, live: set[str]) -> fx.GraphModule:
+    """Take back the injections that no cotangent reaches: what lies behind them is held constant anyway."""
+    for node in list(calls(gm.graph)):
+        if node.target is INJECT and node.meta[ORIGIN] not in live:
+            node.replace_all_uses_with(node_argument(node, 0))
+    gm.graph.eliminate_dead_code()
+    gm.recompile()
+    return gm
+
+
+def _emit(captured: fx.GraphModule, decisions: dict[fx.Node, Decision]) -> fx.GraphModule:
+    """Copy the graph with every gate injected."""
     builder = Builder(captured)
     env: dict[fx.Node, Any] = {}
     for node in captured.graph.nodes:
@@ -144,7 +153,7 @@ def _emit(captured: fx.GraphModule, decisions: dict[fx.Node, Decision], live: se
         else:
             env[node] = builder.copy(node, env)
             decision = decisions.get(node)
-            if decision is not None and decision.rule is not None and node.name in live:
+            if decision is not None and decision.rule is not None:
                 env[node] = _inject(builder, node, decision, env, captured.graph)
     result.graph.eliminate_dead_code()
     result.recompile()

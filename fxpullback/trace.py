@@ -9,7 +9,7 @@ turned into nodes only where an operator takes them as an argument.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from torch import Tensor, fx
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses import FakeTensor
 
-from fxpullback.ir import GETITEM, ORIGIN, arg, aten, fake_mode_of, is_size
+from fxpullback.ir import GETITEM, ORIGIN, SHAPES, arg, aten, fake_mode_of, is_size
 
 _METHODS = {"__add__": "add", "__radd__": "add", "__mul__": "mul", "__rmul__": "mul", "__sub__": "sub"}
 _METHODS |= {"__truediv__": "div", "__neg__": "neg", "__pow__": "pow", "__matmul__": "matmul"}
@@ -109,6 +109,17 @@ def _map(tree: Any, function: Callable[[Any], Any]) -> Any:
     return function(tree)
 
 
+def _signature(tree: Any) -> Any:
+    """What the shape of a result depends on, as a key."""
+    if isinstance(tree, tuple | list):
+        return tuple(_signature(t) for t in tree)
+    if isinstance(tree, dict):
+        return tuple((k, _signature(v)) for k, v in sorted(tree.items()))
+    if isinstance(tree, Tensor):
+        return tree.dtype, tree.device, _signature(tuple(tree.shape)), _signature(tree.stride())
+    return tree.node.expr if isinstance(tree, torch.SymInt) else (type(tree), tree)
+
+
 def _index(x: Value, index: Any) -> Any:
     """Basic indexing (integers, slices, None, Ellipsis) as select, slice and unsqueeze."""
     items = list(index) if isinstance(index, tuple) else [index]
@@ -148,6 +159,7 @@ class Builder:
         self._attributes: dict[str, Value] = {}
         self._inputs: list[fx.Node] = []
         self._lifted: dict[Any, Value] = {}
+        self._shapes: dict[Any, Any] = source.meta.setdefault(SHAPES, {})
 
     @contextmanager
     def provenance(self, prefix: str | None = None, **meta: Any) -> Iterator[None]:
@@ -197,12 +209,19 @@ class Builder:
     def call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Append one node that calls `target`; returns its Value, or a tuple of Values for several outputs."""
         args, kwargs = _map((tuple(args), dict(kwargs)), self._lift)
-        fake_args, fake_kwargs = _map((args, kwargs), lambda v: v.node.meta["val"] if isinstance(v, Value) else v)
-        with self.fake_mode, enable_python_dispatcher(), torch.no_grad():
-            val = target(*fake_args, **fake_kwargs)
+        val = self._shape_of(target, args, kwargs)
         if isinstance(val, torch.SymInt | int | bool):
             return val
         return self._append(target, args, kwargs, val)
+
+    def _shape_of(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """The fake value of a call; calls of one operator on the same shapes are run once a compilation."""
+        fakes = _map((args, kwargs), lambda v: v.node.meta["val"] if isinstance(v, Value) else v)
+        key = (target, _signature(fakes))
+        if key not in self._shapes:
+            with self.fake_mode, enable_python_dispatcher(), torch.no_grad():
+                self._shapes[key] = target(*fakes[0], **fakes[1])
+        return self._shapes[key]
 
     def _append(self, target: Any, args: Any, kwargs: Any, val: Any) -> Any:
         node_args, node_kwargs = _map((_settle_sizes(target, args), kwargs), self._argument)
@@ -275,7 +294,7 @@ class Builder:
         node.meta["val"] = val if val is not None else target(*vals)
         return node
 
-    def copy(self, node: fx.Node, env: dict[fx.Node, Any], name: str | None = None, **meta: Any) -> Any:
+    def copy(self, node: fx.Node, env: Mapping[fx.Node, Any], name: str | None = None, **meta: Any) -> Any:
         """Append a copy of another graph's node, its arguments looked up in `env`; returns what `call` does.
 
         The arguments in `env` must have the shapes and types of the originals: the fake value is taken over.
