@@ -1,0 +1,61 @@
+"""What the tests of the compiler share: random numbers, comparison, functions captured as models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from fxpullback.capture import capture
+
+# Relative to the largest entry expected; float64 rounding of the sums in small graphs stays far below it.
+TOLERANCE = 1e-10
+
+Function = Callable[[Tensor], Any]
+
+
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Standard normal numbers, the same on every run."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def assert_near(actual: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> None:
+    """Same shape and type, and no entry off by more than `tolerance` times the largest expected one."""
+    assert actual.shape == expected.shape, f"{list(actual.shape)} and {list(expected.shape)}"
+    assert actual.dtype == expected.dtype
+    assert bool(torch.isfinite(expected).all()), "the oracle is not finite"
+    scale = float(expected.abs().max())
+    worst = float((actual - expected).abs().max())
+    assert worst <= tolerance * scale, f"off by {worst:.3g}, the largest entry is {scale:.3g}"
+
+
+class Flat(nn.Module):
+    """A function of a batch as a model: its result flattened to `[batch, classes]`.
+
+    Args:
+        function: takes the input, returns one tensor whose first dimension is the batch.
+        modules: modules the function uses, so that their weights are the model's.
+    """
+
+    def __init__(self, function: Function, *modules: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        self.parts = nn.ModuleList(modules)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.flatten(self.function(x), 1)
+
+
+def graph_of(function: Function, *sizes: int, dtype: torch.dtype = torch.float64) -> fx.GraphModule:
+    """The captured graph of a function of an input `[batch, *sizes]`."""
+    return capture(Flat(function).eval(), torch.zeros(1, *sizes, dtype=dtype))
+
+
+def pulled_back(function: Function, x: Tensor, ct: Tensor) -> Tensor:
+    """The cotangent of `x` for the cotangent `ct` of `function(x)`, by autograd."""
+    leaf = x.detach().clone().requires_grad_(True)
+    result = function(leaf)
+    (grad,) = torch.autograd.grad(result, leaf, ct.reshape(result.shape), allow_unused=True)
+    return torch.zeros_like(x) if grad is None else grad
