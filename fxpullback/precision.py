@@ -25,7 +25,7 @@ def in_float64(gm: fx.GraphModule, memo: Memo | None = None) -> fx.GraphModule:
             tensor = getattr(gm, str(node.target)).detach()
             key = (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype)
             if key not in memo:
-                memo[key] = tensor.double() if tensor.is_floating_point() else tensor
+                memo[key] = _wide_copy(tensor)
             root.register_buffer(str(node.target), memo[key])
     graph = fx.Graph()
     result = graph.graph_copy(gm.graph, {}, return_output_node=False)
@@ -36,6 +36,10 @@ def in_float64(gm: fx.GraphModule, memo: Memo | None = None) -> fx.GraphModule:
     wide = fx.GraphModule(root, graph)
     wide.meta.update(copy.copy(gm.meta))
     return wide
+
+
+def _wide_copy(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float64, copy=True) if tensor.is_floating_point() else tensor
 
 
 def _widen(tree: Any) -> Any:

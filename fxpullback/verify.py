@@ -38,10 +38,11 @@ def verify(pb: Pullback, *, seed: int = 0) -> Certificate:
     u = cotangents(BATCH, pb.classes, pb.example, seed + 1).double()
     memo: Memo = {}
     wide = {name: in_float64(getattr(pb, name), memo) for name in ("captured", "rewritten", "folded", "step", "graph")}
+    note = _enliven(wide["captured"], memo, x.double(), seed)
     with torch.no_grad():
         logits, pullback = wide["step"](x.double(), u)
     checks = [
-        *_logits(pb, wide, x, logits),
+        *_logits(pb, wide, x, logits, note),
         *_adjoint(wide, x.double(), u, pullback),
         *_linearity(wide, x.double(), u, pullback, seed),
         _dot_test(wide, x.double(), u, pullback, seed),
@@ -107,7 +108,7 @@ def relative(found: Tensor, wanted: Tensor) -> float:
     return float((found - wanted).abs().max()) / scale if scale > 0 else float((found - wanted).abs().max())
 
 
-def _logits(pb: Pullback, wide: dict[str, fx.GraphModule], x: Tensor, lowered: Tensor) -> list[Check]:
+def _logits(pb: Pullback, wide: dict[str, fx.GraphModule], x: Tensor, lowered: Tensor, note: str) -> list[Check]:
     with torch.no_grad():
         plain, injected = pb.captured(x)[0], pb.rewritten(x)[0]
         captured = wide["captured"](x.double())[0]
@@ -119,8 +120,24 @@ def _logits(pb: Pullback, wide: dict[str, fx.GraphModule], x: Tensor, lowered: T
     return [
         at_most("logits: injected form against the model, bit for bit", exact, 0.0, detail),
         at_most("logits: lowered graph against the model", folded, FOLD_BOUND, where),
-        at_least("logits differ between inputs", _variation(captured), 1e-6),
+        at_least("logits differ between inputs", _variation(captured), 1e-6, note),
     ]
+
+
+def _enliven(captured: fx.GraphModule, memo: Memo, x: Tensor, seed: int) -> str:
+    """Draw all-zero weights at random where they make the model's own logits constant: else there is nothing to see.
+
+    A freshly made network may end in a head of zeros; every pullback of it is zero, a wrong one too. All the float64
+    copies share their constants, so one drawing serves them all.
+    """
+    with torch.no_grad():
+        if _variation(captured(x)[0]) > 0:
+            return ""
+    generator = torch.Generator().manual_seed(seed)
+    dead = [t for t in memo.values() if t.is_floating_point() and t.ndim > 1 and not bool(t.any())]
+    for tensor in dead:
+        tensor.copy_(torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype) * 0.02)
+    return "the model's own logits are constant: checked with its all-zero weights drawn at random" if dead else ""
 
 
 def _variation(values: Tensor) -> float:

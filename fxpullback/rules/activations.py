@@ -15,7 +15,12 @@ from torch.nn import functional as F
 
 from fxpullback.ir import aten, stop_gradient
 from fxpullback.rules.rule import gate
-from fxpullback.rules.smoothing import expectation, normal_cdf
+from fxpullback.rules.smoothing import (
+    expected_exponential_below,
+    expected_sigmoid,
+    expected_sigmoid_slope,
+    normal_cdf,
+)
 
 
 @gate(aten.relu.default, temperature=0.6)
@@ -154,12 +159,6 @@ def prelu(x: Tensor, slope: Tensor, *, temperature: float) -> Tensor:
     return x * stop_gradient(a + (1 - a) * normal_cdf(x / temperature))
 
 
-def _exponential_below(x: Tensor, rate: float, temperature: float) -> Tensor:
-    """E[exp(rate (x + T e)) 1(x + T e < 0)], in closed form; the exponent is capped where the CDF is zero."""
-    exponent = (rate * x + (rate * temperature) ** 2 / 2).clamp(max=60.0)
-    return torch.exp(exponent) * normal_cdf(-(x / temperature + rate * temperature))
-
-
 @gate(aten.elu.default, temperature=0.6)
 def elu(x: Tensor, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0, *, temperature: float) -> Tensor:
     """ELU.
@@ -168,7 +167,7 @@ def elu(x: Tensor, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 
     Adjoint: ct * scale * (Phi(x / T) + alpha k E[exp(k (x + T e)) 1(x + T e < 0)])
     Limit:   T -> 0 gives the derivative of ELU
     """
-    below = _exponential_below(x, input_scale, temperature) * (alpha * input_scale)
+    below = expected_exponential_below(x, input_scale, temperature) * (alpha * input_scale)
     return x * stop_gradient((normal_cdf(x / temperature) + below) * scale)
 
 
@@ -192,7 +191,7 @@ def celu(x: Tensor, alpha: float = 1.0, *, temperature: float) -> Tensor:
     Adjoint: ct * (Phi(x / T) + E[exp((x + T e) / alpha) 1(x + T e < 0)])
     Limit:   T -> 0 gives the derivative of CELU
     """
-    below = _exponential_below(x, 1 / alpha, temperature)
+    below = expected_exponential_below(x, 1 / alpha, temperature)
     return x * stop_gradient(normal_cdf(x / temperature) + below)
 
 
@@ -204,7 +203,7 @@ def softplus(x: Tensor, beta: float = 1.0, linear_above: float = 20.0, *, temper
     Adjoint: ct * E[sigma(beta (x + T e))]
     Limit:   T -> 0 gives sigma(beta x)
     """
-    return x * stop_gradient(expectation(lambda z: torch.sigmoid(z * beta), x, temperature))
+    return x * stop_gradient(expected_sigmoid(x * beta, temperature * beta))
 
 
 @gate(aten.sigmoid.default, temperature=0.6)
@@ -215,11 +214,7 @@ def sigmoid(x: Tensor, *, temperature: float) -> Tensor:
     Adjoint: ct * E[sigma'(x + T e)]
     Limit:   T -> 0 gives sigma'(x)
     """
-
-    def slope(z: Tensor) -> Tensor:
-        return torch.sigmoid(z) * torch.sigmoid(-z)
-
-    return x * stop_gradient(expectation(slope, x, temperature))
+    return x * stop_gradient(expected_sigmoid_slope(x, temperature))
 
 
 @gate(aten.tanh.default, temperature=0.6)
@@ -230,7 +225,7 @@ def tanh(x: Tensor, *, temperature: float) -> Tensor:
     Adjoint: ct * E[1 - tanh(x + T e)^2]
     Limit:   T -> 0 gives 1 - tanh(x)^2
     """
-    return x * stop_gradient(expectation(lambda z: 1 - torch.tanh(z) * torch.tanh(z), x, temperature))
+    return x * stop_gradient(expected_sigmoid_slope(x * 2, temperature * 2) * 4)
 
 
 @gate(aten.log_sigmoid.default, temperature=0.6)
@@ -241,7 +236,7 @@ def log_sigmoid(x: Tensor, *, temperature: float) -> Tensor:
     Adjoint: ct * E[sigma(-(x + T e))]
     Limit:   T -> 0 gives sigma(-x)
     """
-    return x * stop_gradient(expectation(lambda z: torch.sigmoid(-z), x, temperature))
+    return x * stop_gradient(expected_sigmoid(-x, temperature))
 
 
 @gate(aten.hardsigmoid.default, temperature=0.6)

@@ -119,14 +119,27 @@ def max_pool_zero_padding(
 
 @gate(aten.adaptive_max_pool2d.default, temperature=0.3, spread=0.5)
 def adaptive_max_pool(x: Tensor, size: list[int], *, temperature: float) -> Tensor:
-    """Adaptive max-pool whose output size divides its input's.
+    """Adaptive max-pool: a softmax over each cell.
 
     Primal:  max_i x_i over each cell
     Adjoint: ct * softmax_i(x / T)
     Limit:   T -> 0 gives the arg-max
     """
-    cells = [have // want for have, want in zip(x.shape[-2:], size, strict=True)]
-    return max_pool_zero_padding.soft(x, cells, cells, temperature=temperature)
+    sizes = list(x.shape[-2:])
+    if all(have % want == 0 for have, want in zip(sizes, size, strict=True)):
+        cells = [have // want for have, want in zip(sizes, size, strict=True)]
+        return max_pool.soft(x, cells, cells, temperature=temperature)
+    lines = []
+    for rows in _cells(sizes[0], size[0]):
+        band = aten.slice.Tensor(x, -2, *rows)
+        cells = [aten.slice.Tensor(band, -1, *columns) for columns in _cells(sizes[1], size[1])]
+        lines.append(torch.cat([amax.soft(cell, [-2, -1], True, temperature=temperature) for cell in cells], -1))
+    return torch.cat(lines, -2)
+
+
+def _cells(size: int, wanted: int) -> list[tuple[int, int]]:
+    """Begin and end of every cell along one axis; neighbours overlap where the sizes do not divide."""
+    return [(i * size // wanted, -(-(i + 1) * size // wanted)) for i in range(wanted)]
 
 
 @gate(aten.amax.default, temperature=0.3, spread=0.5)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
-
-_NODES = 49  # spaced a quarter of a standard deviation, from -6 to 6
-_REACH = 6.0
 
 
 def normal_cdf(x: Tensor) -> Tensor:
@@ -17,24 +13,71 @@ def normal_cdf(x: Tensor) -> Tensor:
     return (torch.erf(x * (1 / math.sqrt(2))) + 1) * 0.5
 
 
-def expectation(function: Callable[[Tensor], Tensor], x: Tensor, temperature: float) -> Tensor:
-    """E[function(x + T e)], e standard normal, for a smooth function without a closed form.
+def logistic_scales() -> tuple[Tensor, Tensor]:
+    """Deviations and weights of normal distributions whose mixture is the standard logistic distribution.
 
-    The trapezoid rule over +-6 standard deviations: its error falls exponentially with the spacing, so that it beats
-    Gauss-Hermite nodes once T is of the size of the function's own features.
+    The deviation is 2 K with K of the Kolmogorov distribution (Stefanski, Statistics & Probability Letters 11, 1991).
+    Its density is summed over 24 values of log K: the mixture is the logistic distribution within 1e-12.
+    """
+    logarithms = torch.linspace(math.log(0.16), math.log(4.5), 24, dtype=torch.float64)
+    k = torch.exp(logarithms)
+    return 2 * k, _kolmogorov_density(k) * k * (logarithms[1] - logarithms[0])
+
+
+def _kolmogorov_density(k: Tensor) -> Tensor:
+    """Two series of the same density, the one for small and the one for large k."""
+    small, large = torch.zeros_like(k), torch.zeros_like(k)
+    for n in range(1, 21):
+        c = ((2 * n - 1) * math.pi) ** 2 / 8
+        small = small + torch.exp(-c / k**2) * (2 * c / k**4 - 1 / k**2) * math.sqrt(2 * math.pi)
+        large = large - (-1) ** n * 8 * n * n * k * torch.exp(-2 * (n * k) ** 2)
+    return torch.where(k < 0.7, small, large)
+
+
+def _mixture(x: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x over the mixture's deviations once noise of scale T is added `[..., 24]`, those deviations, their weights."""
+    deviations, weights = logistic_scales()
+    deviations = torch.sqrt(deviations**2 + temperature**2)
+    shared = (
+        d.to(device=x.device, dtype=x.dtype) for d in (torch.reciprocal(deviations), weights, weights / deviations)
+    )
+    inverse, weight, height = shared
+    return x.unsqueeze(-1) * inverse, weight, height
+
+
+def expected_sigmoid(x: Tensor, temperature: float) -> Tensor:
+    """E[sigma(x + T e)], e standard normal, within 1e-12 whatever T is.
 
     Args:
-        function: a pointwise torch function.
         x: gate inputs, any shape.
-        temperature: T, the noise scale.
-
-    Returns:
-        Tensor of the shape of `x`.
+        temperature: T, the noise scale, zero or more.
     """
-    step = 2 * _REACH / (_NODES - 1)
-    offsets = [-_REACH + step * i for i in range(_NODES)]
-    weights = [math.exp(-e * e / 2) for e in offsets]
-    total = sum(weights)
-    noise = torch.tensor([temperature * e for e in offsets], dtype=x.dtype, device=x.device)
-    density = torch.tensor([w / total for w in weights], dtype=x.dtype, device=x.device)
-    return torch.matmul(function(x.unsqueeze(-1) + noise), density)
+    scaled, weight, _ = _mixture(x, temperature)
+    return torch.matmul(normal_cdf(scaled), weight)
+
+
+def expected_sigmoid_slope(x: Tensor, temperature: float) -> Tensor:
+    """E[sigma'(x + T e)], e standard normal, within 1e-12 whatever T is."""
+    scaled, _, height = _mixture(x, temperature)
+    return torch.matmul(torch.exp(scaled * scaled * -0.5), height * (1 / math.sqrt(2 * math.pi)))
+
+
+def expected_exponential_below(x: Tensor, rate: float, temperature: float) -> Tensor:
+    """E[exp(rate (x + T e)) 1(x + T e < 0)], e standard normal, whatever T is.
+
+    It is exp(rate x + (rate T)^2 / 2) Phi(-u) with u = x / T + rate T, which loses all digits where u is large: there it
+    is exp(-(x / T)^2 / 2) h(u), h(u) = exp(u^2 / 2) Phi(-u) by the trapezoid rule for
+    erfcx(y) = y / pi * integral of exp(-t^2) / (t^2 + y^2).
+    """
+    u = x * (1 / temperature) + rate * temperature
+    exponent = (u * (rate * temperature) - (rate * temperature) ** 2 / 2).clamp(max=2 * rate * temperature)
+    near = torch.exp(exponent) * normal_cdf(-u)
+    y = (u * (1 / math.sqrt(2))).clamp(min=1.0, max=1e4)
+    step = 0.3
+    squares = [(n * step) ** 2 for n in range(21)]
+    weights = [(1 if n == 0 else 2) * math.exp(-square) * step / (2 * math.pi) for n, square in enumerate(squares)]
+    places = torch.tensor(squares, dtype=x.dtype, device=x.device)
+    density = torch.tensor(weights, dtype=x.dtype, device=x.device)
+    scaled_tail = torch.matmul(torch.reciprocal((y * y).unsqueeze(-1) + places), density) * y
+    far = torch.exp(x * x * (-0.5 / temperature**2)) * scaled_tail
+    return torch.where(u < 2.0, near, far)

@@ -68,6 +68,18 @@ def untap(
     return total  # type: ignore[no-any-return]
 
 
+@vjp(aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default, kind="nonlinear")
+def adaptive_max_pool(ct: tuple[Any, ...], out: tuple[Any, ...], x: Tensor, size: Any) -> tuple[Any]:
+    """To the place that torch picked in every cell; its second output holds it, counted over all positions."""
+    positions = 1
+    for extent in x.shape[2:]:
+        positions = positions * extent
+    places = torch.arange(positions, device=x.device)
+    rows = (out[1].reshape([*x.shape[:2], -1]).unsqueeze(-1) == places).to(ct[0].dtype)
+    carried = torch.matmul(ct[0].reshape([*x.shape[:2], -1]).unsqueeze(-2), rows)
+    return (carried.reshape(x.shape),)
+
+
 @vjp(aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default, kind="linear")
 def avg_pool(
     ct: Tensor,
@@ -154,4 +166,4 @@ def averaging_matrix(size: int, cells: int) -> Tensor:
     return rows
 
 
-RULES = (max_pool, avg_pool, adaptive_avg_pool)
+RULES = (max_pool, adaptive_max_pool, avg_pool, adaptive_avg_pool)

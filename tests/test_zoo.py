@@ -1,0 +1,79 @@
+"""Networks with real pretrained weights, in ONNX Runtime, against eager autograd through the injected form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import fxpullback
+from fxpullback import Ascent, Double, Pullback, Soft
+from fxpullback.eager import run_eagerly
+from fxpullback.export import Session, to_onnx
+
+NAMES = ("vit_tiny", "mobilenetv2", "mobilenetv3_small", "squeezenet1_0", "cifar_resnet20")
+PROGRAMS = {"soft": Soft(), "double": Double(), "ascent": Ascent(steps=3)}
+BATCHES = (1, 3, 8)
+
+
+def relative(found: Tensor, wanted: Tensor) -> float:
+    return float((found - wanted).abs().max() / wanted.abs().max())
+
+
+def smallest_cosine(a: Tensor, b: Tensor) -> float:
+    return float(torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)).min())
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("name", NAMES)
+def test_one_file_serves_every_batch(zoo: Any, tmp_path: Path, name: str, program: str) -> None:
+    entry = zoo.load(name)
+    pictures, labels, _ = zoo.images(name)
+    pictures, labels = pictures[10:18], labels[10:18]
+    pb = fxpullback.compile(entry.model, (pictures[:1],), program=PROGRAMS[program])
+    session = Session(to_onnx(pb, tmp_path / f"{name}.onnx", certify=False))
+    wanted = run_eagerly(pb.rewritten, pb.program, "index", pictures, labels)
+    assert torch.equal(pb.rewritten(pictures)[0], entry.model(pictures))
+    for batch in BATCHES:
+        found = session(pictures[:batch].numpy(), labels[:batch].numpy())
+        assert relative(torch.from_numpy(found.logits), wanted["logits"][:batch]) < 1e-4
+        pullback, expected = torch.from_numpy(found.pullback), wanted["pullback"][:batch]
+        if program == "ascent":
+            assert smallest_cosine(pullback, expected) > 0.999
+        else:
+            assert relative(pullback, expected) < (1e-4 if program == "soft" else 1e-3)
+
+
+def test_every_gate_is_accounted_for(zoo: Any) -> None:
+    for name in ("vit_tiny", "mobilenetv3_small"):
+        pb: Pullback = fxpullback.compile(zoo.load(name).model, (zoo.images(name)[0][:1],))
+        gates = [row for row in pb.ledger.rows if row.gate]
+        assert gates
+        assert all(row.verdict in ("softened", "frozen") for row in gates)
+
+
+def test_calibration_undoes_rescaling(zoo: Any) -> None:
+    """Times 10 into a squeeze layer, a tenth out of it: the same function, and with calibration the same pullback."""
+    pictures, labels, _ = zoo.images("squeezenet1_0")
+    x, y = pictures[:2], labels[:2]
+    plain, scaled = zoo.load("squeezenet1_0").model, zoo.load("squeezenet1_0").model
+    for layer in scaled[1].features:
+        if hasattr(layer, "squeeze"):
+            layer.squeeze.weight.data *= 10
+            layer.squeeze.bias.data *= 10
+            layer.expand1x1.weight.data /= 10
+            layer.expand3x3.weight.data /= 10
+
+    def pullback(model: torch.nn.Module, calibrated: bool) -> Tensor:
+        rules = fxpullback.calibrate(model, pictures[8:12]) if calibrated else fxpullback.SEMANTIC
+        pb = fxpullback.compile(model, (x,), rules=rules)
+        temperatures = {row.temperature for row in pb.ledger.rows if row.rule == "relu"}
+        assert (len(temperatures) == 26) == calibrated  # gate by gate, in the ledger
+        return pb(x, y)[1]
+
+    assert relative(plain(x), scaled(x)) < 1e-5
+    assert relative(pullback(scaled, True), pullback(plain, True)) < 1e-5
+    assert relative(pullback(scaled, False), pullback(plain, False)) > 1e-2
