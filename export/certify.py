@@ -49,8 +49,14 @@ def oracle_text(pb: Pullback, weights: set[str]) -> str | None:
     Returns:
         JSON text; None where the file does not hold all weights of the injected form under their names.
     """
-    graph = to_text(pb.folded, weights)
+    graph = to_text(pb.folded, {name for name in weights if _same(pb.folded, pb.graph, name)})
     return None if graph is None else json.dumps({"graph": graph, "inputs": asdict(Spread.of(pb.example))})
+
+
+def _same(a: fx.GraphModule, b: fx.GraphModule, name: str) -> bool:
+    """Whether two graphs hold the same constant under a name."""
+    first, second = getattr(a, name, None), getattr(b, name, None)
+    return isinstance(first, Tensor) and isinstance(second, Tensor) and torch.equal(first, second)
 
 
 def certify(pb: Pullback, path: str | os.PathLike[str], *, seed: int = 0) -> Certificate:

@@ -57,11 +57,23 @@ def inject(primal: Tensor, soft: Tensor) -> Tensor:
     return result
 
 
+def constant_like(exact: Tensor, x: Tensor) -> Tensor:
+    """A constant that a rule computed in float64, in the type and on the device of `x`.
+
+    In a graph the float64 value is remembered, so that the graph's float64 copy is not held to a rounded constant.
+    """
+    lifted = getattr(x, "exact_constant", None)
+    result: Tensor = exact.to(device=x.device, dtype=x.dtype) if lifted is None else lifted(exact)
+    return result
+
+
 # Meta keys that fxpullback writes on nodes.
 ORIGIN = "fxpullback_origin"  # name of the captured operator a node came of
 RULE = "fxpullback_rule"  # name of the rule that emitted it
 TRANSPOSES = "fxpullback_transposes"  # name of the node whose cotangent it is
 COTANGENT_OF = "fxpullback_cotangent_of"  # names of the nodes whose whole cotangent a node is
+EXACT_CONSTANTS = "fxpullback_exact"  # on a GraphModule: constants of the rules in float64, by name
+NAMES = "fxpullback_names"  # on a GraphModule: names of constants made so far, for one compilation
 SHAPES = "fxpullback_shapes"  # on a GraphModule: fake values by operator and argument shapes, for one compilation
 STEP = "fxpullback_step"  # which copy of an unrolled program it belongs to, from 1
 OUTPUT_NAMES = "output_names"  # on a GraphModule: names of the outputs, in order

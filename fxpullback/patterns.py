@@ -145,6 +145,8 @@ def _products_of(node: fx.Node, flow: Flow) -> Iterator[tuple[fx.Node, fx.Node]]
         if is_call(user, aten.matmul.default):
             if flow.two_factors(user) and user.args[0] is not user.args[1]:
                 yield node, user
+            elif flow.only_input(user) is node and not flow.two_factors(user):
+                yield from _products_of(user, flow)  # heads mixed by a constant matrix
         elif user.target in RELAYOUT | SCALING | _MIXING and flow.only_input(user) is node:
             yield from _products_of(user, flow)
 

@@ -15,7 +15,7 @@ from fxpullback.capture import Model, capture
 from fxpullback.differentiate import differentiate
 from fxpullback.errors import InputError
 from fxpullback.fold import fold
-from fxpullback.ir import ORIGIN, OUTPUT_NAMES, SHAPES, calls, is_size, outputs
+from fxpullback.ir import NAMES, ORIGIN, OUTPUT_NAMES, SHAPES, calls, is_size, outputs
 from fxpullback.ledger import Ledger
 from fxpullback.lower import lower, simplify
 from fxpullback.rewrite import rewrite
@@ -170,6 +170,7 @@ def compile(
     ledger = account(ledger, step, merged)
     for stage in (captured, rewritten, folded, step, graph):
         stage.meta.pop(SHAPES, None)
+        stage.meta.pop(NAMES, None)
     shown = example[:1].detach().clone()
     return Pullback(graph, rewritten, captured, folded, step, ledger, rules, program, checked, shown)
 

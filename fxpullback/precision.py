@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from fxpullback.ir import EXACT_CONSTANTS
+
 Memo = dict[tuple[Any, ...], Tensor]
 
 
@@ -25,7 +27,7 @@ def in_float64(gm: fx.GraphModule, memo: Memo | None = None) -> fx.GraphModule:
             tensor = getattr(gm, str(node.target)).detach()
             key = (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype)
             if key not in memo:
-                memo[key] = _wide_copy(tensor)
+                memo[key] = _wide_copy(gm.meta.get(EXACT_CONSTANTS, {}).get(str(node.target), tensor))
             root.register_buffer(str(node.target), memo[key])
     graph = fx.Graph()
     result = graph.graph_copy(gm.graph, {}, return_output_node=False)

@@ -18,7 +18,7 @@ from torch import Tensor, fx
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses import FakeTensor
 
-from fxpullback.ir import GETITEM, ORIGIN, SHAPES, arg, aten, fake_mode_of, is_size
+from fxpullback.ir import EXACT_CONSTANTS, GETITEM, NAMES, ORIGIN, SHAPES, arg, aten, fake_mode_of, is_size
 
 _METHODS = {"__add__": "add", "__radd__": "add", "__mul__": "mul", "__rmul__": "mul", "__sub__": "sub"}
 _METHODS |= {"__truediv__": "div", "__neg__": "neg", "__pow__": "pow", "__matmul__": "matmul"}
@@ -57,6 +57,12 @@ class Value:
 
     def size(self, dim: int) -> int:
         return self.fake.shape[dim]
+
+    def exact_constant(self, exact: Tensor) -> Value:
+        """A float64 tensor as a constant in this value's type; see `fxpullback.ir.constant_like`."""
+        lifted: Value = self.builder._lift(exact.to(device=self.device, dtype=self.dtype))
+        self.builder.exact[str(lifted.node.target)] = exact
+        return lifted
 
     def __getitem__(self, index: Any) -> Any:
         return _index(self, index)
@@ -159,6 +165,8 @@ class Builder:
         self._attributes: dict[str, Value] = {}
         self._inputs: list[fx.Node] = []
         self._lifted: dict[Any, Value] = {}
+        self._names: set[str] = source.meta.setdefault(NAMES, set())
+        self.exact: dict[str, Tensor] = dict(source.meta.get(EXACT_CONSTANTS, {}))
         self._shapes: dict[Any, Any] = source.meta.setdefault(SHAPES, {})
 
     @contextmanager
@@ -189,11 +197,12 @@ class Builder:
         return self._attributes[name]
 
     def constant(self, name: str, tensor: Tensor) -> Value:
-        """Add a constant of the graph under a free name that begins with `name`."""
+        """Add a constant of the graph under a name that begins with `name` and that no stage has used before."""
         free, count = name, 0
-        while free in self.constants or hasattr(self.source, free):
+        while free in self._names or hasattr(self.source, free):
             count += 1
             free = f"{name}_{count}"
+        self._names.add(free)
         self.constants[free] = tensor
         return self.attribute(free)
 
@@ -327,7 +336,7 @@ class Builder:
             else:
                 root.register_buffer(name, tensor)
         gm = fx.GraphModule(root, self.graph)
-        gm.meta.update(self.source.meta)
+        gm.meta.update({**self.source.meta, EXACT_CONSTANTS: self.exact})
         return gm
 
 

@@ -8,6 +8,7 @@ than the one captured, and the pullback is compared with eager autograd through 
 from __future__ import annotations
 
 import platform
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +175,8 @@ def _dot_test(wide: dict[str, fx.GraphModule], x: Tensor, u: Tensor, pullback: T
     name = "pullback: dot test with forward mode"
     v = fresh_inputs(Spread.of(torch.zeros_like(x[:1])), 1, seed + 3).to(x)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's forward mode scripts helpers of its own
             pushed: Tensor = torch.func.jvp(lambda z: wide["folded"](z)[0], (x[:1],), (v,))[1]
     except (NotImplementedError, RuntimeError) as error:
         return at_most(name, 0.0, EXACT_BOUND, f"not run, torch has no forward mode here: {str(error).splitlines()[0]}")

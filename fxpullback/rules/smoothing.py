@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from fxpullback.ir import constant_like
+
 
 def normal_cdf(x: Tensor) -> Tensor:
     """Phi(x), the standard normal cumulative distribution, elementwise."""
@@ -35,13 +37,11 @@ def _kolmogorov_density(k: Tensor) -> Tensor:
 
 
 def _mixture(x: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-    """x over the mixture's deviations once noise of scale T is added `[..., 24]`, those deviations, their weights."""
+    """x over the deviations of the mixture with noise of scale T `[..., 24]`, its weights, its densities at zero."""
     deviations, weights = logistic_scales()
     deviations = torch.sqrt(deviations**2 + temperature**2)
-    shared = (
-        d.to(device=x.device, dtype=x.dtype) for d in (torch.reciprocal(deviations), weights, weights / deviations)
-    )
-    inverse, weight, height = shared
+    heights = weights / deviations * (1 / math.sqrt(2 * math.pi))
+    inverse, weight, height = (constant_like(d, x) for d in (torch.reciprocal(deviations), weights, heights))
     return x.unsqueeze(-1) * inverse, weight, height
 
 
@@ -59,15 +59,15 @@ def expected_sigmoid(x: Tensor, temperature: float) -> Tensor:
 def expected_sigmoid_slope(x: Tensor, temperature: float) -> Tensor:
     """E[sigma'(x + T e)], e standard normal, within 1e-12 whatever T is."""
     scaled, _, height = _mixture(x, temperature)
-    return torch.matmul(torch.exp(scaled * scaled * -0.5), height * (1 / math.sqrt(2 * math.pi)))
+    return torch.matmul(torch.exp(scaled * scaled * -0.5), height)
 
 
 def expected_exponential_below(x: Tensor, rate: float, temperature: float) -> Tensor:
     """E[exp(rate (x + T e)) 1(x + T e < 0)], e standard normal, whatever T is.
 
-    It is exp(rate x + (rate T)^2 / 2) Phi(-u) with u = x / T + rate T, which loses all digits where u is large: there it
-    is exp(-(x / T)^2 / 2) h(u), h(u) = exp(u^2 / 2) Phi(-u) by the trapezoid rule for
-    erfcx(y) = y / pi * integral of exp(-t^2) / (t^2 + y^2).
+    It is exp(rate x + (rate T)^2 / 2) Phi(-u) with u = x / T + rate T, which loses all digits where u is large: there
+    it is exp(-(x / T)^2 / 2) h(u), h(u) = exp(u^2 / 2) Phi(-u), by the trapezoid rule for
+    erfcx(y) = y / pi * integral of exp(-t^2) / (t^2 + y^2), good to 1e-12 from y = sqrt(2) on.
     """
     u = x * (1 / temperature) + rate * temperature
     exponent = (u * (rate * temperature) - (rate * temperature) ** 2 / 2).clamp(max=2 * rate * temperature)
@@ -76,8 +76,8 @@ def expected_exponential_below(x: Tensor, rate: float, temperature: float) -> Te
     step = 0.3
     squares = [(n * step) ** 2 for n in range(21)]
     weights = [(1 if n == 0 else 2) * math.exp(-square) * step / (2 * math.pi) for n, square in enumerate(squares)]
-    places = torch.tensor(squares, dtype=x.dtype, device=x.device)
-    density = torch.tensor(weights, dtype=x.dtype, device=x.device)
+    places = constant_like(torch.tensor(squares, dtype=torch.float64), x)
+    density = constant_like(torch.tensor(weights, dtype=torch.float64), x)
     scaled_tail = torch.matmul(torch.reciprocal((y * y).unsqueeze(-1) + places), density) * y
     far = torch.exp(x * x * (-0.5 / temperature**2)) * scaled_tail
     return torch.where(u < 2.0, near, far)

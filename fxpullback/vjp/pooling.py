@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxpullback.ir import aten
+from fxpullback.ir import aten, constant_like
 from fxpullback.rules.pooling import pooled_size, taps
 from fxpullback.vjp.rule import vjp
 from fxpullback.vjp.shape import pad_axis, spread
@@ -96,12 +96,14 @@ def avg_pool(
     n, channels = x.ndim - 2, x.shape[1]
     kernel, stride, padding = _list(kernel, n), _list(stride or kernel, n), _list(padding, n)
     counts = window_counts(list(x.shape[2:]), kernel, stride, padding, ceil, count_include_pad, divisor)
-    shared = ct * torch.reciprocal(counts.to(device=x.device, dtype=x.dtype)) if counts.numel() > 1 else ct
-    fill = 1.0 if counts.numel() > 1 else 1.0 / float(counts)
+    if counts.numel() > 1:
+        shared = ct * constant_like(torch.reciprocal(counts), x)
+    else:
+        shared = ct * (1 / float(counts))
     sizes = zip(x.shape[2:], ct.shape[2:], kernel, stride, padding, strict=True)
     left = [size - ((m - 1) * s - 2 * p + k) for size, m, k, s, p in sizes]
     cut = [min(extra, 0) for extra in left]
-    ones = torch.full([channels, 1, *kernel], fill, dtype=x.dtype, device=x.device)
+    ones = torch.ones([channels, 1, *kernel], dtype=x.dtype, device=x.device)
     keep = [max(extra, 0) for extra in left]
     shares = _transposed(shared, ones, stride, padding, keep, channels)
     for i, extra in enumerate(cut):
@@ -130,8 +132,8 @@ def window_counts(
 ) -> Tensor:
     """By how much torch divides every window, `[*pooled sizes]`, or one number where all windows agree."""
     if divisor is not None:
-        return torch.tensor(float(divisor))
-    whole = torch.ones([])
+        return torch.tensor(float(divisor), dtype=torch.float64)
+    whole = torch.ones([], dtype=torch.float64)
     for size, k, s, p in zip(sizes, kernel, stride, padding, strict=True):
         starts = torch.arange(pooled_size(size, k, s, p, 1, ceil=ceil)) * s - p
         ends = (starts + k).clamp(max=size + p)
@@ -152,7 +154,7 @@ def adaptive_avg_pool(ct: Tensor, out: Tensor, x: Tensor, size: list[int]) -> tu
         return ((ct * (1 / count)).expand(x.shape),)
     for i, want in enumerate(wanted):
         axis = 2 + i
-        matrix = averaging_matrix(x.shape[axis], want).to(device=x.device, dtype=x.dtype)
+        matrix = constant_like(averaging_matrix(x.shape[axis], want), x)
         ct = torch.matmul(ct.transpose(axis, -1), matrix).transpose(axis, -1)
     return (ct,)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fxpullback.ir import aten
+from fxpullback.ir import aten, constant_like
 from fxpullback.vjp.rule import vjp
 
 
@@ -31,7 +31,7 @@ def _adjoint(ct: Tensor, x: Tensor, mode: str, align: bool, scales: Any) -> Tens
     for axis in range(2, x.ndim):
         size, wanted = x.shape[axis], ct.shape[axis]
         scale = None if not scales else scales[axis - 2]
-        matrix = resampling_matrix(size, wanted, mode, align, scale).to(device=x.device, dtype=x.dtype)
+        matrix = constant_like(resampling_matrix(size, wanted, mode, align, scale), x)
         ct = torch.matmul(ct.transpose(axis, -1), matrix).transpose(axis, -1)
     return ct
 
