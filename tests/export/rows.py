@@ -384,6 +384,11 @@ JOINING = [
     row(aten.meshgrid.default, [fixed(3), constant(4)]),
     row(aten.meshgrid.indexing, [fixed(3), constant(4)], indexing="xy"),
     row(aten.broadcast_tensors.default, [x(1, 3), constant(4, 1)]),
+    row(aten.slice_scatter.default, x(6, 3), x(2, 3), 1, 1, 3),
+    row(aten.slice_scatter.default, x(6, 3), x(5, 3), 1, 1),
+    row(aten.slice_scatter.default, x(6, 3), x(2, 3), -2, -2),
+    row(aten.select_scatter.default, x(6, 3), x(6), 2, -1),
+    row(aten.copy.default, x(6, 3), integers(4, 1, 3)),
 ]
 
 INDEXING = [
