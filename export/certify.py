@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
@@ -39,24 +40,27 @@ COSINE = 0.999
 BATCHES = (1, 3)
 
 
-def oracle_text(pb: Pullback, weights: set[str]) -> str | None:
+def oracle_text(pb: Pullback, model: ir.Model) -> str | None:
     """What a file carries to be checked again: the folded injected form and the spread of its inputs.
 
     Args:
         pb: what was compiled.
-        weights: names of the initializers that the file will hold.
+        model: the ONNX model that will be written.
 
     Returns:
         JSON text; None where the file does not hold all weights of the injected form under their names.
     """
-    graph = to_text(pb.folded, {name for name in weights if _same(pb.folded, pb.graph, name)})
+    held = {name for name, value in model.graph.initializers.items() if _same(pb.folded, name, value)}
+    graph = to_text(pb.folded, held)
     return None if graph is None else json.dumps({"graph": graph, "inputs": asdict(Spread.of(pb.example))})
 
 
-def _same(a: fx.GraphModule, b: fx.GraphModule, name: str) -> bool:
-    """Whether two graphs hold the same constant under a name."""
-    first, second = getattr(a, name, None), getattr(b, name, None)
-    return isinstance(first, Tensor) and isinstance(second, Tensor) and torch.equal(first, second)
+def _same(gm: fx.GraphModule, name: str, held: ir.Value) -> bool:
+    """Whether an initializer is the constant that a graph has under its name."""
+    constant = getattr(gm, name, None)
+    if not isinstance(constant, Tensor) or held.const_value is None:
+        return False
+    return np.array_equal(held.const_value.numpy(), constant.detach().cpu().numpy())
 
 
 def certify(pb: Pullback, path: str | os.PathLike[str], *, seed: int = 0) -> Certificate:

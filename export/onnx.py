@@ -60,7 +60,7 @@ def to_onnx(
         pb.graph,
         path,
         lambda: described(pb, classes, preprocessing),
-        oracle=lambda weights: oracle_text(pb, weights),
+        oracle=lambda model: oracle_text(pb, model),
         certificate=(lambda file: certificate(pb, file)) if certify else None,
         external_above=external_above,
     )
@@ -71,7 +71,7 @@ def write(
     path: str | os.PathLike[str],
     metadata: Callable[[], Mapping[str, str]],
     *,
-    oracle: Callable[[set[str]], str | None] | None = None,
+    oracle: Callable[[ir.Model], str | None] | None = None,
     certificate: Callable[[Path], Mapping[str, Any] | None] | None = None,
     external_above: int = EXTERNAL_ABOVE,
 ) -> Path:
@@ -81,7 +81,7 @@ def write(
     model = translate(graph)
     model.metadata_props.update(texts)
     model.metadata_props[md.WEIGHTS_SHA256] = weights_sha256(model)
-    carried = oracle(set(model.graph.initializers)) if oracle is not None else None
+    carried = oracle(model) if oracle is not None else None
     if carried is not None:
         model.metadata_props[md.ORACLE] = carried
     model.metadata_props[f"{md.PREFIX}output_names"] = json.dumps([value.name for value in model.graph.outputs])

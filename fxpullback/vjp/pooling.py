@@ -96,10 +96,8 @@ def avg_pool(
     n, channels = x.ndim - 2, x.shape[1]
     kernel, stride, padding = _list(kernel, n), _list(stride or kernel, n), _list(padding, n)
     counts = window_counts(list(x.shape[2:]), kernel, stride, padding, ceil, count_include_pad, divisor)
-    if counts.numel() > 1:
-        shared = ct * constant_like(torch.reciprocal(counts), x)
-    else:
-        shared = ct * (1 / float(counts))
+    share = constant_like(torch.reciprocal(counts), x) if counts.numel() > 1 else 1 / float(counts)
+    shared = ct * share
     sizes = zip(x.shape[2:], ct.shape[2:], kernel, stride, padding, strict=True)
     left = [size - ((m - 1) * s - 2 * p + k) for size, m, k, s, p in sizes]
     cut = [min(extra, 0) for extra in left]
