@@ -1,0 +1,333 @@
+"""Gates written as several operators: what the model does, and the same with `detach` where the rule has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tests.helpers import draw
+from tests.rules.oracles import phi
+
+Model = Callable[[Tensor], Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A function that holds gates written out.
+
+    Attributes:
+        name: what it is.
+        rule: the pattern rule that has to take it.
+        model: the function.
+        oracle: (input, temperature) -> the function with `detach` in it; its autograd is the soft pullback.
+        sizes: sizes of one sample.
+        temperatures: for rules that have one.
+        gates: how many gates the rule takes.
+    """
+
+    name: str
+    rule: str
+    model: Model
+    oracle: Callable[[Tensor, float], Any]
+    sizes: tuple[int, ...]
+    temperatures: tuple[float, ...] = (1.0,)
+    gates: int = 1
+
+
+def sg(x: Tensor) -> Tensor:
+    return x.detach()
+
+
+def injected(primal: Tensor, soft: Tensor) -> Tensor:
+    return sg(primal) + soft - sg(soft)
+
+
+# Attention: tokens [batch, 5, 6], two heads of width 3 where there are heads.
+
+QKV, BIAS, MIX, MIX2 = draw(6, 18, seed=1) / 2, draw(2, 5, 5, seed=2), draw(2, 2, seed=3), draw(2, 2, seed=4)
+MASK = torch.ones(5, 5, dtype=torch.bool).tril(1)
+
+
+def heads(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    qkv = (x @ QKV).reshape(x.shape[0], 5, 3, 2, 3).permute(2, 0, 3, 1, 4)
+    return qkv[0], qkv[1], qkv[2]
+
+
+def joined(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).reshape(x.shape[0], 5, 6)
+
+
+def attention(
+    name: str,
+    scores: Callable[[Tensor, Tensor], Tensor],
+    after: Callable[[Tensor], Tensor] = lambda s: s,
+    mixed: Callable[[Tensor], Tensor] = lambda w: w,
+    product: Callable[[Tensor, Tensor], Tensor] = lambda w, v: w @ v,
+) -> Case:
+    """softmax(after(scores(q, k))), mixed, then the values; T divides the scores before what comes after them."""
+
+    def model(x: Tensor) -> Tensor:
+        q, k, v = heads(x)
+        return joined(product(mixed(torch.softmax(after(scores(q, k)), -1)), v))
+
+    def oracle(x: Tensor, temperature: float) -> Tensor:
+        q, k, v = heads(x)
+        soft = product(sg(mixed(torch.softmax(after(scores(q, k) / temperature), -1))), v)
+        return joined(injected(product(mixed(torch.softmax(after(scores(q, k)), -1)), v), soft))
+
+    return Case(name, "attention_by_hand", model, oracle, (5, 6), (1.0, 0.5, 3.0))
+
+
+def scaled(q: Tensor, k: Tensor) -> Tensor:
+    return (q * 0.6) @ k.transpose(-2, -1)
+
+
+def scaled_after(q: Tensor, k: Tensor) -> Tensor:
+    return q @ k.transpose(-2, -1) * 0.6
+
+
+def divided(q: Tensor, k: Tensor) -> Tensor:
+    return q @ k.transpose(-2, -1) / 3**0.5
+
+
+def by_einsum(q: Tensor, k: Tensor) -> Tensor:
+    return torch.einsum("bhid,bhjd->bhij", q, k)
+
+
+def talking(x: Tensor, mix: Tensor) -> Tensor:
+    return (x.permute(0, 2, 3, 1) @ mix).permute(0, 3, 1, 2)
+
+
+def _windows(x: Tensor) -> Tensor:
+    """[batch, 4, 4, 6] -> [batch * 4, 4, 6], windows of 2 x 2."""
+    return x.reshape(-1, 2, 2, 2, 2, 6).permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, 6)
+
+
+WINDOW_BIAS, SHIFT = draw(4, 4, seed=5), torch.where(draw(4, 4, 4, seed=6) > 1, -100.0, 0.0).double()
+
+
+def windowed(x: Tensor, temperature: float | None) -> Tensor:
+    """Shifted windows with bias and mask, as in Swin."""
+    qkv = (_windows(torch.roll(x, (-1, -1), (1, 2))) @ QKV).reshape(-1, 4, 3, 6)
+    q, k, v = qkv.unbind(2)
+    scores = q @ k.transpose(-2, -1) * 0.4
+
+    def routing(s: Tensor) -> Tensor:
+        with_mask = (s + WINDOW_BIAS).reshape(-1, 4, 4, 4) + SHIFT
+        return torch.softmax(with_mask.reshape(-1, 4, 4), -1)
+
+    out = routing(scores) @ v
+    if temperature is not None:
+        out = injected(out, sg(routing(scores / temperature)) @ v)
+    return out.reshape(x.shape[0], -1)
+
+
+def values_first(x: Tensor, temperature: float | None) -> Tensor:
+    """v^T w^T, the weights on the right, as in channels-first attention."""
+    q, k, v = heads(x)
+    scores = k @ q.transpose(-2, -1)
+    out = v.transpose(-2, -1) @ torch.softmax(scores, -2)
+    if temperature is not None:
+        soft = v.transpose(-2, -1) @ sg(torch.softmax(scores / temperature, -2))
+        out = injected(out, soft)
+    return out
+
+
+POOLED = draw(2, 5, seed=8)
+
+
+def reduced(x: Tensor, temperature: float | None) -> Tensor:
+    """Keys and values of fewer positions, as in spatial-reduction attention."""
+    tokens = POOLED @ x
+    q, k, v = x @ QKV[:, :6], tokens @ QKV[:, 6:12], tokens @ QKV[:, 12:]
+    scores = q @ k.transpose(1, 2) * 0.4
+    out = torch.softmax(scores, -1) @ v
+    return out if temperature is None else injected(out, sg(torch.softmax(scores / temperature, -1)) @ v)
+
+
+def both(function: Callable[[Tensor, float | None], Tensor]) -> tuple[Model, Callable[[Tensor, float], Tensor]]:
+    return lambda x: function(x, None), lambda x, t: function(x, t)
+
+
+ATTENTION = [
+    attention("plain", scaled),
+    attention("scaled-after", scaled_after),
+    attention("divided", divided),
+    attention("bias", scaled_after, lambda s: s + BIAS),
+    attention("bias-first", scaled, lambda s: BIAS + s),
+    attention("mask-filled", scaled, lambda s: s.masked_fill(~MASK, -1e4)),
+    attention("mask-where", divided, lambda s: torch.where(MASK, s, -1e4)),
+    attention("bias-and-mask", scaled_after, lambda s: (s + BIAS).masked_fill(~MASK, float("-inf"))),
+    attention("talking-heads", scaled, lambda s: talking(s, MIX), lambda w: talking(w, MIX2)),
+    attention("einsum", by_einsum, product=lambda w, v: torch.einsum("bhij,bhjd->bhid", w, v)),
+    Case("windows", "attention_by_hand", *both(windowed), (4, 4, 6), (1.0, 0.5)),
+    Case("values-first", "attention_by_hand", *both(values_first), (5, 6), (1.0, 2.0)),
+    Case("spatial-reduction", "attention_by_hand", *both(reduced), (5, 6), (1.0, 2.0)),
+]
+
+# Products with a computed gate. Maps are [batch, 4, 3, 3].
+
+UP, DOWN, HALF = draw(2, 4, seed=1), draw(4, 2, seed=2), draw(4, 4, seed=3)
+
+
+def squeezed(x: Tensor) -> Tensor:
+    return (x.mean((2, 3)) @ UP.T @ DOWN.T)[:, :, None, None]
+
+
+def hard(z: Tensor) -> Tensor:
+    return F.relu6(z + 3) / 6
+
+
+def gated(name: str, gate: Model, content: Model = lambda x: x, sizes: tuple[int, ...] = (4, 3, 3)) -> Case:
+    return Case(name, "gated_product", lambda x: content(x) * gate(x), lambda x, t: content(x) * sg(gate(x)), sizes)
+
+
+def _cbam(x: Tensor, hold: Callable[[Tensor], Tensor]) -> Tensor:
+    x = x * hold(torch.sigmoid(squeezed(x)))
+    return hold(torch.sigmoid(x.mean(1, keepdim=True) * 1.5 + 0.2)) * x
+
+
+GATED = [
+    gated("squeeze-excite", lambda x: torch.sigmoid(squeezed(x))),
+    gated("squeeze-excite-hard", lambda x: F.hardsigmoid(squeezed(x))),
+    gated("squeeze-excite-by-hand", lambda x: hard(squeezed(x))),
+    gated("scaled", lambda x: 2 * torch.sigmoid(squeezed(x)) - 0.5),
+    gated("expanded", lambda x: torch.sigmoid(squeezed(x)).expand_as(x)),
+    gated("glu", lambda x: torch.sigmoid(x[:, 2:]), lambda x: x[:, :2]),
+    Case(
+        "functional-glu",
+        "gated_product",
+        lambda x: F.glu(x, 1),
+        lambda x, t: x[:, :2] * sg(torch.sigmoid(x[:, 2:])),
+        (4, 3),
+    ),
+    gated("tanh-content", lambda x: torch.sigmoid(x[:, 2:] @ HALF), lambda x: x[:, :2] @ HALF, (4, 4)),
+    gated("tanh-gate", lambda x: torch.tanh(squeezed(x))),
+    gated("softmax-gate", lambda x: torch.softmax(squeezed(x), 1)),
+    Case("cbam", "gated_product", lambda x: _cbam(x, lambda g: g), lambda x, t: _cbam(x, sg), (4, 3, 3), gates=2),
+]
+
+# Gates z g(z) written out.
+
+
+def own(name: str, gate: Callable[[Tensor], Tensor], rule: str = "self_gated", flipped: bool = False) -> Case:
+    def model(x: Tensor) -> Tensor:
+        return gate(x) * x if flipped else x * gate(x)
+
+    ts = (1.6, 1.0, 0.7) if rule == "silu_by_hand" else (1.0, 0.7, 2.0)
+    return Case(name, rule, model, lambda x, t: injected(model(x), x * sg(gate(x / t))), (3, 7), ts)
+
+
+def _gelu_tanh(z: Tensor) -> Tensor:
+    return 0.5 * (1 + torch.tanh(0.7978845608 * (z + 0.044715 * z.pow(3))))
+
+
+def _gelu_half(x: Tensor) -> Tensor:
+    return 0.5 * x * (1 + torch.erf(x / 2**0.5))
+
+
+SELF_GATED = [
+    own("quick-gelu", lambda z: torch.sigmoid(1.702 * z)),
+    own("swish-by-hand", torch.sigmoid, "silu_by_hand"),
+    own("swish-by-hand-flipped", torch.sigmoid, "silu_by_hand", flipped=True),
+    own("mish-by-hand", lambda z: torch.tanh(F.softplus(z))),
+    own("hard-swish-by-hand", hard),
+    own("hard-swish-functional", F.hardsigmoid),
+    own("gelu-tanh-by-hand", _gelu_tanh),
+    Case(
+        "gelu-erf-by-hand",
+        "self_gated",
+        _gelu_half,
+        lambda x, t: injected(_gelu_half(x), x * sg(phi(x / t))),
+        (3, 7),
+        (1.0, 0.7, 2.0),
+    ),
+    Case(
+        "hard-swish-divided-last",
+        "self_gated",
+        lambda x: x * F.relu6(x + 3) / 6,
+        lambda x, t: injected(x * F.relu6(x + 3) / 6, x * sg(hard(x / t))),
+        (3, 7),
+        (1.0, 0.7),
+    ),
+]
+
+# Normalisations written out: maps [batch, 6, 4].
+
+GAMMA = draw(6, 1, seed=4)
+
+
+def normal(name: str, model: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor], centred: bool = False) -> Case:
+    rule = "centring_by_hand" if centred else "normalization_by_hand"
+    return Case(name, rule, lambda x: model(x, lambda s: s), lambda x, t: model(x, sg), (6, 4))
+
+
+def _channels_first(x: Tensor, hold: Callable[[Tensor], Tensor]) -> Tensor:
+    u = hold(x.mean(1, keepdim=True))
+    s = hold((x - u).pow(2).mean(1, keepdim=True))
+    return (x - u) / torch.sqrt(s + 1e-6) * GAMMA
+
+
+def _var(x: Tensor, hold: Callable[[Tensor], Tensor]) -> Tensor:
+    return (
+        (x - hold(x.mean(1, keepdim=True))) * hold(torch.rsqrt(x.var(1, keepdim=True, unbiased=False) + 1e-5)) * GAMMA
+    )
+
+
+def _var_mean(x: Tensor, hold: Callable[[Tensor], Tensor]) -> Tensor:
+    variance, mean = torch.var_mean(x, dim=(1, 2), keepdim=True, correction=0)
+    return (x - hold(mean)) / hold(torch.sqrt(variance + 1e-5))
+
+
+def _std(x: Tensor, hold: Callable[[Tensor], Tensor]) -> Tensor:
+    return (x - hold(x.mean((1, 2), keepdim=True))) / hold(x.std((1, 2), keepdim=True) + 1e-3)
+
+
+NORMAL = [
+    normal("rms-by-hand", lambda x, hold: x * hold(torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-6)) * GAMMA),
+    normal("rms-of-product", lambda x, hold: x * hold(torch.rsqrt((x * x).mean(1, keepdim=True) + 1e-6))),
+    normal("norm", lambda x, hold: x / hold(x.norm(dim=1, keepdim=True))),
+    normal("norm-clamped", lambda x, hold: x / hold(x.norm(dim=1, keepdim=True).clamp(min=1e-6))),
+    normal(
+        "functional-normalize",
+        lambda x, hold: (
+            F.normalize(x, dim=1)
+            if hold(x) is x
+            else x / hold(torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12))
+        ),
+    ),
+    normal("channels-first", _channels_first, centred=True),
+    normal("var", _var, centred=True),
+    normal("var-mean", _var_mean, centred=True),
+    normal("std", _std, centred=True),
+]
+
+CASES = [*ATTENTION, *GATED, *SELF_GATED, *NORMAL]
+
+
+# Products of two factors that both carry the picture: no gate, the product rule stays; (model, oracle).
+
+
+def _soft_silu(a: Tensor) -> Tensor:
+    return injected(F.silu(a), a * sg(torch.sigmoid(a / 1.6)))
+
+
+def _soft_relu6(a: Tensor) -> Tensor:
+    return injected(F.relu6(a), a * sg(phi(a / 0.6)))
+
+
+PRODUCTS: dict[str, tuple[Model, Model]] = {
+    "swiglu": (lambda x: F.silu(x[:, :3]) * x[:, 3:], lambda x: _soft_silu(x[:, :3]) * x[:, 3:]),
+    "starnet": (lambda x: F.relu6(x[:, :3]) * x[:, 3:], lambda x: _soft_relu6(x[:, :3]) * x[:, 3:]),
+    "starnet-shifted": (
+        lambda x: F.relu6(x[:, :3] @ HALF) * (x[:, 3:] + 3),
+        lambda x: _soft_relu6(x[:, :3] @ HALF) * (x[:, 3:] + 3),
+    ),
+    "square": (lambda x: x * x, lambda x: x * x),
+    "halves": (lambda x: x[:, :3] * x[:, 3:], lambda x: x[:, :3] * x[:, 3:]),
+}
