@@ -7,8 +7,9 @@ import math
 import torch
 from torch._ops import OpOverload
 
-from fxpullback.export.translate.builder import Builder, Scalar, Value, axis_of, rank, sizes
+from fxpullback.export.translate.builder import Builder
 from fxpullback.export.translate.engine import Translator
+from fxpullback.export.translate.values import Scalar, Value, axis_of, rank, sizes
 
 aten = torch.ops.aten
 

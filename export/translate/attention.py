@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch._ops import OpOverload
 
-from fxpullback.export.translate.builder import BOOL, Builder, Dim, Value, rank, sizes
+from fxpullback.export.translate.builder import Builder
 from fxpullback.export.translate.engine import Translator
+from fxpullback.export.translate.values import BOOL, Dim, Value, rank, sizes
 
 aten = torch.ops.aten
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,67 +11,21 @@ import onnx_ir as ir
 import sympy
 import torch
 from onnx_ir.tensor_adapters import TorchTensor, from_torch_dtype
-from torch.utils._sympy import functions as sizes_functions
 
 from fxpullback.errors import ExportError
-
-Value: TypeAlias = ir.Value
-Scalar: TypeAlias = int | float | bool
-Dim: TypeAlias = int | sympy.Expr
-"""A size: a number, or an expression over the free sizes of the graph's inputs."""
-
-INT64 = ir.DataType.INT64
-BOOL = ir.DataType.BOOL
-FLOATS = frozenset(
-    {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16},
+from fxpullback.export.translate.values import (
+    ARITHMETIC,
+    BOOL,
+    INT64,
+    LAST,
+    Dim,
+    Scalar,
+    Value,
+    dim,
+    sizes,
+    static,
+    where,
 )
-LAST = np.iinfo(np.int64).max
-FIRST = np.iinfo(np.int64).min
-
-
-def where(node: torch.fx.Node) -> str:
-    """The place of a node in the model, for error messages: its name, module path and source line."""
-    stack = node.meta.get("nn_module_stack") or {}
-    place = f"node {node.name!r}"
-    paths = [entry[0] for entry in stack.values() if entry and entry[0]]
-    if paths:
-        place += f" in {str(paths[-1]).removeprefix('L__self___')}"
-    lines = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines() if "File " in line]
-    return f"{place} ({lines[-1]})" if lines else place
-
-
-def dim(size: int | torch.SymInt) -> Dim:
-    """A size of a fake tensor as a number or an expression."""
-    if isinstance(size, int):
-        return size
-    expression = size.node.expr
-    return int(expression) if expression.is_Integer else expression
-
-
-def sizes(x: Value) -> tuple[Dim, ...]:
-    """The sizes of a value that came from a node of the fx graph, or from `cast`, `reshape`, `transpose`."""
-    found: tuple[Dim, ...] = x.meta["sizes"]
-    return found
-
-
-def rank(x: Value) -> int:
-    """The number of axes of a value whose sizes are known."""
-    return len(sizes(x))
-
-
-def axis_of(axis: int, rank: int) -> int:
-    """A torch axis, counted from the front."""
-    return axis % rank if rank else 0
-
-
-def static(size: Dim, why: str, node: torch.fx.Node) -> int:
-    """A size that must be a number; an `ExportError` that says why otherwise."""
-    if isinstance(size, int):
-        return size
-    raise ExportError(
-        f"{why} needs a fixed size and got {size}, at {where(node)}. "
-        "Capture the model with that axis fixed (only the batch is meant to be free)."
-    )
 
 
 class Builder:
@@ -253,7 +207,7 @@ class Builder:
         if size in self._symbols:
             source, axis, _ = self._symbols[size]
             return self.op("Shape", source, start=axis, end=axis + 1)
-        op_type = _ARITHMETIC.get(type(size))
+        op_type = ARITHMETIC.get(type(size))
         if isinstance(size, sympy.Pow) and isinstance(size.exp, sympy.Integer) and size.exp > 0:
             op_type, arguments = "Mul", [size.base] * int(size.exp)
         else:
@@ -359,15 +313,4 @@ def _element(x: Value | None) -> ir.DataType:
 _RESULT: dict[str, ir.DataType] = {
     **dict.fromkeys(("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "IsNaN", "IsInf", "Not"), BOOL),
     **dict.fromkeys(("Shape", "ArgMax", "ArgMin"), INT64),
-}
-
-_ARITHMETIC: dict[type, str] = {
-    sympy.Add: "Add",
-    sympy.Mul: "Mul",
-    sizes_functions.FloorDiv: "Div",
-    sizes_functions.CleanDiv: "Div",
-    sizes_functions.PythonMod: "Mod",
-    sizes_functions.Mod: "Mod",
-    sizes_functions.Max: "Max",
-    sizes_functions.Min: "Min",
 }

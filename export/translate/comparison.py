@@ -10,8 +10,9 @@ import torch
 from onnx_ir.tensor_adapters import from_torch_dtype, to_torch_dtype
 from torch._ops import OpOverload
 
-from fxpullback.export.translate.builder import BOOL, FLOATS, Builder, Scalar, Value, sizes
+from fxpullback.export.translate.builder import Builder
 from fxpullback.export.translate.engine import Translator
+from fxpullback.export.translate.values import BOOL, FLOATS, Scalar, Value, sizes
 
 aten = torch.ops.aten
 Operand = Value | Scalar

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch._ops import OpOverload
 
-from fxpullback.export.translate.builder import Builder, Value, rank, sizes
+from fxpullback.export.translate.builder import Builder
 from fxpullback.export.translate.engine import Translator
+from fxpullback.export.translate.values import Value, rank, sizes
 
 aten = torch.ops.aten
 Ints = int | Sequence[int]

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 
-from fxpullback.export.translate.builder import Builder, Dim, Scalar, Value
+from fxpullback.export.translate.builder import Builder
 from fxpullback.export.translate.engine import Translator
+from fxpullback.export.translate.values import Dim, Scalar, Value
 
 aten = torch.ops.aten
 

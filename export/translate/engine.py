@@ -14,7 +14,8 @@ from onnx_ir.tensor_adapters import from_torch_dtype
 from torch._ops import OpOverload
 
 from fxpullback.errors import ExportError
-from fxpullback.export.translate.builder import Builder, Value, dim, where
+from fxpullback.export.translate.builder import Builder
+from fxpullback.export.translate.values import Value, dim, where
 from fxpullback.ir import arg, node_argument, schema_arguments
 
 OPSET = 20

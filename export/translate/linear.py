@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch._ops import OpOverload
 
-from fxpullback.export.translate.builder import Builder, Scalar, Value, rank
+from fxpullback.export.translate.builder import Builder
 from fxpullback.export.translate.elementwise import scaled
 from fxpullback.export.translate.engine import Translator
+from fxpullback.export.translate.values import Scalar, Value, rank
 
 aten = torch.ops.aten
 

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import torch
 from torch._ops import OpOverload
 
-from fxpullback.export.translate.builder import INT64, Builder, Value, rank, sizes
+from fxpullback.export.translate.builder import Builder
 from fxpullback.export.translate.convolution import Ints, batched, spread
 from fxpullback.export.translate.engine import Translator
+from fxpullback.export.translate.values import INT64, Value, rank, sizes
 
 aten = torch.ops.aten
 

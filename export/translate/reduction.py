@@ -9,8 +9,9 @@ import onnx_ir as ir
 import torch
 from torch._ops import OpOverload
 
-from fxpullback.export.translate.builder import BOOL, INT64, Builder, Scalar, Value, axis_of, rank, sizes
+from fxpullback.export.translate.builder import Builder
 from fxpullback.export.translate.engine import Translator
+from fxpullback.export.translate.values import BOOL, INT64, Scalar, Value, axis_of, rank, sizes
 
 aten = torch.ops.aten
 Axes = int | Sequence[int] | None

@@ -9,9 +9,10 @@ import onnx_ir as ir
 import torch
 from torch._ops import OpOverload
 
-from fxpullback.export.translate.builder import Builder, Value, rank, sizes
+from fxpullback.export.translate.builder import Builder
 from fxpullback.export.translate.engine import Translator
 from fxpullback.export.translate.pooling import along
+from fxpullback.export.translate.values import Value, rank, sizes
 
 aten = torch.ops.aten
 

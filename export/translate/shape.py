@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch._ops import OpOverload
 
-from fxpullback.export.translate.builder import Builder, Dim, Value, axis_of, rank, sizes
+from fxpullback.export.translate.builder import Builder
 from fxpullback.export.translate.engine import Translator
+from fxpullback.export.translate.values import Dim, Value, axis_of, rank, sizes
 
 aten = torch.ops.aten
 

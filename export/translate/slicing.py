@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch._ops import OpOverload
 
-from fxpullback.export.translate.builder import FIRST, LAST, Builder, Dim, Scalar, Value, axis_of, dim, rank, sizes
+from fxpullback.export.translate.builder import Builder
 from fxpullback.export.translate.convolution import spread
 from fxpullback.export.translate.engine import Translator
+from fxpullback.export.translate.values import FIRST, LAST, Dim, Scalar, Value, axis_of, dim, rank, sizes
 
 aten = torch.ops.aten
 
