@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import onnx_ir as ir
 import torch
 from torch._ops import OpOverload
 
@@ -89,8 +90,17 @@ def native_layer_norm(
     """Layer normalization with the mean and inverse deviation that its adjoint needs."""
     if weight is None:
         weight = b.const(np.ones([b.fixed(size, "layer normalization") for size in shape]), b.dtype)
-    attributes = {"axis": rank(x) - len(shape), "epsilon": float(eps)}
-    return b.ops("LayerNormalization", x, weight, bias, dtypes=(None, None, None), **attributes)
+    if b.dtype != ir.DataType.DOUBLE:
+        attributes = {"axis": rank(x) - len(shape), "epsilon": float(eps)}
+        return b.ops("LayerNormalization", x, weight, bias, dtypes=(None, None, None), **attributes)
+    # ONNX keeps epsilon and the statistics in float32, whatever the type of the input.
+    axes = list(range(-len(shape), 0))
+    mean = b.reduce("ReduceMean", x, axes, True)
+    centred = b.op("Sub", x, mean)
+    variance = b.reduce("ReduceMean", b.op("Mul", centred, centred), axes, True)
+    scale = b.op("Reciprocal", b.op("Sqrt", b.op("Add", variance, b.const(eps, b.dtype))))
+    result = b.op("Mul", b.op("Mul", centred, scale), weight)
+    return result if bias is None else b.op("Add", result, bias), mean, scale
 
 
 def layer_norm(

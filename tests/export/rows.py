@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from tests.export.one_node import Batch, Row, aten, bools, fixed, integers, ranged, row, x
+from tests.export.one_node import Batch, Input, Row, aten, bools, fixed, integers, ranged, row, x
 
 B = Batch()
 INF = math.inf
@@ -499,6 +499,15 @@ NORMALIZATION = [
     row(aten.layer_norm.default, x(3, 4), [4], constant(4), None),
     row(aten.native_layer_norm.default, x(3, 4), [4], constant(4), constant(4), 1e-5),
     row(aten.native_layer_norm.default, x(3, 4), [3, 4], None, None, 1e-5),
+    row(
+        aten.native_layer_norm.default,
+        Input((3, 4), lambda size: torch.randn(size).double()),
+        [4],
+        None,
+        None,
+        1e-5,
+        tol=1e-12,
+    ),
     row(aten.group_norm.default, x(6, 3, 4), 2, constant(6), constant(6)),
     row(aten.group_norm.default, x(6, 3), 3),
     row(aten.native_group_norm.default, x(6, 3, 4), constant(6), constant(6), B, 6, 12, 2, 1e-5),
