@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,12 @@ def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         demo.run_demo(tmp_path / "taken", Console(quiet=True))
 
 
+def test_runner_up_is_the_best_wrong_class() -> None:
+    logits = np.array([[5, 1, 3], [0, 1, 3], [2, 2, 9]], np.float32)
+    np.testing.assert_array_equal(demo.runner_up(logits, np.array([0, 0, 1])), [2, 2, 2])
+    np.testing.assert_array_equal(demo.runner_up(logits, np.array([2, 2, 2])), [0, 1, 0])
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Folder and text of one run of the demo."""
@@ -59,6 +66,9 @@ def test_demo_reports_shares_and_certificates(report: tuple[Path, str]) -> None:
     lines = {line.replace("│", " ").split()[0]: line for line in text.splitlines() if "│" in line}
     for name in demo.programs():
         assert "passed" in lines[name]
-    area, gradient, *ours = (float(v.rstrip("%")) for v in lines["all"].replace("│", " ").split()[2:])
-    assert area < gradient
-    assert all(gradient < share for share in ours)
+    area, gradient, soft, double, ascent = (float(v.rstrip("%")) for v in lines["all"].replace("│", " ").split()[2:])
+    assert 2 * area < gradient < min(soft, double)
+    assert 2 * area < ascent
+    rises = re.search(r"rises in\s+(\d+)%", text)
+    assert rises
+    assert int(rises[1]) > 90
