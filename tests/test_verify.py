@@ -1,0 +1,117 @@
+"""The certificate must fail for every kind of wrong graph, and name where it goes wrong."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+import fxpullback
+from fxpullback import Pullback
+from fxpullback.certificate import Certificate, at_least, at_most
+from fxpullback.ir import ORIGIN, TRANSPOSES, aten, calls
+
+
+def network(classes: int = 5) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Linear(6, 8), nn.SiLU(), nn.LayerNorm(8), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, classes)
+    ).eval()
+
+
+def compiled(**options: Any) -> Pullback:
+    return fxpullback.compile(network(), torch.randn(1, 6), **options)
+
+
+def failed(certificate: Certificate) -> dict[str, str]:
+    assert not certificate.passed
+    return {c.name: c.detail for c in certificate.checks if not c.passed}
+
+
+def changed(gm: fx.GraphModule, node: fx.Node, target: Any, *args: Any) -> None:
+    """Replace what `node` hands on by target(node, *args)."""
+    with gm.graph.inserting_after(node):
+        wrong = gm.graph.call_function(target, (node, *args))
+        wrong.meta = dict(node.meta)
+    node.replace_all_uses_with(wrong, delete_user_cb=lambda user: user is not wrong)
+    gm.recompile()
+
+
+def test_a_right_graph_passes() -> None:
+    certificate = compiled().verify(seed=3)
+    assert certificate.passed, str(certificate)
+    assert Certificate.from_dict(certificate.to_dict()) == certificate
+
+
+def test_a_wrong_cotangent_is_named() -> None:
+    pb = compiled()
+    step = copy.deepcopy(pb.step)
+    node = next(n for n in calls(step.graph) if n.meta.get(TRANSPOSES) == "linear_1")
+    changed(step, node, aten.mul.Tensor, 1.001)
+    details = failed(replace(pb, step=step).verify())
+    assert "aten.linear" in details["pullback: graph against autograd, float64"] or (
+        "layer_norm" in details["pullback: graph against autograd, float64"]
+    )
+    assert "pullback: dot test with forward mode" in details
+
+
+def test_a_wrong_primal_is_named() -> None:
+    pb = compiled()
+    rewritten = copy.deepcopy(pb.rewritten)
+    changed(rewritten, next(n for n in calls(rewritten.graph) if n.name == "silu"), aten.add.Tensor, 1e-3)
+    details = failed(replace(pb, rewritten=rewritten).verify())
+    assert "aten.silu at 1" in details["logits: injected form against the model, bit for bit"] or (
+        "layer_norm" in details["logits: injected form against the model, bit for bit"]
+    )
+
+
+def test_a_lost_soft_adjoint_fails() -> None:
+    """The graph of the plain gradient has the same logits; autograd through the injected form tells them apart."""
+    pb, plain = compiled(), compiled(rules=fxpullback.EXACT)
+    details = failed(replace(pb, step=plain.step, graph=plain.graph).verify())
+    assert "logits: lowered graph against the model" not in details
+    assert "pullback: graph against autograd, float64" in details
+
+
+def test_a_program_that_is_another_fails() -> None:
+    pb, other = compiled(), compiled(program=fxpullback.Double(alpha=1.0))
+    assert set(failed(replace(pb, graph=other.graph).verify())) == {"soft: pullback against autograd, float64"}
+
+
+def test_a_pullback_that_mixes_samples_fails() -> None:
+    pb = compiled()
+    step = copy.deepcopy(pb.step)
+    node = next(n for n in reversed(list(calls(step.graph))) if n.meta.get(ORIGIN) == "linear")
+    changed(step, node, aten.flip.default, [0])
+    assert "a sample alone gives what it gives in a batch" in failed(replace(pb, step=step).verify())
+
+
+def test_a_model_of_constant_logits_is_checked_all_the_same() -> None:
+    model = network()
+    nn.init.zeros_(model[5].weight)  # type: ignore[arg-type]
+    certificate = fxpullback.compile(model, torch.randn(1, 6)).verify()
+    assert certificate.passed
+    assert "all-zero weights drawn at random" in str(certificate)
+    assert not bool(model[5].weight.any())  # type: ignore[union-attr]
+
+
+def test_nan_never_passes() -> None:
+    assert not at_most("x", float("nan"), 1.0).passed
+    assert not at_least("x", float("nan"), 0.0).passed
+    assert not Certificate(()).passed
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_fresh_inputs_have_the_spread_of_the_example(batch: int) -> None:
+    from fxpullback.verify import Spread, fresh_inputs
+
+    example = torch.randn(1, 3, 32, 32) * 2 + 1
+    fresh: Tensor = fresh_inputs(Spread.of(example), batch, 0)
+    assert list(fresh.shape) == [batch, 3, 32, 32]
+    assert abs(float(fresh.mean()) - 1) < 0.2
+    assert float(fresh.max()) <= float(example.max())
+    assert not torch.equal(fresh, fresh_inputs(Spread.of(example), batch, 1))
