@@ -14,6 +14,7 @@ from torch import Tensor, fx
 
 from fxpullback.ir import GETITEM, ORIGIN, aten, is_call, is_size, schema_arguments
 from fxpullback.trace import Builder, Value
+from fxpullback.walk import walk
 
 Rewrite = Callable[[Builder, fx.Node, tuple[Any, ...]], Any]
 
@@ -66,24 +67,15 @@ def _instance_norm(
 
 def canonicalise(gm: fx.GraphModule) -> fx.GraphModule:
     """Return the graph in canonical spelling, its dead and size-only nodes gone."""
-    builder, env = Builder(gm), {}
-    for node in gm.graph.nodes:
-        if node.op == "placeholder":
-            env[node] = builder.placeholder(node.name, node.meta["val"])
-        elif node.op == "output":
-            result = builder.finish(tuple(env[n] for n in node.args[0]))
-        elif node.op == "call_function" and node.target in _DROPPED:
-            continue
-        else:
-            env[node] = _respell(builder, node, env)
-    result.graph.eliminate_dead_code()
-    result.recompile()
+    result = walk(gm, _respell)
     for node in result.graph.nodes:
         node.meta.pop(ORIGIN, None)  # from here on the origin of a node is its name in this graph
     return result
 
 
 def _respell(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+    if node.target in _DROPPED:
+        return None
     rewrite = _SPELLINGS.get(node.target)
     if rewrite is None or is_size(node):
         return builder.copy(node, env)

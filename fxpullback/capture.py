@@ -7,6 +7,7 @@ constants. The caller's model is not touched: a copy of it is exported.
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -101,9 +102,28 @@ def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
+    """Without torch's own warnings and dumps: what matters of them stands in the error that is raised."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    before = [logger.disabled for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        for logger in loggers:
+            logger.disabled = True
+        try:
+            yield
+        finally:
+            for logger, disabled in zip(loggers, before, strict=True):
+                logger.disabled = disabled
+
+
+_TALKATIVE = (
+    "torch.fx.experimental.symbolic_shapes",
+    "torch._subclasses.fake_tensor",
+    "torch.export._trace",
+    "torch.fx.experimental.proxy_tensor",
+    "torch._export.utils",
+    "torch.export._draft_export",
+)
 
 
 @contextmanager

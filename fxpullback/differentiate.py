@@ -86,7 +86,10 @@ class _Walk:
             if node.op == "call_function" and (node in self.cotangents or node in self.parts):
                 self._transpose(node)
         if source not in self.cotangents:
-            raise DifferentiateError("no cotangent of the logits reaches the input: the rules hold all of it constant.")
+            raise DifferentiateError(
+                "no cotangent of the logits reaches the input: they do not depend on it, or rules hold every path "
+                "constant. Look at the ledger's frozen rows, or keep one of those gates exact."
+            )
         return self._total(self.cotangents[source], source)
 
     def _total(self, contributions: list[Value], node: fx.Node) -> Value:

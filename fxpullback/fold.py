@@ -12,6 +12,7 @@ from torch import Tensor, fx
 
 from fxpullback.ir import GETITEM, aten, input_nodes, is_call, is_size, node_argument, schema_arguments
 from fxpullback.trace import Builder
+from fxpullback.walk import walk
 
 BATCH_NORM = aten._native_batch_norm_legit_no_training.default
 
@@ -43,28 +44,21 @@ def fold(rewritten: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, str]]:
 
 def fold_constants(gm: fx.GraphModule) -> fx.GraphModule:
     """Compute what depends on constants alone, except relayouts of large ones."""
-    builder, env = Builder(gm), {}
     known: dict[fx.Node, Tensor] = {}
     layouts: set[fx.Node] = set()
-    for node in gm.graph.nodes:
-        if node.op == "placeholder":
-            env[node] = builder.placeholder(node.name, node.meta["val"])
-        elif node.op == "output":
-            result = builder.finish(tuple(env[n] for n in node.args[0]))
-        elif node.op == "get_attr":
+
+    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+        if node.op == "get_attr":
             known[node] = getattr(gm, str(node.target))
             layouts.add(node)
-            env[node] = builder.copy(node, env)
         elif _foldable(node, known):
             known[node] = _run(node, known)
-            if _stays(node, layouts, known[node]):
-                layouts.add(node)
-                env[node] = builder.copy(node, env)
-            else:
-                env[node] = builder.constant(f"folded_{node.name}", known[node])
-        else:
-            env[node] = builder.copy(node, env)
-    return tidy(result)
+            if not _stays(node, layouts, known[node]):
+                return builder.constant(f"folded_{node.name}", known[node])
+            layouts.add(node)
+        return builder.copy(node, env)
+
+    return walk(gm, visit)
 
 
 def _foldable(node: fx.Node, known: dict[fx.Node, Tensor]) -> bool:
@@ -91,27 +85,20 @@ def _stays(node: fx.Node, layouts: set[fx.Node], value: Tensor) -> bool:
 
 def fold_batch_norms(gm: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, str]]:
     """Fold each batch norm into the convolution or linear map in front of it; else it becomes scale and shift."""
-    builder, log = Builder(gm), {}
-    env: dict[fx.Node, Any] = {}
     plans = {node: _producer(node) for node in gm.graph.nodes if is_call(node, BATCH_NORM)}
     folded = {producer: norm for norm, producer in plans.items() if producer is not None}
-    for node in gm.graph.nodes:
-        if node.op == "placeholder":
-            env[node] = builder.placeholder(node.name, node.meta["val"])
-        elif node.op == "output":
-            result = builder.finish(tuple(env[n] for n in node.args[0]))
-        elif node in folded:
-            env[node] = _scaled_product(builder, gm, node, folded[node], env)
-            log[folded[node].name] = node.name
-        elif node in plans:
-            x = env[node.args[0]]
-            env[node] = (x if plans[node] is not None else _scale_and_shift(builder, gm, node, x),)
-        elif is_call(node, GETITEM) and node.args[0] in plans:
-            env[node] = env[node_argument(node, 0)][0]
-        else:
-            env[node] = builder.copy(node, env)
-    result.meta = dict(gm.meta)
-    return tidy(result), log
+
+    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+        if node in folded:
+            return _scaled_product(builder, gm, node, folded[node], env)
+        if node in plans:
+            x = env[node_argument(node, 0)]
+            return (x if plans[node] is not None else _scale_and_shift(builder, gm, node, x),)
+        if is_call(node, GETITEM) and node.args[0] in plans:
+            return env[node_argument(node, 0)][0]
+        return builder.copy(node, env)
+
+    return walk(gm, visit), {norm.name: producer.name for producer, norm in folded.items()}
 
 
 def _producer(norm: fx.Node) -> fx.Node | None:
@@ -168,14 +155,3 @@ def _scale_and_shift(builder: Builder, gm: fx.GraphModule, norm: fx.Node, x: Any
         factor = builder.constant(f"{norm.name}_scale", scale.to(x.dtype).reshape(shape))
         offset = builder.constant(f"{norm.name}_shift", shift.to(x.dtype).reshape(shape))
         return x * factor + offset
-
-
-def tidy(gm: fx.GraphModule) -> fx.GraphModule:
-    """Drop dead nodes and the constants that nothing reads any more."""
-    gm.graph.eliminate_dead_code()
-    used = {str(node.target) for node in gm.graph.nodes if node.op == "get_attr"}
-    for name in [*dict(gm.named_parameters()), *dict(gm.named_buffers())]:
-        if name not in used:
-            delattr(gm, name)
-    gm.recompile()
-    return gm

@@ -14,12 +14,11 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxpullback.fold import fold_constants, tidy
+from fxpullback.fold import fold_constants
 from fxpullback.ir import (
     GETITEM,
     INJECT,
     ORIGIN,
-    OUTPUT_NAMES,
     STOP_GRADIENT,
     arg,
     aten,
@@ -28,6 +27,7 @@ from fxpullback.ir import (
 )
 from fxpullback.rules.attention import attention_weights, shared_heads
 from fxpullback.trace import Builder, Value
+from fxpullback.walk import walk
 
 Emit = Callable[[Builder, fx.Node, tuple[Any, ...]], Any]
 
@@ -50,21 +50,7 @@ def lower(step: fx.GraphModule) -> fx.GraphModule:
 
 def simplify(gm: fx.GraphModule) -> fx.GraphModule:
     """Merge equal nodes and drop no-ops and dead nodes; also run on the unrolled program."""
-    return tidy(merge_equal(drop_no_ops(merge_equal(gm))))
-
-
-def _walk(gm: fx.GraphModule, visit: Callable[[Builder, fx.Node, dict[fx.Node, Any]], Any]) -> fx.GraphModule:
-    """Copy a graph node by node; `visit` returns what stands for a node."""
-    builder, env = Builder(gm), {}
-    for node in gm.graph.nodes:
-        if node.op == "placeholder":
-            env[node] = builder.placeholder(node.name, node.meta["val"])
-        elif node.op == "output":
-            result = builder.finish(tuple(env[n] for n in node.args[0]))
-        else:
-            env[node] = visit(builder, node, env)
-    result.meta[OUTPUT_NAMES] = gm.meta.get(OUTPUT_NAMES)
-    return tidy(result)
+    return merge_equal(drop_no_ops(merge_equal(gm)))
 
 
 def erase_injections(gm: fx.GraphModule) -> fx.GraphModule:
@@ -75,7 +61,7 @@ def erase_injections(gm: fx.GraphModule) -> fx.GraphModule:
             return env[arg(node, 0)]
         return builder.copy(node, env)
 
-    return _walk(gm, visit)
+    return walk(gm, visit)
 
 
 def replace(gm: fx.GraphModule, table: dict[Any, Emit]) -> fx.GraphModule:
@@ -91,7 +77,7 @@ def replace(gm: fx.GraphModule, table: dict[Any, Emit]) -> fx.GraphModule:
             made = emit(builder, node, tuple(arguments))
         return builder.copy(node, env) if made is NotImplemented else made
 
-    return _walk(gm, visit)
+    return walk(gm, visit)
 
 
 def write_out_attention(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
@@ -143,7 +129,7 @@ def merge_equal(gm: fx.GraphModule) -> fx.GraphModule:
             seen[key] = builder.copy(node, env)
         return seen[key]
 
-    return _walk(gm, visit)
+    return walk(gm, visit)
 
 
 def _key(value: Any) -> Any:
@@ -178,7 +164,7 @@ def drop_no_ops(gm: fx.GraphModule) -> fx.GraphModule:
                 return Value(builder, inner.args[0])
         return builder.copy(node, env)
 
-    return _walk(gm, visit)
+    return walk(gm, visit)
 
 
 def _axes(node: fx.Node) -> set[int]:

@@ -39,6 +39,7 @@ from fxpullback.rules.rule import Rule, Verdict
 from fxpullback.rules.ruleset import RuleSet, operator_key, public_name
 from fxpullback.trace import Builder, Value
 from fxpullback.vjp import kind_of
+from fxpullback.walk import tidy, walk
 
 
 @dataclass(frozen=True)
@@ -136,28 +137,20 @@ def _without_idle(gm: fx.GraphModule, live: set[str]) -> fx.GraphModule:
     for node in list(calls(gm.graph)):
         if node.target is INJECT and node.meta[ORIGIN] not in live:
             node.replace_all_uses_with(node_argument(node, 0))
-    gm.graph.eliminate_dead_code()
-    gm.recompile()
-    return gm
+    return tidy(gm)
 
 
 def _emit(captured: fx.GraphModule, decisions: dict[fx.Node, Decision]) -> fx.GraphModule:
     """Copy the graph with every gate injected."""
-    builder = Builder(captured)
-    env: dict[fx.Node, Any] = {}
-    for node in captured.graph.nodes:
-        if node.op == "placeholder":
-            env[node] = builder.placeholder(node.name, node.meta["val"])
-        elif node.op == "output":
-            result = builder.finish(tuple(env[n] for n in node.args[0]))
-        else:
-            env[node] = builder.copy(node, env)
-            decision = decisions.get(node)
-            if decision is not None and decision.rule is not None:
-                env[node] = _inject(builder, node, decision, env, captured.graph)
-    result.graph.eliminate_dead_code()
-    result.recompile()
-    return result
+
+    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+        env[node] = builder.copy(node, env)
+        decision = decisions.get(node)
+        if decision is None or decision.rule is None:
+            return env[node]
+        return _inject(builder, node, decision, env, captured.graph)
+
+    return walk(captured, visit)
 
 
 def _inject(
