@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -50,7 +51,8 @@ def build(spec: str) -> tuple[nn.Module, Tensor]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = timm.create_model(name) if kind == "timm" else torchvision.models.get_model(name)
-    size = model.pretrained_cfg["input_size"] if kind == "timm" else (3, 224, 224)
+    config: Any = model.pretrained_cfg if kind == "timm" else {"input_size": (3, 224, 224)}
+    size = config["input_size"]
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = None

@@ -20,6 +20,7 @@ from fxpullback.export import Session, to_onnx
 from fxpullback.export import metadata as md
 from fxpullback.export.certify import certify, demand, recheck
 from fxpullback.export.onnx import write
+from fxpullback.ir import outputs
 
 
 def network() -> nn.Module:
@@ -78,15 +79,15 @@ def test_a_constant_is_noticed(tmp_path: Path) -> None:
     pb = compiled()
     graph = fxpullback.compile(network(), (torch.randn(1, 3, 16, 16),)).graph
     node = graph.graph.output_node()
-    logits, pullback = node.args[0]  # type: ignore[misc]
+    logits, pullback = outputs(graph.graph)
+    shape = pullback.meta["val"]
     with graph.graph.inserting_before(node):
         graph.register_buffer("frozen", torch.randn(1, 3, 16, 16))
         frozen = graph.graph.get_attr("frozen")
-        frozen.meta["val"] = pullback.meta["val"].fake_mode.from_tensor(graph.frozen)  # type: ignore[union-attr]
+        frozen.meta["val"] = shape.fake_mode.from_tensor(graph.frozen)
         zero = graph.graph.call_function(torch.ops.aten.mul.Tensor, (pullback, 0.0))
-        zero.meta["val"] = pullback.meta["val"]  # type: ignore[union-attr]
         constant = graph.graph.call_function(torch.ops.aten.add.Tensor, (zero, frozen))
-        constant.meta["val"] = pullback.meta["val"]  # type: ignore[union-attr]
+        zero.meta["val"] = constant.meta["val"] = shape
     node.args = ((logits, constant),)
     graph.recompile()
     texts = {md.VERSION: "0", md.RULES: "{}", md.PROGRAM: json.dumps({"name": "soft"}), md.TARGET: "index"}
