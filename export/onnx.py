@@ -56,6 +56,11 @@ def to_onnx(
         ExportError: The folder cannot be written to, the class names do not fit, or an operator has no translation.
             What was at `path` before is still there.
     """
+    if pb.example.dtype != torch.float32:
+        raise ExportError(
+            f"the model was compiled in {pb.example.dtype}; files are float32, since ONNX Runtime has no float64 "
+            "convolution. Compile model.float() with a float32 example."
+        )
     return write(
         pb.graph,
         path,

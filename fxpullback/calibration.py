@@ -29,7 +29,7 @@ def calibrate(
     Args:
         model: what `compile` takes.
         pictures: inputs `[n, ...]` of the kind the model will see, or batches of them; 16 are plenty.
-        rules: the rule set to calibrate.
+        rules: the rule set to calibrate; a temperature it was given by hand stays.
         spread: temperature of a gate in standard deviations of its input.
 
     Returns:
@@ -47,7 +47,8 @@ def calibrate(
     if not all(bool(torch.isfinite(batch).all()) for batch in batches):
         raise InputError("a calibration picture holds NaN or infinite values.")
     captured = capture(model, batches[0])
-    gates = {n: d for n, d in decide(captured.graph, rules).items() if d.rule is not None and d.rule.spread is not None}
+    decisions = decide(captured.graph, replace(rules, calibrated={}))
+    gates = {node: d for node, d in decisions.items() if d.rule is not None and rules.calibrates(d.rule)}
     moments = _Moments(captured, {_gate_input(node, decision) for node, decision in gates.items()})
     for batch in batches:
         for picture in batch.split(4):

@@ -12,7 +12,7 @@ from typing import Any
 from torch import fx
 
 from fxpullback import patterns
-from fxpullback.errors import UnsupportedGateError
+from fxpullback.errors import RuleError, UnsupportedGateError
 from fxpullback.ir import (
     GETITEM,
     INJECT,
@@ -66,6 +66,7 @@ def rewrite(captured: fx.GraphModule, rules: RuleSet) -> tuple[fx.GraphModule, L
 
     Raises:
         UnsupportedGateError: nonlinear operators without a rule, all of them named at once.
+        RuleError: the rules were calibrated on another model.
     """
     decisions = decide(captured.graph, rules)
     everywhere = _emit(captured, decisions)
@@ -87,7 +88,22 @@ def decide(graph: fx.Graph, rules: RuleSet) -> dict[fx.Node, Decision]:
             decisions[node] = decision
     if missing:
         raise UnsupportedGateError(_unsupported(missing))
+    _check_calibration(decisions, rules)
     return decisions
+
+
+def _check_calibration(decisions: dict[fx.Node, Decision], rules: RuleSet) -> None:
+    """Refuse temperatures that were found for another model."""
+    if not rules.calibrated:
+        return
+    names = {node.name for node in decisions}
+    gates = {node.name for node, d in decisions.items() if d.rule is not None and rules.calibrates(d.rule)}
+    strange = sorted((set(rules.calibrated) - names) | (gates - set(rules.calibrated)))
+    if strange:
+        raise RuleError(
+            f"the rules were calibrated on another model: {len(strange)} gates do not match, such as {strange[0]}. "
+            "Calibrate on the model that is compiled, after the last change to the rules."
+        )
 
 
 def _decide(node: fx.Node, rules: RuleSet, flow: patterns.Flow, match: patterns.Match | None) -> Decision | None:

@@ -33,7 +33,7 @@ class RuleSet:
         exact: operators that keep their exact derivative by rule, with the reason.
         otherwise: reason for keeping every other nonlinear operator exact; None makes such an operator an error.
         kept: names asked for with `keep_exact`.
-        temperatures: temperatures by rule name, over the rules' own.
+        temperatures: temperatures by rule name, asked for by hand: over the rules' own and over calibrated ones.
         calibrated: temperatures gate by gate, by the gate's node name in the captured graph.
     """
 
@@ -104,10 +104,14 @@ class RuleSet:
         return None
 
     def temperature_of(self, rule: Rule, gate: str) -> float | None:
-        """Temperature of the gate at captured node `gate`: calibrated, else asked for, else the rule's own."""
+        """Temperature of the gate at captured node `gate`: asked for, else calibrated, else the rule's own."""
         if rule.temperature is None:
             return None
-        return self.calibrated.get(gate, self.temperatures.get(public_name(rule), rule.temperature))
+        return self.temperatures.get(public_name(rule), self.calibrated.get(gate, rule.temperature))
+
+    def calibrates(self, rule: Rule) -> bool:
+        """Whether `calibrate` finds this rule's temperatures: not where one was asked for by hand."""
+        return rule.spread is not None and public_name(rule) not in self.temperatures
 
     def describe(self) -> dict[str, Any]:
         """What goes into a file: name, temperatures and exceptions, as plain values."""
