@@ -11,10 +11,12 @@ from fxpullback.errors import InvariantError
 from fxpullback.ir import (
     GETITEM,
     INJECT,
+    ORIGIN,
     OUTPUT_NAMES,
     STOP_GRADIENT,
     aten,
     calls,
+    depends_on,
     input_nodes,
     is_size,
     outputs,
@@ -55,6 +57,23 @@ def check_injections(gm: fx.GraphModule, expected: int) -> None:
         raise InvariantError(f"the graph holds {found} injections, the ledger {expected}: a soft adjoint was lost.")
 
 
+def check_held(before: fx.GraphModule, after: fx.GraphModule) -> None:
+    """Every gate that held something constant still does: with its `stop_gradient` gone, an injection carries the
+    derivative of its soft expression, and no forward sees that either."""
+    lost = _held(before) - _held(after)
+    if lost:
+        raise InvariantError(f"the soft expression of {', '.join(sorted(lost))} lost its stop_gradient.")
+
+
+def _held(gm: fx.GraphModule) -> set[str]:
+    """Gates whose injection depends on a `stop_gradient` of its own."""
+    found: dict[Any, set[str]] = {INJECT: set(), STOP_GRADIENT: set()}
+    for node in calls(gm.graph):
+        if node.target in found:
+            found[node.target].add(str(node.meta.get(ORIGIN)))
+    return found[INJECT] & found[STOP_GRADIENT]
+
+
 def check_differentiated(gm: fx.GraphModule, injections: int) -> None:
     """Two inputs and two outputs, the pullback of the shape of the input, and every injection still there."""
     check_graph(gm)
@@ -78,10 +97,15 @@ def check_outputs(gm: fx.GraphModule) -> None:
     if not names or len(names) != len(results):
         raise InvariantError(f"the graph has {len(results)} outputs and the names {names}.")
     found = dict(zip(names, results, strict=True))
-    source = placeholders(gm.graph)[0]
-    if not _same_shape(found["pullback"].meta["val"], source.meta["val"]):
-        shapes = f"{list(found['pullback'].meta['val'].shape)} and {list(source.meta['val'].shape)}"
+    source, *given = placeholders(gm.graph)
+    pullback, like = found["pullback"].meta["val"], source.meta["val"]
+    if not _same_shape(pullback, like):
+        shapes = f"{list(pullback.shape)} and {list(like.shape)}"
         raise InvariantError(f"the pullback and the input have different shapes: {shapes}.")
+    if pullback.dtype != like.dtype:
+        raise InvariantError(f"the pullback and the input have different types: {pullback.dtype} and {like.dtype}.")
+    if given and found["pullback"] not in depends_on(gm.graph, given):
+        raise InvariantError(f"the pullback does not depend on {given[0].name}: it explains nothing.")
 
 
 def check_graph(gm: fx.GraphModule) -> None:
