@@ -261,6 +261,8 @@ _SPELLINGS: dict[Any, Rewrite] = {
     aten.bmm.default: _spell(aten.matmul.default, 0, 1),
     aten.permute.default: lambda b, n, a: b.call(aten.permute.default, (a[0], [d % a[0].ndim for d in a[1]]), {}),
     aten._softmax.default: _spell(aten.softmax.int, 0, 1),
+    aten.special_softmax.default: _spell(aten.softmax.int, 0, 1, 2),
+    aten.special_log_softmax.default: _spell(aten.log_softmax.int, 0, 1, 2),
     aten.special_erf.default: _spell(aten.erf.default, 0),
     aten.special_expit.default: _spell(aten.sigmoid.default, 0),
 }

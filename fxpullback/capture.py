@@ -22,7 +22,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from fxpullback.canonical import canonicalise, decompositions
 from fxpullback.errors import CaptureError
-from fxpullback.ir import arg, where
+from fxpullback.ir import arg, depends_on, placeholders, where
 
 Model = nn.Module | ExportedProgram | str | os.PathLike[str]
 
@@ -229,5 +229,5 @@ def check_output(gm: fx.GraphModule) -> None:
             f"the model returns {shape}: the batch was fixed at {shape[0]}. Export it with a symbolic batch, "
             'torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)), from a batch of two.'
         )
-    if logits.op == "placeholder" or not any(n.op == "placeholder" and n.users for n in gm.graph.nodes):
+    if logits.op == "placeholder" or logits not in depends_on(gm.graph, placeholders(gm.graph)):
         raise CaptureError("the logits do not depend on the input; there is nothing to explain.")

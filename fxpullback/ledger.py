@@ -103,12 +103,12 @@ def _cell(text: str, width: int) -> str:
 def _line(row: Row) -> str:
     temperature = "" if row.temperature is None else f"{row.temperature:.3g}"
     cells = [
-        f"{row.index:4d}",
-        _cell(row.module or row.node, 28),
+        f"{row.index:5d}",
+        _cell(row.module or row.node, 26),
         _cell(row.operator, 24),
         _cell(row.verdict, 8),
         _cell(row.rule or row.reason or "", 18) if row.rule else _short(row.reason or "", 18),
-        temperature.rjust(5),
+        temperature.rjust(8),
         str(row.pullback_nodes).rjust(5),
     ]
     return " ".join(cells)
@@ -119,4 +119,6 @@ def _short(text: str, width: int) -> str:
     return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
 
 
-_HEAD = " ".join(["   #", "module".ljust(28), "operator".ljust(24), "verdict ", "rule or reason    ", "    T", "nodes"])
+_HEAD = " ".join(
+    ["    #", "module".ljust(26), "operator".ljust(24), "verdict ", "rule or reason    ", "       T", "nodes"]
+)

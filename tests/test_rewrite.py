@@ -1,0 +1,269 @@
+"""Which rule each operator gets, and what is said of the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import fxpullback
+from fxpullback import EXACT, REFERENCE, SEMANTIC, RuleSet
+from fxpullback.capture import capture
+from fxpullback.errors import RuleError, UnsupportedGateError
+from fxpullback.ir import INJECT, aten, calls
+from fxpullback.ledger import Ledger, Row
+from fxpullback.rewrite import rewrite
+from fxpullback.rules import activations
+from fxpullback.rules.rule import gate
+from tests.helpers import assert_near, draw, graph_of, pulled_back
+from tests.networks import NETWORKS, SIZE, network
+
+SETS = {"semantic": SEMANTIC, "reference": REFERENCE, "exact": EXACT}
+
+
+def rows_of(function: Any, *sizes: int, rules: RuleSet = SEMANTIC) -> dict[str, Row]:
+    """Ledger rows by operator."""
+    _, ledger = rewrite(graph_of(function, *sizes), rules)
+    return {row.operator: row for row in ledger.rows}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_operator_has_a_row_and_every_row_a_reason(name: str) -> None:
+    captured = capture(network(name), torch.zeros(1, *SIZE).double())
+    for rules in SETS.values():
+        rewritten, ledger = rewrite(captured, rules)
+        assert [row.node for row in ledger.rows] == [node.name for node in calls(captured.graph)]
+        assert [row.index for row in ledger.rows] == list(range(len(ledger.rows)))
+        for row in ledger.rows:
+            assert row.verdict in ("softened", "frozen", "linear", "exact", "constant")
+            assert row.rule or row.reason or row.verdict == "linear", row
+            assert (row.rule is not None) <= (row.verdict in ("softened", "frozen")), row
+            assert row.gate or row.rule is None
+        injected = sum(row.rule is not None and row.operator != "getitem" for row in ledger.rows)
+        assert sum(node.target is INJECT for node in calls(rewritten.graph)) == injected
+
+
+def test_input_is_left_alone() -> None:
+    captured = graph_of(lambda x: F.gelu(x), 4)
+    before = str(captured.graph)
+    rewrite(captured, SEMANTIC)
+    assert str(captured.graph) == before
+
+
+def test_verdicts() -> None:
+    weight = draw(6, 6)
+
+    def model(x: Tensor) -> Tensor:
+        fixed = torch.sin(torch.ones(6, dtype=torch.float64))
+        kept = F.layer_norm(torch.exp(F.relu(x @ weight) + fixed), [6])
+        return kept * torch.sigmoid(kept.mean(1, keepdim=True) @ weight[:1])
+
+    rows = rows_of(model, 6)
+    expected = {
+        "aten.relu": ("softened", "relu"), "aten.native_layer_norm": ("frozen", "layer_norm"),
+        "aten.mul.Tensor": ("frozen", "gated_product"), "aten.exp": ("exact", None),
+        "aten.add.Tensor": ("linear", None),
+        "aten.sin": ("constant", None), "aten.sigmoid": ("frozen", None), "aten.mean.dim": ("frozen", None),
+    }  # fmt: skip
+    assert {key: (rows[key].verdict, rows[key].rule) for key in expected} == expected
+    assert rows["aten.sin"].reason == "no path from the input"
+    assert re.fullmatch(r"held constant by gated_product at mul\w*", rows["aten.sigmoid"].reason or "")
+
+
+def test_model_own_detach_is_listed() -> None:
+    rows = rows_of(lambda x: x * torch.sin(x).detach(), 4)
+    assert rows["aten.sin"].verdict == "frozen"
+    assert (rows["aten.sin"].reason or "").startswith("detached by the model")
+
+
+class Unknown(nn.Module):
+    """Two operators that no rule covers, in modules of their own."""
+
+    class Act(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.erfinv(torch.tanh(x) * 0.9)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Linear(4, 4), Unknown.Act())
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = torch.atan(self.head(self.stem(x)))
+        return result
+
+
+def test_unsupported_gates_are_named_all_at_once_and_the_advice_works() -> None:
+    model, example = Unknown().double().eval(), torch.zeros(1, 4).double()
+    with pytest.raises(UnsupportedGateError) as raised:
+        fxpullback.compile(model, example)
+    message = str(raised.value)
+    assert "no rule for 2 operators" in message
+    assert re.search(r"aten\.erfinv at stem\.1 \(test_rewrite\.py:\d+\)", message)
+    assert re.search(r"aten\.atan at node \w+ \(test_rewrite\.py:\d+\)", message)
+    advice = re.search(r"Pass keep_exact=\[(.*)\] to use their exact derivatives, or add a rule: docs/", message)
+    assert advice is not None
+    names = [name.strip(' "') for name in advice[1].split(",")]
+    assert names == ["atan", "erfinv"]
+    pb = fxpullback.compile(model, example, keep_exact=names, target="cotangent")
+    kept = {row.operator: row for row in pb.ledger.rows if row.verdict == "exact"}
+    assert kept["aten.erfinv"].reason == "asked for: keep_exact('erfinv')"
+    x, u = draw(3, 4), draw(3, 2, seed=1)
+    assert_near(pb(x, u)[1], pulled_back(lambda z: pb.rewritten(z)[0], x, u))
+
+
+def test_one_unsupported_gate() -> None:
+    with pytest.raises(
+        UnsupportedGateError, match=r"^no rule for aten\.atan at .*\nPass keep_exact=\[\"atan\"\] to use its"
+    ):
+        rewrite(graph_of(torch.atan, 4), SEMANTIC)
+
+
+@pytest.mark.parametrize("rules", ["reference", "exact"])
+def test_other_sets_keep_what_they_do_not_know(rules: str) -> None:
+    row = rows_of(torch.atan, 4, rules=SETS[rules])["aten.atan"]
+    assert row.verdict == "exact"
+    assert row.reason
+
+
+def test_keep_exact_by_rule_and_by_operator() -> None:
+    for name in ("gelu", "aten.gelu", "aten.gelu.default", "aten::gelu"):
+        row = rows_of(lambda x: F.gelu(x), 4, rules=SEMANTIC.keep_exact(name))["aten.gelu"]
+        assert (row.verdict, row.rule, row.reason) == ("exact", None, "asked for: keep_exact('gelu')")
+    one = rows_of(lambda x: F.max_pool1d(F.relu(x), 2), 2, 4, rules=SEMANTIC.keep_exact("max_pool"))
+    assert one["aten.max_pool1d"].verdict == "exact"
+    assert one["aten.relu"].rule == "relu"
+
+
+def test_keep_exact_attention_covers_both_spellings() -> None:
+    def fused(x: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(x, x, x)
+
+    def written(x: Tensor) -> Tensor:
+        return torch.softmax(x @ x.transpose(1, 2), -1) @ x
+
+    for model in (fused, written):
+        graph = graph_of(model, 4, 3)
+        assert any(row.rule == "attention" for row in rewrite(graph, SEMANTIC)[1].rows)
+        kept, ledger = rewrite(graph, SEMANTIC.keep_exact("attention"))
+        assert not any(row.rule for row in ledger.rows)
+        x, ct = draw(2, 4, 3), draw(2, 12, seed=1)
+        assert_near(pulled_back(lambda z, kept=kept: kept(z)[0], x, ct), pulled_back(model, x, ct))  # type: ignore[misc]
+
+
+def test_temperatures_by_rule_name() -> None:
+    rules = SEMANTIC.with_temperature(relu=0.25, attention=2.0)
+    assert rows_of(F.relu, 4, rules=rules)["aten.relu"].temperature == 0.25
+    assert rows_of(F.silu, 4, rules=rules)["aten.silu"].temperature == 1.6
+    again = rules.with_temperature(silu=1.0)
+    assert again.temperatures == {"relu": 0.25, "attention": 2.0, "silu": 1.0}
+    assert not SEMANTIC.temperatures
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: SEMANTIC.with_temperature(relue=0.4), r"nothing called 'relue'.*Did you mean 'relu'\?"),
+        (lambda: SEMANTIC.with_temperature(layer_norm=0.4), "nothing called 'layer_norm' has a temperature"),
+        (lambda: SEMANTIC.with_temperature(relu=0.0), "temperature of relu is 0.0; give a positive number"),
+        (lambda: SEMANTIC.with_temperature(relu=float("nan")), "positive number"),
+        (lambda: SEMANTIC.with_temperature(relu="hot"), "'hot'; give a positive number"),  # type: ignore[arg-type]
+        (lambda: SEMANTIC.keep_exact("atention"), r"nothing called 'atention'.*Did you mean 'attention'\?"),
+        (lambda: EXACT.with_temperature(relu=0.4), "no rules"),
+    ],
+)
+def test_unknown_names_and_bad_temperatures(ask: Any, message: str) -> None:
+    with pytest.raises(RuleError, match=message):
+        ask()
+
+
+def test_two_rules_for_one_operator_are_an_error() -> None:
+    @gate(aten.relu.default, temperature=1.0)
+    def another(x: Tensor, *, temperature: float) -> Tensor:
+        return x
+
+    with pytest.raises(RuleError, match=r"two rules for aten\.relu\.default: relu and another"):
+        RuleSet("mine", rules=(activations.relu, another))
+
+
+def test_rule_sets_are_values() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SEMANTIC.name = "other"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        SEMANTIC.temperatures["relu"] = 1.0  # type: ignore[index]
+    with pytest.raises(TypeError):
+        SEMANTIC.exact[aten.relu.default] = "why"  # type: ignore[index]
+    mine = {"relu": 1.0}
+    rules = RuleSet("mine", rules=(activations.relu,), temperatures=mine)
+    mine["relu"] = 2.0
+    assert rules.temperatures == {"relu": 1.0}
+
+
+def test_a_rule_of_your_own() -> None:
+    @gate(aten.atan.default, temperature=0.5)
+    def atan(x: Tensor, *, temperature: float) -> Tensor:
+        return x * fxpullback.ir.stop_gradient(torch.sigmoid(x / temperature))
+
+    rules = dataclasses.replace(SEMANTIC, rules=(*SEMANTIC.rules, atan))
+    graph, ledger = rewrite(graph_of(torch.atan, 4), rules.with_temperature(atan=2.0))
+    assert [row.temperature for row in ledger.rows if row.rule == "atan"] == [2.0]
+    x, ct = draw(2, 4), draw(2, 4, seed=1)
+    assert_near(pulled_back(lambda z: graph(z)[0], x, ct), ct * torch.sigmoid(x / 2))
+
+
+def test_reference_has_the_authors_six_rules() -> None:
+    assert set(REFERENCE.rule_names()) == {"relu", "silu", "gelu", "max_pool", "layer_norm", "attention"}
+    rows = rows_of(lambda x: F.hardswish(F.max_pool1d(x, 2)), 2, 4, rules=REFERENCE)
+    assert {row.verdict for key, row in rows.items() if key in ("aten.max_pool1d", "aten.hardswish")} == {"exact"}
+    assert rows["aten.hardswish"].reason == "the authors' code has no rule for it"
+
+
+def test_ledger_survives_json() -> None:
+    import json
+
+    _, ledger = rewrite(capture(network("mobile"), torch.zeros(1, *SIZE).double()), SEMANTIC)
+    data = json.loads(ledger.to_json())
+    assert Ledger.from_dict(data) == ledger
+    assert data["gates"] == data["softened"] + data["frozen"] + data["exact"] == ledger.gates
+
+
+def test_ledger_prints_at_100_columns() -> None:
+    long = Row(
+        0,
+        "n" * 200,
+        "a.very.long.module." * 9,
+        "f.py:1",
+        "aten.operator" * 5,
+        "exact",
+        True,
+        None,
+        None,
+        7,
+        "why " * 60,
+    )
+    warm = dataclasses.replace(long, index=12345, verdict="softened", rule="rule" * 20, temperature=123456.789)
+    _, ledger = rewrite(capture(network("mobile"), torch.zeros(1, *SIZE).double()), SEMANTIC)
+    for text in (str(ledger), str(Ledger((long,))), str(Ledger((warm,)))):
+        assert max(map(len, text.splitlines())) <= 100
+
+
+def test_sum_of_the_ledger() -> None:
+    pb = fxpullback.compile(network("mobile"), torch.zeros(1, *SIZE).double())
+    verdicts = [row.verdict for row in pb.ledger.rows if row.gate]
+    frozen, exact = verdicts.count("frozen"), verdicts.count("exact")
+    line = f"{len(verdicts) - exact} of {len(verdicts)} gates softened ({frozen} of them held constant)"
+    assert pb.ledger.sum() == line + (f", {exact} kept exact" if exact else "")
+    assert str(pb.ledger).endswith(pb.ledger.sum())
+    assert "gated_product" in str(pb.ledger)
+
+
+def test_pullback_nodes_are_counted() -> None:
+    pb = fxpullback.compile(network("transformer"), torch.zeros(1, *SIZE).double())
+    rows = {row.node: row for row in pb.ledger.rows}
+    assert all(row.pullback_nodes > 0 for row in rows.values() if row.rule)
+    assert sum(row.pullback_nodes for row in rows.values()) <= len(list(calls(pb.step.graph)))
