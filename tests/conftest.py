@@ -37,3 +37,13 @@ def zoo() -> ModuleType:
 def fixtures_module() -> ModuleType:
     """Pullbacks computed by the authors' own code."""
     return _from_shared("fixtures")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--regenerate", action="store_true", help="write the golden graphs anew")
+
+
+@pytest.fixture
+def regenerate(request: pytest.FixtureRequest) -> bool:
+    """Whether golden files are to be written, not compared with."""
+    return bool(request.config.getoption("--regenerate"))
