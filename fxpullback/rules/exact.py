@@ -27,6 +27,7 @@ KEPT_EXACT: dict[Any, str] = {
     aten.sqrt.default: _SMOOTH,
     aten.rsqrt.default: _SMOOTH,
     aten.reciprocal.default: _SMOOTH,
+    aten.div.Tensor: "a quotient by what depends on the picture, no statistic",
     aten.abs.default: _SIZE,
     aten.linalg_vector_norm.default: _SIZE,
     aten.var.correction: _SIZE,

@@ -10,7 +10,7 @@ from fxpullback.ir import aten
 from fxpullback.vjp.rule import NOT_DIFFERENTIABLE, vjp
 
 
-@vjp(aten.convolution.default, kind="product")
+@vjp(aten.convolution.default, kind="product", factors=(0, 1))
 def convolution(
     ct: Tensor,
     out: Tensor,

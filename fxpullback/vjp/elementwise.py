@@ -44,7 +44,13 @@ def mul(ct: Tensor, out: Tensor, a: Tensor, b: Any) -> tuple[Any, ...]:
     return (lambda: ct * b, lambda: ct * a)[: 2 if not isinstance(b, int | float) else 1]
 
 
-@vjp(aten.div.Tensor, aten.div.Scalar, kind="product")
+@vjp(aten.addcmul.default, kind="product", factors=(1, 2))
+def addcmul(ct: Tensor, out: Tensor, x: Tensor, a: Tensor, b: Tensor, value: float = 1) -> tuple[Any, Any, Any]:
+    scaled = ct if value == 1 else ct * value
+    return ct, lambda: scaled * b, lambda: scaled * a
+
+
+@vjp(aten.div.Tensor, aten.div.Scalar, kind="product", divisor=1)
 def div(ct: Tensor, out: Tensor, a: Any, b: Any) -> tuple[Any, ...]:
     if isinstance(b, int | float):
         return (lambda: ct / b,)
@@ -296,8 +302,8 @@ def steps(ct: Tensor, out: Tensor, x: Tensor, *options: Any) -> tuple[Any]:
 
 
 RULES = (
-    stop_gradient, inject, add, sub, rsub, mul, div, neg, power, square, sqrt, rsqrt, reciprocal, exp, expm1, log,
-    log1p, log2, sin, cos, absolute, erf, sigmoid, tanh, relu, silu, gelu, mish, hardswish, hardsigmoid, hardtanh,
+    stop_gradient, inject, add, sub, rsub, mul, addcmul, div, neg, power, square, sqrt, rsqrt, reciprocal, exp, expm1,
+    log, log1p, log2, sin, cos, absolute, erf, sigmoid, tanh, relu, silu, gelu, mish, hardswish, hardsigmoid, hardtanh,
     clamp_min, clamp_max, clamp, threshold, leaky_relu, prelu, elu, selu, celu, softplus, log_sigmoid,
     shrink, maximum, minimum, where, masked_fill, to_copy, steps,
 )  # fmt: skip

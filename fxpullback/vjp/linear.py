@@ -11,7 +11,7 @@ from fxpullback.ir import aten
 from fxpullback.vjp.rule import vjp
 
 
-@vjp(aten.linear.default, kind="product")
+@vjp(aten.linear.default, kind="product", factors=(0, 1))
 def linear(ct: Tensor, out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Any, ...]:
     def of_weight() -> Tensor:
         return torch.matmul(_rows(ct).transpose(0, 1), _rows(x))
@@ -38,7 +38,7 @@ def _vector_product(ct: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
     return lambda: (row * b).sum([*range(b.ndim - 2), b.ndim - 1]), lambda: a.unsqueeze(-1) * row
 
 
-@vjp(aten.addmm.default, kind="product")
+@vjp(aten.addmm.default, kind="product", factors=(1, 2))
 def addmm(
     ct: Tensor, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, beta: float = 1, alpha: float = 1
 ) -> tuple[Any, Any, Any]:
@@ -50,7 +50,7 @@ def addmm(
     )
 
 
-@vjp(aten.baddbmm.default, kind="product")
+@vjp(aten.baddbmm.default, kind="product", factors=(1, 2))
 def baddbmm(
     ct: Tensor, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, beta: float = 1, alpha: float = 1
 ) -> tuple[Any, Any, Any]:

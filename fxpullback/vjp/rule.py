@@ -40,24 +40,33 @@ class VJPRule:
             `Missing`; a list for an argument that is a list of tensors. For an operator of several outputs `ct` and
             `out` are tuples, `ABSENT` where no cotangent arrived.
         kind: `linear` (the exact transpose), `product` (linear in each factor), `nonlinear`, or `constant`.
+        factors: for a product, positions of the arguments that are multiplied; None means all of them.
+        divisor: position of an argument that is divided by, or None.
     """
 
     name: str
     targets: tuple[Any, ...]
     function: VJPFunction
     kind: Kind
+    factors: tuple[int, ...] | None = None
+    divisor: int | None = None
 
     def kind_at(self, node: fx.Node, active: set[fx.Node]) -> Kind:
-        """The kind at one node: a product of one factor with a constant is linear."""
+        """The kind at one node: a product of one factor with a constant is linear, a constant over x is not."""
         if self.kind != "product":
             return self.kind
-        return "product" if sum(n in active for n in input_nodes(node)) > 1 else "linear"
+        chosen = input_nodes(node) if self.factors is None else [node.args[i] for i in self.factors]
+        if sum(n in active for n in chosen) > 1:
+            return "product"
+        return "nonlinear" if self.divisor is not None and node.args[self.divisor] in active else "linear"
 
 
-def vjp(*targets: Any, kind: Kind) -> Callable[[VJPFunction], VJPRule]:
+def vjp(
+    *targets: Any, kind: Kind, factors: tuple[int, ...] | None = None, divisor: int | None = None
+) -> Callable[[VJPFunction], VJPRule]:
     """Make the decorated function the VJP rule of the operators `targets`."""
 
     def decorate(function: VJPFunction) -> VJPRule:
-        return VJPRule(function.__name__, targets, function, kind)
+        return VJPRule(function.__name__, targets, function, kind, factors, divisor)
 
     return decorate

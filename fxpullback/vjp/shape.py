@@ -126,6 +126,25 @@ def slice_(
     return (pad_axis(ct, axis, begin, size - begin - ct.shape[axis]),)
 
 
+@vjp(aten.slice_scatter.default, kind="linear")
+def slice_scatter(
+    ct: Tensor,
+    out: Tensor,
+    x: Tensor,
+    source: Tensor,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> tuple[Any, Any]:
+    """To the source what was written, to the rest what was left: a mask of one axis, no scatter."""
+    axis, size = dim % x.ndim, x.shape[dim]
+    written = torch.zeros(size, dtype=torch.bool)
+    written[slice(start, end, step)] = True
+    mask = written.to(x.device).reshape([-1] + [1] * (x.ndim - 1 - axis))
+    return lambda: torch.where(mask, 0.0, ct), lambda: aten.slice.Tensor(ct, axis, start, end, step)
+
+
 def spread(ct: Tensor, axis: int, step: int) -> Tensor:
     """Put step - 1 zeros between neighbours along one axis: n values become (n - 1) * step + 1."""
     count = ct.shape[axis]
@@ -199,6 +218,6 @@ def triu(ct: Tensor, out: Tensor, x: Tensor, diagonal: int = 0) -> tuple[Any]:
 
 
 RULES = (
-    reshape, view_as, permute, transpose, t, expand, cat, stack, split, unbind, select, slice_, constant_pad, flip,
-    roll, repeat, repeat_interleave, pixel_shuffle, pixel_unshuffle, channel_shuffle, tril, triu,
+    reshape, view_as, permute, transpose, t, expand, cat, stack, split, unbind, select, slice_, slice_scatter, constant_pad,
+    flip, roll, repeat, repeat_interleave, pixel_shuffle, pixel_unshuffle, channel_shuffle, tril, triu,
 )  # fmt: skip

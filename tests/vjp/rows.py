@@ -147,6 +147,8 @@ ARITHMETIC = [
     on(aten.div.Scalar, (4, 5), 2.5),
     Row(aten.maximum.default, lambda x: torch.maximum(x[:, :1], x[:, 1:]), (4, 7), ties),
     Row(aten.minimum.default, lambda x: torch.minimum(x[:, :1], x[:, 1:]), (4, 7), ties),
+    Row(aten.addcmul.default, weighted(lambda x, a: torch.addcmul(x[:, :1], x[:, 1:2], a, value=0.5), draw(4)), (2, 4)),
+    Row(aten.addcmul.default, lambda x: torch.addcmul(x[:, :1], x[:, 1:2], x[:, 2:]), (3, 4), note="picture"),
     Row(aten.where.self, lambda x: torch.where(x[:, :1] > 0, x[:, 1:2], x[:, 2:]), (5, 4)),
     Row(aten.where.self, weighted(lambda x, a, b: torch.where(a > 0, x, b), draw(4), draw(1)), (5, 4), note="constant"),
     Row(aten.where.ScalarOther, lambda x: aten.where.ScalarOther(x > 0.3, x, -1.0), (5, 4)),
@@ -439,6 +441,10 @@ SHAPE = [
     Row(aten.constant_pad_nd.default, lambda x: F.pad(x, [1, 2, 0, 3], value=5.0), (3, 4)),
     Row(aten.constant_pad_nd.default, lambda x: F.pad(x, [-1, 2, 1, -1]), (3, 4), note="cut"),
     on(aten.flip.default, (3, 4), [1, 2]),
+    Row(aten.slice_scatter.default, lambda x: torch.slice_scatter(x, x[:, 2:4] * 2, 1, 1, 3), (5, 4)),
+    Row(
+        aten.slice_scatter.default, lambda x: torch.slice_scatter(x, x[:, :2] * 2, 1, -4, 5, 2), (5, 4), note="strided"
+    ),
     on(aten.roll.default, (3, 4), [1, -2], [1, 2]),
     on(aten.repeat.default, (3, 4), [1, 2, 3]),
     on(aten.repeat_interleave.self_int, (3, 4), 2, 1),
