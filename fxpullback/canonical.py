@@ -251,6 +251,8 @@ _SPELLINGS: dict[Any, Rewrite] = {
     aten._to_copy.default: _cast,
     aten.to.dtype: _cast,
     aten.max_pool2d_with_indices.default: _max_pool_with_indices,
+    aten.max.other: _spell(aten.maximum.default, 0, 1),
+    aten.min.other: _spell(aten.minimum.default, 0, 1),
     aten.var.dim: _unbiased(aten.var.correction),
     aten.std.dim: _unbiased(aten.std.correction),
     aten.var_mean.dim: _unbiased(aten.var_mean.correction),

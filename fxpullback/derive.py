@@ -44,8 +44,7 @@ def derive_vjp(builder: Builder, node: fx.Node, ct: Any, arguments: tuple[Any, .
             filled = list(arguments)
             for i, primal in zip(positions, primals, strict=True):
                 filled[i] = primal
-            result: Tensor = node.target(*filled)  # type: ignore[operator]
-            return result
+            return call_in_schema_order(node.target, filled)
 
         return torch.func.vjp(call, *tensors)[1](cotangent)
 
@@ -59,6 +58,15 @@ def derive_vjp(builder: Builder, node: fx.Node, ct: Any, arguments: tuple[Any, .
             "Add a VJP rule: docs/adding-a-rule.md."
         ) from error
     return _inline(builder, node, traced, [ct, *operands])
+
+
+def call_in_schema_order(target: Any, arguments: list[Any]) -> Tensor:
+    """Call an operator with all arguments of its schema, those behind the star by name."""
+    named = [argument.name if argument.kwarg_only else None for argument in target._schema.arguments]
+    pairs = list(zip(named, arguments, strict=True))
+    keywords = {name: value for name, value in pairs if name is not None}
+    result: Tensor = target(*[value for name, value in pairs if name is None], **keywords)
+    return result
 
 
 def _inline(builder: Builder, origin: fx.Node, traced: fx.GraphModule, values: list[Value]) -> list[Any]:

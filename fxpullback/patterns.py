@@ -90,7 +90,12 @@ class Flow:
 
     def __init__(self, graph: fx.Graph) -> None:
         inputs = [n for n in graph.nodes if n.op == "placeholder"]
-        self.active = {n for n in depends_on(graph, inputs) if is_float_tensor(n)}
+        self.reached = depends_on(graph, inputs)
+        self.active = {n for n in self.reached if is_float_tensor(n)}
+
+    def is_choice(self, node: fx.Node) -> bool:
+        """Whether a comparison or an order of the input's own values decides what the node passes on."""
+        return any(n in self.reached and n not in self.active for n in input_nodes(node))
 
     def active_inputs(self, node: fx.Node) -> list[fx.Node]:
         return [n for n in input_nodes(node) if n in self.active]

@@ -108,8 +108,7 @@ def _check_calibration(decisions: dict[fx.Node, Decision], rules: RuleSet) -> No
 
 def _decide(node: fx.Node, rules: RuleSet, flow: patterns.Flow, match: patterns.Match | None) -> Decision | None:
     if node not in flow.active:
-        reason = "a size" if is_size(node) else "no path from the input"
-        return Decision("constant", reason=reason)
+        return Decision("constant", reason=_why_constant(node, flow))
     if match is not None:
         rule = rules.pattern(match.rule)
         assert rule is not None
@@ -119,11 +118,17 @@ def _decide(node: fx.Node, rules: RuleSet, flow: patterns.Flow, match: patterns.
     if found is not None:
         return Decision(found.verdict, True, found, None, rules.temperature_of(found, node.name))
     kind = "linear" if node.target is GETITEM else kind_of(node, flow.active)
-    if kind == "linear":
-        return Decision("linear")
-    if kind == "constant":
+    if kind == "constant" or not flow.active_inputs(node):
         return Decision("constant", reason="its derivative is zero")
-    return _exact(node, kind, rules)
+    if kind == "linear" and flow.is_choice(node):
+        return Decision("exact", True, reason="a choice by comparison or order: linear in what it passes on")
+    return Decision("linear") if kind == "linear" else _exact(node, kind, rules)
+
+
+def _why_constant(node: fx.Node, flow: patterns.Flow) -> str:
+    if is_size(node):
+        return "a size"
+    return "its derivative is zero" if node in flow.reached else "no path from the input"
 
 
 def _exact(node: fx.Node, kind: str, rules: RuleSet) -> Decision | None:

@@ -32,7 +32,7 @@ def relu_in_place(x: Tensor) -> Tensor:
     return (x + 0.0).relu_()
 
 
-SQUARE = draw(4, 4)
+SQUARE, ROW = draw(4, 4), draw(4)
 RELU, HARDTANH = aten.relu.default, aten.hardtanh.default
 SPELLINGS: list[tuple[str, Callable[[Tensor], Any], Any]] = [
     ("nn.ReLU", nn.ReLU(), RELU),
@@ -54,6 +54,8 @@ SPELLINGS: list[tuple[str, Callable[[Tensor], Any], Any]] = [
     ("special.expit", torch.special.expit, aten.sigmoid.default),
     ("special.erf", torch.special.erf, aten.erf.default),
     ("F.softmax", lambda x: F.softmax(x, -1), aten.softmax.int),
+    ("torch.max", lambda x: torch.max(x, ROW), aten.maximum.default),
+    ("torch.min", lambda x: torch.min(x, ROW), aten.minimum.default),
     ("special.softmax", lambda x: torch.special.softmax(x, -1), aten.softmax.int),
     ("x.softmax", lambda x: x.softmax(-1), aten.softmax.int),
     ("rrelu", lambda x: F.rrelu(x, 0.1, 0.3), aten.leaky_relu.default),

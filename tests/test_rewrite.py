@@ -75,6 +75,29 @@ def test_verdicts() -> None:
     assert re.fullmatch(r"held constant by gated_product at mul\w*", rows["aten.sigmoid"].reason or "")
 
 
+CHOICES: dict[str, tuple[Any, str]] = {
+    "where": (lambda x: torch.where(x > 0, x, 0.0), "aten.where.ScalarOther"),
+    "product-with-a-comparison": (lambda x: x * (x > 0), "aten.mul.Tensor"),
+    "masked_fill": (lambda x: x.masked_fill(x < 0, 0.0), "aten.masked_fill.Scalar"),
+    "order": (lambda x: x.gather(1, x.argsort(1)), "aten.gather"),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_choice_by_the_input_is_a_gate_kept_exact(name: str) -> None:
+    """A ReLU written as a comparison is not listed as linear."""
+    model, operator = CHOICES[name]
+    rows = rows_of(model, 4)
+    assert (rows[operator].verdict, rows[operator].gate) == ("exact", True)
+    assert (rows[operator].reason or "").startswith("a choice by comparison or order")
+    assert all(row.reason == "its derivative is zero" for row in rows.values() if row.verdict == "constant")
+
+
+def test_a_choice_by_constants_is_linear() -> None:
+    mask = draw(4) > 0
+    assert rows_of(lambda x: torch.where(mask, x, 0.0), 4)["aten.where.ScalarOther"].verdict == "linear"
+
+
 def test_model_own_detach_is_listed() -> None:
     rows = rows_of(lambda x: x * torch.sin(x).detach(), 4)
     assert rows["aten.sin"].verdict == "frozen"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -204,11 +205,24 @@ def test_sum_over_the_batch_is_refused(function: Any) -> None:
         differentiate(captured)
 
 
-def test_operator_without_a_rule_gets_one_from_autograd() -> None:
-    assert aten.atan.default not in TABLE
-    captured = graph_of(lambda x: torch.atan(x) * 2, 4)
-    x, ct = draw(BATCH, 4), draw(BATCH, 4, seed=1)
-    assert_near(differentiate(captured)(x, ct)[1], pulled_back(lambda z: torch.atan(z) * 2, x, ct))
+DERIVED: dict[str, tuple[Any, Callable[[Tensor], Tensor]]] = {
+    "atan": (aten.atan.default, torch.atan),
+    "prod-with-a-keyword": (aten.prod.dim_int, lambda x: x.prod(1, keepdim=True)),
+    "two-arguments": (aten.atan2.default, lambda x: torch.atan2(x[:, :2], x[:, 2:] + 5)),
+}
+
+
+@pytest.mark.parametrize("name", DERIVED)
+def test_operator_without_a_rule_gets_one_from_autograd(name: str) -> None:
+    target, function = DERIVED[name]
+    assert target not in TABLE
+    captured = graph_of(function, 4)
+    assert target in {node.target for node in calls(captured.graph)}
+    x = draw(BATCH, 4)
+    ct = draw(*function(x).shape, seed=1)
+    graph = differentiate(captured)
+    invariants.check_differentiated(graph, 0)
+    assert_near(graph(x, ct)[1], pulled_back(function, x, ct))
 
 
 def test_operator_whose_derivative_is_no_forward_operator_is_refused() -> None:
