@@ -214,6 +214,12 @@ def _cast(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
     return args[0] if args[0].dtype == node.meta["val"].dtype else NotImplemented
 
 
+def _slice_scatter(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """Writing over a whole axis, as in-place assignment to a slice leaves it behind, is what was written."""
+    x, source = args[:2]
+    return source if [str(n) for n in x.shape] == [str(n) for n in source.shape] else NotImplemented
+
+
 _DROPPED = {
     aten._assert_tensor_metadata.default,
     aten._assert_async.msg,
@@ -234,6 +240,7 @@ _SPELLINGS: dict[Any, Rewrite] = {
     aten.conv_transpose3d.input: _transposed(3),
     aten.clamp.default: _clamp,
     aten.clamp_min.default: _clamp_min,
+    aten.slice_scatter.default: _slice_scatter,
     aten.relu6.default: lambda b, n, a: b.call(aten.hardtanh.default, (a[0], 0.0, 6.0), {}),
     aten.threshold.default: _threshold,
     aten.dropout.default: _dropout,

@@ -139,6 +139,8 @@ def slice_scatter(
 ) -> tuple[Any, Any]:
     """To the source what was written, to the rest what was left: a mask of one axis, no scatter."""
     axis, size = dim % x.ndim, x.shape[dim]
+    if source.ndim == x.ndim and str(source.shape[axis]) == str(size):  # the whole axis, such as the batch
+        return ZERO, ct
     written = torch.zeros(size, dtype=torch.bool)
     written[slice(start, end, step)] = True
     mask = written.to(x.device).reshape([-1] + [1] * (x.ndim - 1 - axis))
@@ -218,6 +220,6 @@ def triu(ct: Tensor, out: Tensor, x: Tensor, diagonal: int = 0) -> tuple[Any]:
 
 
 RULES = (
-    reshape, view_as, permute, transpose, t, expand, cat, stack, split, unbind, select, slice_, slice_scatter, constant_pad,
-    flip, roll, repeat, repeat_interleave, pixel_shuffle, pixel_unshuffle, channel_shuffle, tril, triu,
+    reshape, view_as, permute, transpose, t, expand, cat, stack, split, unbind, select, slice_, slice_scatter,
+    constant_pad, flip, roll, repeat, repeat_interleave, pixel_shuffle, pixel_unshuffle, channel_shuffle, tril, triu,
 )  # fmt: skip
