@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxpullback.ir import GETITEM, ORIGIN, aten, is_call, is_size, schema_arguments
+from fxpullback.ir import GETITEM, ORIGIN, aten, each_axis, is_call, is_size, schema_arguments
 from fxpullback.trace import Builder, Value
 from fxpullback.walk import walk
 
@@ -104,7 +104,7 @@ def _convolution(spatial: int) -> Rewrite:
         x, weight, bias, stride, padding, dilation, groups = args
         if isinstance(padding, str):
             return _string_padding(builder, x, weight, bias, stride, padding, dilation, groups, spatial)
-        full = [_each(v, spatial) for v in (stride, padding, dilation)]
+        full = [each_axis(v, spatial) for v in (stride, padding, dilation)]
         call = (x, weight, bias, *full, False, [0] * spatial, groups)
         return builder.call(aten.convolution.default, call, {})
 
@@ -114,7 +114,7 @@ def _convolution(spatial: int) -> Rewrite:
 def _string_padding(
     builder: Builder, x: Value, weight: Value, bias: Any, stride: Any, padding: str, dilation: Any, groups: int, n: int
 ) -> Any:
-    stride, dilation = _each(stride, n), _each(dilation, n)
+    stride, dilation = each_axis(stride, n), each_axis(dilation, n)
     total = [0] * n if padding == "valid" else [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
     if any(t % 2 for t in total):
         sides = [side for t in reversed(total) for side in (t // 2, t - t // 2)]
@@ -127,17 +127,12 @@ def _transposed(spatial: int) -> Rewrite:
     def rewrite(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
         x, weight, bias, stride, padding, output_padding, groups, dilation = args
         stride, padding, output_padding, dilation = (
-            _each(v, spatial) for v in (stride, padding, output_padding, dilation)
+            each_axis(v, spatial) for v in (stride, padding, output_padding, dilation)
         )
         call = (x, weight, bias, stride, padding, dilation, True, output_padding, groups)
         return builder.call(aten.convolution.default, call, {})
 
     return rewrite
-
-
-def _each(value: Any, n: int) -> list[int]:
-    values = [value] if isinstance(value, int) else list(value)
-    return values * n if len(values) == 1 else values
 
 
 def _clamp(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:

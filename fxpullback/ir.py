@@ -108,6 +108,12 @@ def schema_arguments(node: fx.Node) -> tuple[Any, ...]:
     return tuple(values)
 
 
+def each_axis(value: Any, n: int) -> list[int]:
+    """One number for each of `n` axes, where torch lets a single one stand for all of them."""
+    values = [value] if isinstance(value, int) else list(value)
+    return values * n if len(values) == 1 else values
+
+
 def placeholders(graph: fx.Graph) -> list[fx.Node]:
     """The graph's inputs, in order."""
     return [node for node in graph.nodes if node.op == "placeholder"]

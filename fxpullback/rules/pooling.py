@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxpullback.ir import aten, stop_gradient
+from fxpullback.ir import aten, each_axis, stop_gradient
 from fxpullback.rules.rule import gate
 
 
@@ -66,11 +66,6 @@ def soft_maximum(values: list[Tensor], selectors: list[Tensor], temperature: flo
     return sum(terms[1:], terms[0])
 
 
-def _windows(value: Any, n: int, default: list[int] | None = None) -> list[int]:
-    values = [value] if isinstance(value, int) else list(value)
-    return (values or default or []) * (n if len(values) == 1 else 1)
-
-
 @gate(aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default, temperature=0.3, spread=0.5)
 def max_pool(
     x: Tensor,
@@ -89,8 +84,8 @@ def max_pool(
     Limit:   T -> 0 gives the arg-max
     """
     n = x.ndim - 2
-    kernel = _windows(kernel, n)
-    shape = (kernel, _windows(stride or kernel, n), _windows(padding, n), _windows(dilation, n))
+    kernel = each_axis(kernel, n)
+    shape = (kernel, each_axis(stride or kernel, n), each_axis(padding, n), each_axis(dilation, n))
     values = taps(x, *shape, ceil=ceil, fill=0.0)
     return soft_maximum(values, taps(x, *shape, ceil=ceil, fill=-math.inf), temperature)
 
@@ -112,7 +107,7 @@ def max_pool_zero_padding(
     Adjoint: ct * softmax_i(x / T), the padding's share lost
     Limit:   T -> 0 gives the arg-max where the largest value is positive
     """
-    shape = (_windows(kernel, 2), _windows(stride or kernel, 2), _windows(padding, 2), _windows(dilation, 2))
+    shape = (each_axis(kernel, 2), each_axis(stride or kernel, 2), each_axis(padding, 2), each_axis(dilation, 2))
     values = taps(x, *shape, ceil=ceil, fill=0.0)
     return soft_maximum(values, values, temperature)
 

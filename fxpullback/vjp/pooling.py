@@ -8,15 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxpullback.ir import aten, constant_like
+from fxpullback.ir import aten, constant_like, each_axis
 from fxpullback.rules.pooling import pooled_size, taps
 from fxpullback.vjp.rule import vjp
 from fxpullback.vjp.shape import pad_axis, spread
-
-
-def _list(value: Any, n: int) -> list[int]:
-    values = [value] if isinstance(value, int) else list(value)
-    return values * n if len(values) == 1 else values
 
 
 @vjp(aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default, kind="nonlinear")
@@ -32,7 +27,7 @@ def max_pool(
 ) -> tuple[Any]:
     """To the first largest value of every window, as torch picks it."""
     n = x.ndim - 2
-    shape = (_list(kernel, n), _list(stride or kernel, n), _list(padding, n), _list(dilation, n))
+    shape = (each_axis(kernel, n), each_axis(stride or kernel, n), each_axis(padding, n), each_axis(dilation, n))
     values = taps(x, *shape, ceil=ceil, fill=float("-inf"))
     taken: Any = None
     contributions = []
@@ -94,7 +89,7 @@ def avg_pool(
 ) -> tuple[Any]:
     """Shares of the windows, by a transposed depthwise convolution with a kernel of ones."""
     n, channels = x.ndim - 2, x.shape[1]
-    kernel, stride, padding = _list(kernel, n), _list(stride or kernel, n), _list(padding, n)
+    kernel, stride, padding = each_axis(kernel, n), each_axis(stride or kernel, n), each_axis(padding, n)
     counts = window_counts(list(x.shape[2:]), kernel, stride, padding, ceil, count_include_pad, divisor)
     share = constant_like(torch.reciprocal(counts), x) if counts.numel() > 1 else 1 / float(counts)
     shared = ct * share
@@ -144,7 +139,7 @@ def window_counts(
      kind="linear")  # fmt: skip
 def adaptive_avg_pool(ct: Tensor, out: Tensor, x: Tensor, size: list[int]) -> tuple[Any]:
     """Each cell's share to its members: along each axis a product with the transposed averaging matrix."""
-    wanted = _list(size, x.ndim - 2)
+    wanted = each_axis(size, x.ndim - 2)
     if all(want == 1 for want in wanted):
         count: Any = 1
         for have in x.shape[2:]:
