@@ -77,6 +77,10 @@ Pretrained = Annotated[bool, _option("--pretrained", text="Fetch the published w
 Weights = Annotated[
     Path | None, _option(text="Weights: safetensors, or a torch file of tensors", meta="FILE", panel=_MODEL)
 ]
+InputShape = Annotated[
+    str | None,
+    _option(text="Shape of one sample that is no picture, such as 2,16000 (channels, time)", meta="N,N", panel=_MODEL),
+]
 Size = Annotated[str | None, _option(text="SIDE, HxW or CxHxW (default: the network's own)", meta="SIZE", panel=_MODEL)]
 Classes = Annotated[Path | None, _option(text="Class names: one per line, or JSON", meta="FILE", panel=_MODEL)]
 ModelOption = Annotated[
@@ -123,6 +127,7 @@ def compile_command(
     pretrained: Pretrained = False,
     weights: Weights = None,
     size: Size = None,
+    input_shape: InputShape = None,
     classes: Classes = None,
     model_option: ModelOption = None,
     mean: Mean = None,
@@ -153,7 +158,7 @@ def compile_command(
         target=target.value,
         calibrate=calibrate,
         spread=work.spread_of(spread, calibrate),
-        source=work.source_of(weights, pretrained, size, model_option or [], classes, mean, std),
+        source=work.source_of(weights, pretrained, size, input_shape, model_option or [], classes, mean, std),
     )
     with Stages() as stages:
         report = work.run(job, stages)

@@ -81,7 +81,11 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
 def note_step_length(program: Any, loaded: LoadedModel) -> None:
     """Say so when a default step, a length in pixel space for 224x224, meets an input of another size."""
     alpha, side = getattr(program, "alpha", None), max(loaded.example.shape[1:])
-    if alpha is not None and alpha == type(program)().alpha and side != 224:
+    if alpha is None or alpha != type(program)().alpha:
+        return
+    if loaded.preprocessing is None:
+        say("note", f"a step of {alpha:g} is meant for pictures of 224x224 pixels; choose --alpha for this input")
+    elif side != 224:
         say(
             "note",
             f"a step of {alpha:g} is meant for 224x224 pixels; for {side} the like is --alpha {alpha * side / 224:.2g}",
@@ -174,6 +178,7 @@ def source_of(
     weights: Path | None,
     pretrained: bool,
     size: str | None,
+    input_shape: str | None,
     options: list[str],
     classes: Path | None,
     mean: str | None,
@@ -184,6 +189,7 @@ def source_of(
         "weights": weights,
         "pretrained": pretrained,
         "size": None if size is None else _size(size),
+        "input_shape": None if input_shape is None else _sample(input_shape),
         "options": {key: _value(text) for key, text in pairs(options, "--model-option").items()},
         "classes": classes,
         "mean": None if mean is None else _numbers(mean, "--mean"),
@@ -206,6 +212,16 @@ def _size(text: str) -> int | tuple[int, ...]:
     except ValueError:
         raise typer.BadParameter(f"{text!r}: SIDE, HxW or CxHxW is wanted.", param_hint="--size") from None
     return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _sample(text: str) -> tuple[int, ...]:
+    """The shape of one sample, `2,16000`."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r}: whole numbers with commas between are wanted, such as 2,16000.", param_hint="--input-shape"
+        ) from None
 
 
 def _numbers(text: str, option: str) -> tuple[float, ...]:

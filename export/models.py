@@ -33,7 +33,7 @@ class LoadedModel:
 
     Attributes:
         model: In eval mode, with the normalisation in front where it is known. An ExportedProgram for a .pt2 file.
-        example: float32 [2, channels, height, width] in [-1, 1], for tracing.
+        example: float32 in [-1, 1], for tracing: [2, channels, height, width], or [2, ...] of the shape asked for.
         preprocessing: How a picture becomes an input; None when the input is no picture.
         classes: Class names in the order of the logits, or None.
         name: What the user called it.
@@ -54,6 +54,7 @@ def load_model(
     weights: Path | None = None,
     pretrained: bool = False,
     size: Size = None,
+    input_shape: Sequence[int] | None = None,
     options: Mapping[str, object] | None = None,
     classes: Path | None = None,
     mean: Sequence[float] | None = None,
@@ -66,6 +67,7 @@ def load_model(
         weights: Weights to load: safetensors, or a torch file of tensors.
         pretrained: Fetch the weights that timm or torchvision publish.
         size: Side in pixels, (height, width) or (channels, height, width); None for the network's own.
+        input_shape: Shape of one sample that is no picture, such as (channels, time); not together with `size`.
         options: Keyword arguments for the function that builds the model.
         classes: File of class names: one per line, or a JSON list.
         mean: Mean the weights were trained with, in units of [0, 1]; None for the network's own.
@@ -78,9 +80,14 @@ def load_model(
         raise ModelSourceError("--weights and --pretrained exclude each other: pass the one that is meant.")
     if (mean is None) != (std is None):
         raise ModelSourceError("--mean and --std belong together: pass both.")
-    shape = _shape(size)
+    shape = _shape(size) if input_shape is None else _sample_shape(spec, size, input_shape)
+    source: Source
     if spec.endswith(".pt2"):
         source = _from_file(Path(spec), shape, weights=weights, pretrained=pretrained, options=options)
+    elif input_shape is not None:
+        _split(spec)
+        made = _made(spec, pretrained, dict(options or {}))
+        source = Source(made, shape, None, notes=tuple(_training_note(made)))
     else:
         kind, name = _split(spec)
         builder: Callable[..., Source] = {"timm": from_timm, "torchvision": from_torchvision}.get(kind, _from_factory)
@@ -157,10 +164,41 @@ def _shape(size: Size) -> tuple[int, ...]:
     return shape
 
 
+def _sample_shape(spec: str, size: Size, given: Sequence[int]) -> tuple[int, ...]:
+    """The shape of a sample that is no picture."""
+    if size is not None:
+        raise ModelSourceError("--size and --input-shape exclude each other: pass the one that is meant.")
+    if spec.partition(":")[0] in ("timm", "torchvision"):
+        raise ModelSourceError(
+            f"{spec}: it takes pictures; pass --size. For other inputs write a factory (package.module:factory)."
+        )
+    if not given or min(given) < 1:
+        raise ModelSourceError(
+            f"--input-shape {','.join(map(str, given))}: the extents of one sample are wanted, without the batch, "
+            "such as 2,16000 for two channels over time."
+        )
+    return tuple(given)
+
+
 def _from_factory(
     spec: str, shape: tuple[int, ...], weights: Path | None, pretrained: bool, options: dict[str, object]
 ) -> Source:
-    """The module that `package.module:factory` returns."""
+    """The module that `package.module:factory` returns, for pictures."""
+    notes = [] if shape else ["input taken as [batch, 3, 224, 224]; pass --size if it is another"]
+    shape = shape or (224, 224)
+    full = shape if len(shape) == 3 else (3, *shape)
+    model = _made(spec, pretrained, options)
+    notes = _training_note(model) + notes
+    pictures = Preprocessing.plain(full) if full[0] in (1, 3) else None
+    return Source(model, full, pictures, notes=tuple(notes))
+
+
+def _made(spec: str, pretrained: bool, options: dict[str, object]) -> nn.Module:
+    """Call a factory.
+
+    Raises:
+        ModelSourceError: There is none, or what it returns is no module.
+    """
     if pretrained:
         raise ModelSourceError(f"{spec}: --pretrained is for timm and torchvision names; pass --weights FILE.")
     module_name, _, attribute = spec.partition(":")
@@ -186,13 +224,11 @@ def _from_factory(
         raise ModelSourceError(
             f"{spec}: a torch.nn.Module is wanted from the factory, and it returned {type(model).__name__}."
         )
-    notes = ["the model was in training mode and was switched to eval mode"] if model.training else []
-    if not shape:
-        shape = (224, 224)
-        notes.append("input taken as [batch, 3, 224, 224]; pass --size if it is another")
-    full = shape if len(shape) == 3 else (3, *shape)
-    pictures = Preprocessing.plain(full) if full[0] in (1, 3) else None
-    return Source(model, full, pictures, notes=tuple(notes))
+    return model
+
+
+def _training_note(model: nn.Module) -> list[str]:
+    return ["the model was in training mode and was switched to eval mode"] if model.training else []
 
 
 def _from_file(
@@ -218,20 +254,22 @@ def _from_file(
         raise ModelSourceError(f"{path}: the program takes {len(names)} inputs, and one batch of tensors is wanted.")
     own = tuple(int(extent) for extent in values[0].shape[1:])
     if shape and own[-len(shape) :] != shape:
-        raise ModelSourceError(f"{path}: the program takes {list(own)} per sample, which --size cannot change.")
+        raise ModelSourceError(
+            f"{path}: the program takes {list(own)} per sample, which neither --size nor --input-shape can change."
+        )
     pictures = Preprocessing.plain(own) if len(own) == 3 and own[0] in (1, 3) else None
     return Source(program, own, pictures)
 
 
 def _renormalised(source: Source, mean: Sequence[float], std: Sequence[float]) -> Source:
     """`source` with another normalisation in front."""
+    if isinstance(source.model, ExportedProgram) or source.preprocessing is None:
+        raise ModelSourceError("--mean and --std: nothing can be put in front of this model.")
     channels = source.shape[0]
     if len(mean) != channels or len(std) != channels or min(std) <= 0:
         raise ModelSourceError(
             f"--mean and --std: {channels} numbers each are wanted, one per channel, and std above 0."
         )
-    if isinstance(source.model, ExportedProgram) or source.preprocessing is None:
-        raise ModelSourceError("--mean and --std: nothing can be put in front of this model.")
     return replace(source, preprocessing=replace(source.preprocessing, mean=tuple(mean), std=tuple(std)))
 
 
@@ -270,6 +308,7 @@ def _class_count(spec: str, model: nn.Module, example: Tensor) -> int | None:
     except Exception as error:
         raise ModelSourceError(
             f"{spec}: the model does not run on an input of shape {[1, *example.shape[1:]]}: "
-            f"{type(error).__name__}: {' '.join(str(error).split())[:240]}. Pass the size it takes with --size."
+            f"{type(error).__name__}: {' '.join(str(error).split())[:240]}. Pass the size it takes with --size, "
+            "or for an input that is no picture its shape with --input-shape."
         ) from error
     return int(output.shape[1]) if isinstance(output, Tensor) and output.dim() == 2 else None

@@ -199,9 +199,8 @@ def _shape_text(name: str, shape: tuple[int, ...], wanted: tuple[int | str, ...]
         return f"{name}: the shape is {shape}, and {wish} is wanted. Channels come first: x.transpose(0, 3, 1, 2)."
     if 0 in shape:
         return f"{name}: the shape is {shape}, which holds no data; {wish} is wanted."
-    return (
-        f"{name}: the shape is {shape}, and {wish} is wanted. Resize the pictures, or compile the model for this size."
-    )
+    advice = "Resize the pictures, or compile" if len(wanted) == 4 else "Compile"
+    return f"{name}: the shape is {shape}, and {wish} is wanted. {advice} the model for this size."
 
 
 def _target_text(target: str, batch: int, classes: int) -> str:

@@ -30,6 +30,12 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         aten.instance_norm.default,
         aten.lstm.input,
         aten.gru.input,
+        aten.rnn_tanh.input,
+        aten.rnn_relu.input,
+        aten.lstm_cell.default,
+        aten.gru_cell.default,
+        aten.rnn_tanh_cell.default,
+        aten.rnn_relu_cell.default,
         aten.cosine_similarity.default,
         aten.bilinear.default,
     )
@@ -200,6 +206,19 @@ def _max_pool_with_indices(builder: Builder, node: fx.Node, args: tuple[Any, ...
     return (builder.call(aten.max_pool2d.default, args, {}),)
 
 
+def _pool(spatial: int) -> Rewrite:
+    """Without a batch of its own, as `F.max_pool1d` takes `[batch, time]`, a pooling gets an axis of one channel."""
+
+    def rewrite(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+        x, *rest = args
+        if x.ndim != spatial + 1:
+            return NotImplemented
+        made = builder.call(node.target, (x.unsqueeze(1), *rest), {})
+        return tuple(part.squeeze(1) for part in made) if isinstance(made, tuple) else made.squeeze(1)
+
+    return rewrite
+
+
 def _detach(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
     """A detach of the model's own: what is behind it was held constant by its author."""
     return builder.call(torch.ops.fxpullback.stop_gradient.default, args[:1], {})
@@ -223,7 +242,14 @@ _DROPPED = {
     aten.sym_constrain_range_for_size.default,
 }
 
+_POOLS: dict[Any, Rewrite] = {
+    getattr(aten, f"{kind}_pool{n}d").default: _pool(n)
+    for kind in ("max", "avg", "adaptive_max", "adaptive_avg")
+    for n in (1, 2, 3)
+}
+
 _SPELLINGS: dict[Any, Rewrite] = {
+    **_POOLS,
     aten.conv1d.default: _convolution(1),
     aten.conv2d.default: _convolution(2),
     aten.conv3d.default: _convolution(3),
@@ -262,6 +288,8 @@ _SPELLINGS: dict[Any, Rewrite] = {
     aten._unsafe_view.default: _spell(aten.reshape.default, 0, 1),
     aten.view.default: _spell(aten.reshape.default, 0, 1),
     aten.mm.default: _spell(aten.matmul.default, 0, 1),
+    aten.unsafe_split.Tensor: _spell(aten.split.Tensor, 0, 1, 2),
+    aten.unsafe_split_with_sizes.default: _spell(aten.split_with_sizes.default, 0, 1, 2),
     aten.bmm.default: _spell(aten.matmul.default, 0, 1),
     aten.permute.default: lambda b, n, a: b.call(aten.permute.default, (a[0], [d % a[0].ndim for d in a[1]]), {}),
     aten._softmax.default: _spell(aten.softmax.int, 0, 1),

@@ -118,6 +118,8 @@ TABLE: dict[OpOverload, Translator] = {
     aten._upsample_nearest_exact1d.vec: nearest(1, exact=True),
     aten._upsample_nearest_exact2d.default: nearest(2, exact=True),
     aten._upsample_nearest_exact2d.vec: nearest(2, exact=True),
+    aten._upsample_nearest_exact3d.default: nearest(3, exact=True),
+    aten._upsample_nearest_exact3d.vec: nearest(3, exact=True),
     aten.upsample_linear1d.default: interpolated(1, _linear),
     aten.upsample_linear1d.vec: interpolated(1, _linear),
     aten.upsample_bilinear2d.default: interpolated(2, _linear),

@@ -112,7 +112,13 @@ def max_pool_zero_padding(
     return soft_maximum(values, values, temperature)
 
 
-@gate(aten.adaptive_max_pool2d.default, temperature=0.3, spread=0.5)
+@gate(
+    aten.adaptive_max_pool1d.default,
+    aten.adaptive_max_pool2d.default,
+    aten.adaptive_max_pool3d.default,
+    temperature=0.3,
+    spread=0.5,
+)
 def adaptive_max_pool(x: Tensor, size: list[int], *, temperature: float) -> Tensor:
     """Adaptive max-pool: a softmax over each cell.
 
@@ -120,16 +126,21 @@ def adaptive_max_pool(x: Tensor, size: list[int], *, temperature: float) -> Tens
     Adjoint: ct * softmax_i(x / T)
     Limit:   T -> 0 gives the arg-max
     """
-    sizes = list(x.shape[-2:])
-    if all(have % want == 0 for have, want in zip(sizes, size, strict=True)):
-        cells = [have // want for have, want in zip(sizes, size, strict=True)]
+    sizes, wanted = list(x.shape[2:]), each_axis(size, x.ndim - 2)
+    if all(want == 1 for want in wanted):
+        return amax.soft(x, list(range(2, x.ndim)), True, temperature=temperature)
+    if all(have % want == 0 for have, want in zip(sizes, wanted, strict=True)):
+        cells = [have // want for have, want in zip(sizes, wanted, strict=True)]
         return max_pool.soft(x, cells, cells, temperature=temperature)
-    lines = []
-    for rows in _cells(sizes[0], size[0]):
-        band = aten.slice.Tensor(x, -2, *rows)
-        cells = [aten.slice.Tensor(band, -1, *columns) for columns in _cells(sizes[1], size[1])]
-        lines.append(torch.cat([amax.soft(cell, [-2, -1], True, temperature=temperature) for cell in cells], -1))
-    return torch.cat(lines, -2)
+    return _cell_by_cell(x, 2, wanted, temperature)
+
+
+def _cell_by_cell(x: Tensor, axis: int, wanted: list[int], temperature: float) -> Tensor:
+    """Each cell's soft maximum, the cells taken apart along `axis` and those behind it."""
+    if not wanted:
+        return amax.soft(x, list(range(2, x.ndim)), True, temperature=temperature)
+    slabs = [aten.slice.Tensor(x, axis, *ends) for ends in _cells(x.shape[axis], wanted[0])]
+    return torch.cat([_cell_by_cell(slab, axis + 1, wanted[1:], temperature) for slab in slabs], axis)
 
 
 def _cells(size: int, wanted: int) -> list[tuple[int, int]]:

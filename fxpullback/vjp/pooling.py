@@ -63,7 +63,8 @@ def untap(
     return total  # type: ignore[no-any-return]
 
 
-@vjp(aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default, kind="nonlinear")
+@vjp(aten.adaptive_max_pool1d.default, aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default,
+     kind="nonlinear")  # fmt: skip
 def adaptive_max_pool(ct: tuple[Any, ...], out: tuple[Any, ...], x: Tensor, size: Any) -> tuple[Any]:
     """To the place that torch picked in every cell; its second output holds it, counted over all positions."""
     positions = 1

@@ -21,8 +21,8 @@ def resampling_matrix(size: int, wanted: int, mode: str, align: bool, scale: flo
         factors = {"size": (wanted, 4)} if scale is None else {"scale_factor": (scale, 1.0)}
         rows = F.interpolate(grid, mode="bicubic", align_corners=align, **factors)[0, :, :, 0]
     else:
-        corners = {} if mode == "nearest" else {"align_corners": align}
-        rows = F.interpolate(unit, mode="linear" if mode == "bilinear" else mode, **options, **corners)[0]
+        corners = {} if mode.startswith("nearest") else {"align_corners": align}
+        rows = F.interpolate(unit, mode=mode, **options, **corners)[0]
     assert rows.shape[-1] == wanted
     return rows.T
 
@@ -53,19 +53,21 @@ def nearest_sized(ct: Tensor, out: Tensor, x: Tensor, size: Any, *scales: Any) -
     return result
 
 
-@vjp(aten.upsample_bilinear2d.vec, kind="linear")
-def bilinear(ct: Tensor, out: Tensor, x: Tensor, size: Any, align: bool, scales: Any = None) -> tuple[Any]:
-    return (_adjoint(ct, x, "bilinear", align, scales),)
+@vjp(aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec, aten._upsample_nearest_exact3d.vec,
+     kind="linear")  # fmt: skip
+def nearest_exact(ct: Tensor, out: Tensor, x: Tensor, size: Any, scales: Any = None) -> tuple[Any]:
+    return (_adjoint(ct, x, "nearest-exact", False, scales),)
 
 
-@vjp(aten.upsample_linear1d.vec, kind="linear")
+@vjp(aten.upsample_linear1d.vec, aten.upsample_bilinear2d.vec, aten.upsample_trilinear3d.vec, kind="linear")
 def linear(ct: Tensor, out: Tensor, x: Tensor, size: Any, align: bool, scales: Any = None) -> tuple[Any]:
     return (_adjoint(ct, x, "linear", align, scales),)
 
 
-@vjp(aten.upsample_bilinear2d.default, kind="linear")
-def bilinear_sized(ct: Tensor, out: Tensor, x: Tensor, size: Any, align: bool, *scales: Any) -> tuple[Any]:
-    return (_adjoint(ct, x, "bilinear", align, _given(scales)),)
+@vjp(aten.upsample_linear1d.default, aten.upsample_bilinear2d.default, aten.upsample_trilinear3d.default,
+     kind="linear")  # fmt: skip
+def linear_sized(ct: Tensor, out: Tensor, x: Tensor, size: Any, align: bool, *scales: Any) -> tuple[Any]:
+    return (_adjoint(ct, x, "linear", align, _given(scales)),)
 
 
 @vjp(aten.upsample_bicubic2d.vec, kind="linear")
@@ -82,4 +84,4 @@ def _given(scales: tuple[Any, ...]) -> Any:
     return list(scales) if scales and all(s is not None for s in scales) else None
 
 
-RULES = (nearest, nearest_sized, linear, bilinear, bilinear_sized, bicubic, bicubic_sized)
+RULES = (nearest, nearest_sized, nearest_exact, linear, linear_sized, bicubic, bicubic_sized)

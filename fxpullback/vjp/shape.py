@@ -155,16 +155,6 @@ def spread(ct: Tensor, axis: int, step: int) -> Tensor:
     return aten.slice.Tensor(flat, axis, 0, (count - 1) * step + 1, 1)  # type: ignore[no-any-return]
 
 
-@vjp(aten.constant_pad_nd.default, kind="linear")
-def constant_pad(ct: Tensor, out: Tensor, x: Tensor, sides: list[int], value: float = 0.0) -> tuple[Any]:
-    for i in range(len(sides) // 2):
-        axis, (before, after) = x.ndim - 1 - i, sides[2 * i : 2 * i + 2]
-        if before > 0 or after > 0:
-            ct = aten.slice.Tensor(ct, axis, max(before, 0), ct.shape[axis] - max(after, 0), 1)
-        ct = pad_axis(ct, axis, max(-before, 0), max(-after, 0))
-    return (ct,)
-
-
 @vjp(aten.flip.default, kind="linear")
 def flip(ct: Tensor, out: Tensor, x: Tensor, dims: list[int]) -> tuple[Any]:
     return (torch.flip(ct, dims),)
@@ -221,5 +211,5 @@ def triu(ct: Tensor, out: Tensor, x: Tensor, diagonal: int = 0) -> tuple[Any]:
 
 RULES = (
     reshape, view_as, permute, transpose, t, expand, cat, stack, split, unbind, select, slice_, slice_scatter,
-    constant_pad, flip, roll, repeat, repeat_interleave, pixel_shuffle, pixel_unshuffle, channel_shuffle, tril, triu,
+    flip, roll, repeat, repeat_interleave, pixel_shuffle, pixel_unshuffle, channel_shuffle, tril, triu,
 )  # fmt: skip

@@ -533,6 +533,8 @@ RESIZE = [
     row(aten._upsample_nearest_exact1d.vec, x(3, 5), [8], None),
     row(aten._upsample_nearest_exact2d.default, _PLANE, [10, 8]),
     row(aten._upsample_nearest_exact2d.vec, _PLANE, [7, 3], None),
+    row(aten._upsample_nearest_exact3d.default, x(3, 5, 4, 3), [10, 3, 4]),
+    row(aten._upsample_nearest_exact3d.vec, x(3, 5, 4, 3), [7, 4, 2], None),
     row(aten.upsample_linear1d.default, x(3, 5), [7], False),
     row(aten.upsample_linear1d.vec, x(3, 5), [7], True, None),
     row(aten.upsample_trilinear3d.default, x(3, 5, 4, 3), [7, 8, 2], False),

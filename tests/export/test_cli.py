@@ -305,6 +305,7 @@ def test_ledger_groups_like_modules() -> None:
         (["--spread", "0.5"], "without --calibrate"),
         (["--calibrate", ".", "--spread", "-1"], "a positive number"),
         (["--size", "big"], "SIDE, HxW or CxHxW"),
+        (["--input-shape", "2x9"], "whole numbers with commas"),
         (["--mean", "a,b,c"], "numbers with commas"),
         (["--program", "ascent", "--no-clip", "--clip-when", "last"], "contradicts"),
         (["--program", "hard"], "hard"),
@@ -346,6 +347,10 @@ from torch import nn
 
 def make(classes=4):
     return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, classes))
+
+
+def series():
+    return nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(3, 4)).eval()
 """
 
 
@@ -387,6 +392,17 @@ def test_options_reach_the_file(network: str) -> None:
     verdicts = {row["operator"]: (row["verdict"], row["temperature"]) for row in session.ledger["rows"]}
     assert next(value for key, value in verdicts.items() if "relu" in key) == ("softened", 0.4)
     assert next(value for key, value in verdicts.items() if "max_pool" in key)[0] == "exact"
+
+
+def test_a_series_is_no_picture(network: str, picture: Path) -> None:
+    arguments = ["--input-shape", "2,9", "--program", "double", "-o", "net.onnx"]
+    _, said = run("compile", network.replace("make", "series"), *arguments)
+    assert "choose --alpha for this input" in said
+    assert Session("net.onnx").input_shape == ("batch", 2, 9)
+    printed, _ = run("verify", "net.onnx", "--seed", 1)
+    assert "pullback" in printed
+    _, said = run("explain", "net.onnx", picture, code=1)
+    assert "['batch', 2, 9], which is no picture" in " ".join(said.split())
 
 
 def test_a_file_that_is_there_survives_a_failure(network: str) -> None:

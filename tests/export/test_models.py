@@ -152,6 +152,9 @@ def test_factory() -> None:
     assert not loaded.model.training
     assert loaded.preprocessing == Preprocessing((8, 8), 8)
     assert loaded.notes == ("the model was in training mode and was switched to eval mode",)
+    raw = load_model(FACTORY, input_shape=(5, 8, 8), options={"channels": 5})
+    assert raw.example.shape == (2, 5, 8, 8)
+    assert raw.preprocessing is None
     grey = load_model(FACTORY, size=(1, 8, 8), options={"channels": 1})
     assert grey.example.shape == (2, 1, 8, 8)
     normalised = load_model(FACTORY, size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -220,6 +223,10 @@ def test_bad_spec(spec: str, words: str) -> None:
         (SPEC, {"mean": (0.5,), "std": (0.5,)}, "3 numbers each"),
         (SPEC, {"weights": Path("absent.safetensors")}, r"absent\.safetensors: there is no such weights file"),
         (FACTORY, {"size": 9}, r"does not run on an input of shape \[1, 3, 9, 9\].*--size"),
+        (FACTORY, {"size": 8, "input_shape": (3, 8, 8)}, "--size and --input-shape exclude each other"),
+        (FACTORY, {"input_shape": (3, 0)}, "the extents of one sample are wanted"),
+        (FACTORY, {"input_shape": (3, 8)}, r"does not run on an input of shape \[1, 3, 8\]"),
+        (SPEC, {"input_shape": (2, 9)}, "it takes pictures; pass --size"),
         (FACTORY, {"pretrained": True}, "--pretrained is for timm and torchvision"),
         (FACTORY, {"size": 8, "options": {"klasses": 2}}, "the factory failed: TypeError.*klasses"),
         ("timm:test_vit", {"size": 3}, "size 3x3 does not suit|does not run"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -101,31 +102,35 @@ def _larger(x: Tensor) -> Tensor:
     return torch.maximum(x[:, 0], x[:, 1])
 
 
-def adaptive(size: tuple[int, int], note: str) -> Row:
+ADAPTIVE = {1: F.adaptive_max_pool1d, 2: F.adaptive_max_pool2d, 3: F.adaptive_max_pool3d}
+
+
+def adaptive(size: tuple[int, ...], note: str, sizes: tuple[int, ...] = (6, 5)) -> Row:
     def primal(x: Tensor) -> Tensor:
-        return F.adaptive_max_pool2d(x, size)
+        result: Tensor = ADAPTIVE[len(size)](x, size)
+        return result
 
     return Row(
         rules.adaptive_max_pool,
         primal,
         lambda x, t: rules.adaptive_max_pool(x, list(size), temperature=t),
         lambda x, ct, t: _cells_adjoint(x, ct, size, t),
-        draw(2, 2, 6, 5, seed=4),
+        draw(2, 2, *sizes, seed=4),
         lambda x, ct: pulled_back(primal, x, ct),
         note=note,
     )
 
 
-def _cells_adjoint(x: Tensor, ct: Tensor, size: tuple[int, int], temperature: float) -> Tensor:
+def _cells_adjoint(x: Tensor, ct: Tensor, size: tuple[int, ...], temperature: float) -> Tensor:
     """Cell by cell, as torch bounds them: from floor(i n / m) to ceil((i + 1) n / m)."""
     result = torch.zeros_like(x)
-    (h, w), (m, n) = x.shape[2:], size
-    for i in range(m):
-        for j in range(n):
-            rows, columns = slice(i * h // m, -(-(i + 1) * h // m)), slice(j * w // n, -(-(j + 1) * w // n))
-            cell = x[:, :, rows, columns]
-            weights = torch.exp((cell - cell.amax((2, 3), True)) / temperature)
-            result[:, :, rows, columns] += ct[:, :, i : i + 1, j : j + 1] * weights / weights.sum((2, 3), keepdim=True)
+    dims = tuple(range(2, x.ndim))
+    for index in itertools.product(*[range(m) for m in size]):
+        bounds = zip(index, x.shape[2:], size, strict=True)
+        at = (slice(None), slice(None), *[slice(i * n // m, -(-(i + 1) * n // m)) for i, n, m in bounds])
+        weights = torch.exp((x[at] - x[at].amax(dims, True)) / temperature)
+        above = ct[(slice(None), slice(None), *[slice(i, i + 1) for i in index])]
+        result[at] += above * weights / weights.sum(dims, keepdim=True)
     return result
 
 
@@ -143,4 +148,6 @@ ROWS += [
     adaptive((1, 1), "global"),
     adaptive((3, 5), "even"),
     adaptive((4, 2), "uneven"),
+    adaptive((4,), "1d", (7,)),
+    adaptive((2, 3, 1), "3d", (3, 4, 2)),
 ]
