@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +25,12 @@ from fxpullback.eager import run_eagerly
 from fxpullback.errors import VerifyError
 from fxpullback.export import metadata as md
 from fxpullback.export.session import Result, Session
+from fxpullback.fresh import ExtraSpread, Spread, fresh_batch, fresh_target
 from fxpullback.precision import in_float64
 from fxpullback.serial import from_text, to_text
 from fxpullback.target import Target
 from fxpullback.unroll import Ascent, Double, Program, Soft
-from fxpullback.verify import Spread, fresh_inputs, fresh_target, relative
+from fxpullback.verify import relative
 
 if TYPE_CHECKING:
     from fxpullback.pipeline import Pullback
@@ -38,6 +39,29 @@ BANNED = {"ScatterND", "ScatterElements", "Col2Im", "NonZero", "If", "Loop", "Sc
 BOUNDS = {"soft": 1e-4, "double": 1e-3}
 COSINE = 0.999
 BATCHES = (1, 3)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What the inputs of a file look like: all that fresh ones are drawn by."""
+
+    spread: Spread
+    extras: tuple[ExtraSpread, ...]
+
+    @classmethod
+    def of(cls, pb: Pullback) -> Looks:
+        """Of the examples that a model was compiled with."""
+        return cls(Spread.of(pb.example), tuple(ExtraSpread.of(extra) for extra in pb.extras))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a file carries them."""
+        return {"inputs": asdict(self.spread), "extras": [extra.to_dict() for extra in self.extras]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Looks:
+        """Read back what `to_dict` wrote; a file from before there were extras has none."""
+        extras = tuple(ExtraSpread.from_dict(extra) for extra in data.get("extras", []))
+        return cls(Spread.from_dict(data["inputs"]), extras)
 
 
 def oracle_text(pb: Pullback, model: ir.Model) -> str | None:
@@ -52,7 +76,7 @@ def oracle_text(pb: Pullback, model: ir.Model) -> str | None:
     """
     held = {name for name, value in model.graph.initializers.items() if _same(pb.folded, name, value)}
     graph = to_text(pb.folded, held)
-    return None if graph is None else json.dumps({"graph": graph, "inputs": asdict(Spread.of(pb.example))})
+    return None if graph is None else json.dumps({"graph": graph, **Looks.of(pb).to_dict()})
 
 
 def _same(gm: fx.GraphModule, name: str, held: ir.Value) -> bool:
@@ -74,7 +98,7 @@ def certify(pb: Pullback, path: str | os.PathLike[str], *, seed: int = 0) -> Cer
     Returns:
         The graph's own certificate (`Pullback.verify`) with the checks of the file added.
     """
-    checks = runtime_checks(Session(path), pb.folded, pb.program, pb.target, Spread.of(pb.example), seed + 10)
+    checks = runtime_checks(Session(path), pb.folded, pb.program, pb.target, Looks.of(pb), seed + 10)
     return pb.verify(seed=seed).with_checks((*file_checks(path), *checks), onnxruntime=ort.__version__)
 
 
@@ -96,12 +120,13 @@ def recheck(path: str | os.PathLike[str], seed: int = 1) -> Certificate:
     carried = json.loads(_carried(session, path))
     weights = {name: torch.from_numpy(array.copy()) for name, array in _initializers(path).items()}
     injected = from_text(carried["graph"], weights)
-    spread = Spread(**{**carried["inputs"], "shape": tuple(carried["inputs"]["shape"])})
     target: Target = session.target  # type: ignore[assignment]
     checks = (
         *file_checks(path),
         _weights_check(path, session),
-        *runtime_checks(session, injected, program_of(session.metadata.program), target, spread, seed),
+        *runtime_checks(
+            session, injected, program_of(session.metadata.program), target, Looks.from_dict(carried), seed
+        ),
     )
     environment = {"torch": torch.__version__, "onnxruntime": ort.__version__, "seed": seed, "batches": list(BATCHES)}
     return Certificate(checks, {**environment, "providers": list(session.providers)})
@@ -154,7 +179,7 @@ def _weights_check(path: str | os.PathLike[str], session: Session) -> Check:
 
 
 def runtime_checks(
-    session: Session, injected: fx.GraphModule, program: Program, target: Target, spread: Spread, seed: int
+    session: Session, injected: fx.GraphModule, program: Program, target: Target, looks: Looks, seed: int
 ) -> list[Check]:
     """ONNX Runtime against eager autograd in float64, on fresh inputs at batch sizes of which none was captured.
 
@@ -163,18 +188,19 @@ def runtime_checks(
         injected: the model in injected form, in float32.
         program: the file's program.
         target: the file's target.
-        spread: what its inputs look like.
+        looks: what its inputs look like.
         seed: seed of the fresh inputs.
     """
     most = max(BATCHES)
-    x = fresh_inputs(spread, most, seed).float()
-    given = fresh_target(target, most, session.class_count, x, seed + 1)
+    inputs = fresh_batch(looks.spread, looks.extras, most, seed, torch.empty(0))
+    given = fresh_target(target, most, session.class_count, inputs.x, seed + 1)
     wide = given.double() if given is not None and given.is_floating_point() else given
-    wanted = run_eagerly(in_float64(injected), program, target, x.double(), wide)
-    rounding = _Rounding(lambda: run_eagerly(injected, program, target, x, given), wanted)
+    wanted = run_eagerly(in_float64(injected), program, target, inputs.double(), wide)
+    rounding = _Rounding(lambda: run_eagerly(injected, program, target, inputs, given), wanted)
     checks: list[Check] = []
     for batch in BATCHES:
-        found = session(x[:batch].numpy(), None if given is None else given[:batch].numpy())
+        x, *extras = (tensor.numpy() for tensor in inputs[:batch])
+        found = session(x, None if given is None else given[:batch].numpy(), *extras)
         checks += _compare(found, wanted, rounding, program, batch)
     return checks
 

@@ -16,6 +16,7 @@ LEDGER = PREFIX + "ledger"
 CERTIFICATE = PREFIX + "certificate"
 PREPROCESSING = PREFIX + "preprocessing"
 CLASSES = PREFIX + "classes"
+INPUTS = PREFIX + "inputs"
 ORACLE = PREFIX + "injected_form"
 WEIGHTS_SHA256 = PREFIX + "weights_sha256"
 
@@ -37,6 +38,8 @@ class Metadata:
         preprocessing: How a picture becomes an input, parsed; None for a model that takes something else.
         classes: Class names in the order of the logits, or None.
         weights_sha256: Digest of the weights, or None.
+        explained: Name of the input that is explained.
+        extras: Names of the inputs that are passed through, in order.
     """
 
     version: str
@@ -48,6 +51,8 @@ class Metadata:
     preprocessing: dict[str, Any] | None = None
     classes: list[str] | None = None
     weights_sha256: str | None = None
+    explained: str = "input"
+    extras: tuple[str, ...] = ()
     raw: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -74,6 +79,7 @@ def parse(raw: Mapping[str, str]) -> Metadata:
         raise ValueError(f"its {TARGET} is {target!r}, which is none of {', '.join(TARGETS)}")
     ledger = _parsed(raw, LEDGER, dict)
     classes = _parsed(raw, CLASSES, list)
+    inputs = _parsed(raw, INPUTS, dict) or {}
     return Metadata(
         version=raw[VERSION],
         rules=_text_or_json(raw[RULES]),
@@ -84,6 +90,8 @@ def parse(raw: Mapping[str, str]) -> Metadata:
         preprocessing=_parsed(raw, PREPROCESSING, dict),
         classes=None if classes is None else [str(name) for name in classes],
         weights_sha256=raw.get(WEIGHTS_SHA256),
+        explained=str(inputs.get("explained", "input")),
+        extras=tuple(map(str, inputs.get("extras", []))),
         raw=dict(raw),
     )
 

@@ -20,6 +20,7 @@ from fxpullback.export import metadata as md
 from fxpullback.export.certify import certify as certify_file
 from fxpullback.export.certify import demand, oracle_text
 from fxpullback.export.translate import translate
+from fxpullback.names import INPUT
 from fxpullback.unroll import describe
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def described(
         md.PROGRAM: json.dumps(describe(pb.program)),
         md.TARGET: pb.target,
         md.LEDGER: pb.ledger.to_json(),
+        md.INPUTS: json.dumps({"explained": INPUT, "extras": [extra.name for extra in pb.extras]}),
     }
     if classes is not None:
         texts[md.CLASSES] = json.dumps(list(classes))

@@ -18,6 +18,8 @@ import onnxruntime as ort
 from fxpullback.errors import InputError, SessionError
 from fxpullback.export import metadata as md
 from fxpullback.export.providers import CPU, Provider, ProviderWarning, chosen, startable, warn_if_unused
+from fxpullback.export.signature import TensorInput, array, input_of
+from fxpullback.names import complain
 
 __all__ = ["ProviderWarning", "Result", "Session"]
 
@@ -61,6 +63,8 @@ class Session:
         preprocessing: How a picture becomes an input, or None.
         ledger: What happened to every operator of the model.
         certificate: What was verified at export, or None.
+        inputs: Every input of the file by name, with its type and shape: `input`, what is passed through, `target`.
+        extras: The inputs that are passed through and not explained, by name; empty for most files.
         input_shape: Shape of `input`; a dimension that is free is its name, such as `"batch"`.
         class_count: Number of logits.
         providers: Execution providers actually used, in order of preference.
@@ -87,13 +91,17 @@ class Session:
         self.preprocessing = self.metadata.preprocessing
         self.ledger: dict[str, Any] = self.metadata.ledger
         self.certificate = self.metadata.certificate
-        self.input_shape, self.class_count = _signature(self.path, self._session, self.metadata)
+        self.inputs, self.class_count = _signature(self.path, self._session, self.metadata)
+        self.input_shape = self.inputs["input"].shape
+        self.extras = {name: self.inputs[name] for name in self.metadata.extras}
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._rank = len(self.input_shape)
         self._sizes = tuple((axis, size) for axis, size in enumerate(self.input_shape) if isinstance(size, int))
         self._ascent = len(self._outputs) == 4
 
-    def __call__(self, x: npt.ArrayLike, target: npt.ArrayLike | None = None) -> Result:
+    def __call__(
+        self, x: npt.ArrayLike, /, target: npt.ArrayLike | None = None, *extras: npt.ArrayLike, **named: npt.ArrayLike
+    ) -> Result:
         """Logits and pullback of a batch.
 
         Args:
@@ -102,16 +110,19 @@ class Session:
             target: What to explain, by the file's target. `index`: one class per sample, integers [batch]. `contrast`:
                 two classes per sample, integers [batch, 2], the first minus the second. `cotangent`: floating point
                 [batch, classes]. `top1`: nothing.
+            *extras: What the file takes besides, in the order of `session.extras`.
+            **named: The same by name, as in `session(x, target, mask=mask)`.
 
         Returns:
             The outputs of the file, as numpy arrays.
 
         Raises:
-            InputError: An input has the wrong rank, size or type, holds NaN or infinity, or names no class.
+            InputError: An input has the wrong rank, size or type, holds NaN or infinity, names no class, or an extra is
+                missing or unknown.
             SessionError: ONNX Runtime failed while running.
         """
         data = self._checked_input(x)
-        feed: dict[str, Any] = {"input": data}
+        feed: dict[str, Any] = {"input": data, **self._checked_extras(extras, named, data.shape[0])}
         if self.target != "top1":
             feed["target"] = self._checked_target(target, data.shape[0])
         elif target is not None:
@@ -133,7 +144,7 @@ class Session:
 
     def _checked_input(self, x: npt.ArrayLike) -> Array:
         """`x` as float32, or an InputError. Cheap: two passes over the data, no copy when it is float32 already."""
-        data = _array("input", x)
+        data = array("input", x)
         if data.dtype.kind != "f":
             raise InputError(
                 f"input: the type is {data.dtype}, and float32 is wanted. Pixels are expected as RGB scaled to "
@@ -153,11 +164,20 @@ class Session:
             )
         return data
 
+    def _checked_extras(self, given: Sequence[Any], named: dict[str, Any], batch: int) -> dict[str, npt.NDArray[Any]]:
+        """The extras by name, in the types the graph takes, or an InputError."""
+        if not self.extras and not given and not named:
+            return {}
+        names = list(self.extras)
+        complain(names, len(given), named)
+        held = {**dict(zip(names, given, strict=False)), **named}
+        return {name: extra.checked(held[name], batch) for name, extra in self.extras.items()}
+
     def _checked_target(self, target: npt.ArrayLike | None, batch: int) -> npt.NDArray[Any]:
         """`target` in the type the graph takes, or an InputError."""
         if target is None:
             raise InputError(f"target: this file needs one. {_target_text(self.target, batch, self.class_count)}")
-        data = _array("target", target)
+        data = array("target", target)
         width = {"index": (), "contrast": (2,), "cotangent": (self.class_count,)}[self.target]
         kinds = "f" if self.target == "cotangent" else "iu"
         if data.dtype.kind not in kinds:
@@ -176,18 +196,6 @@ class Session:
                 f"0 to {self.class_count - 1}."
             )
         return data.astype(np.int64, copy=False)
-
-
-def _array(name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
-    """`value` as an array, or an InputError when numpy cannot make one of it."""
-    if type(value) is np.ndarray:
-        return value
-    try:
-        return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"{name}: a numpy array is wanted, and {type(value).__name__} is not one ({error})."
-        ) from error
 
 
 def _shape_text(name: str, shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> str:
@@ -272,15 +280,15 @@ def _metadata(path: Path, session: ort.InferenceSession) -> md.Metadata:
         ) from error
 
 
-def _signature(path: Path, session: ort.InferenceSession, metadata: md.Metadata) -> tuple[tuple[int | str, ...], int]:
-    """Shape of `input` and number of classes, once the names are found to be those of the contract."""
-    inputs = {value.name: value for value in session.get_inputs()}
+def _signature(path: Path, session: ort.InferenceSession, metadata: md.Metadata) -> tuple[dict[str, TensorInput], int]:
+    """The inputs and the number of classes, once the names are found to be those of the contract."""
+    inputs = {value.name: input_of(value) for value in session.get_inputs()}
     outputs = {value.name: value for value in session.get_outputs()}
-    wanted = ["input"] if metadata.target == "top1" else ["input", "target"]
+    wanted = ["input", *metadata.extras, *([] if metadata.target == "top1" else ["target"])]
     returned = ["logits", "pullback"]
     if metadata.program_name == "ascent":
         returned += ["counterfactual", "counterfactual_logits"]
-    if sorted(inputs) != wanted or list(outputs) != returned:
+    if sorted(inputs) != sorted(wanted) or list(outputs) != returned:
         raise SessionError(
             f"{path}: the file takes {', '.join(inputs)} and returns {', '.join(outputs)}, where its metadata promises "
             f"{', '.join(wanted)} and {', '.join(returned)}. It was changed after export; compile it again."
@@ -290,5 +298,4 @@ def _signature(path: Path, session: ort.InferenceSession, metadata: md.Metadata)
         raise SessionError(
             f"{path}: the number of classes is not fixed in the file (logits are {outputs['logits'].shape})."
         )
-    shape = tuple(size if isinstance(size, int) else str(size) for size in inputs["input"].shape)
-    return shape, classes
+    return inputs, classes

@@ -7,22 +7,25 @@ constants. The caller's model is not touched: a copy of it is exported.
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.export.graph_signature import InputKind, OutputKind
 
 from fxpullback.canonical import canonicalise, decompositions
 from fxpullback.errors import CaptureError
-from fxpullback.ir import arg, depends_on, placeholders, where
+from fxpullback.inputs import check_example, check_extra_examples
+from fxpullback.ir import EXTRAS, arg, depends_on, explained, placeholders, where
+from fxpullback.names import INPUT, graph_names
 
 Model = nn.Module | ExportedProgram | str | os.PathLike[str]
 
@@ -31,39 +34,33 @@ class TrainingModeWarning(UserWarning):
     """The model was in training mode; what was compiled is its evaluation mode."""
 
 
-def capture(model: Model, example: Tensor) -> fx.GraphModule:
-    """Capture `model` as a functional ATen graph from `input` to logits.
+def capture(model: Model, example: Tensor, extras: Sequence[Tensor] = ()) -> fx.GraphModule:
+    """Capture `model` as a functional ATen graph from `input`, and what else it takes, to logits.
 
     Args:
         model: a module, an exported program, or the path of a `.pt2` file.
         example: one input, `[batch, ...]`; only its shape beyond the batch, its type and device matter.
+        extras: examples of the model's further inputs, in order. One whose leading axis has the extent of the example's
+            batch is taken for batched; all its other extents are fixed.
 
     Returns:
-        Graph module with one placeholder `input`, flat constants, and one output `[batch, classes]`.
+        Graph module with the placeholder `input` and one for each extra, named as the model's forward names it; flat
+        constants; and one output `[batch, classes]`.
 
     Raises:
         CaptureError: the model cannot be exported with a symbolic batch, or its output is no `[batch, classes]`.
     """
     check_example(example)
-    program = _program(model, example)
+    check_extra_examples(extras)
+    program = _program(model, example, extras)
+    check_inputs(program, (example, *extras))
     program = program.run_decompositions(decompositions())
     gm = canonicalise(_flatten(program))
     check_output(gm)
     return gm
 
 
-def check_example(example: Any) -> None:
-    """Refuse an example input that no graph could be captured from."""
-    if not isinstance(example, Tensor):
-        raise CaptureError(f"the example input is a {type(example).__name__}; pass one tensor [batch, ...].")
-    if example.ndim < 2 or example.shape[0] == 0 or not example.is_floating_point():
-        raise CaptureError(
-            f"the example input is {list(example.shape)} of {example.dtype}; a floating-point tensor [batch, ...] "
-            "with at least one sample is needed, e.g. torch.zeros(1, 3, 224, 224)."
-        )
-
-
-def _program(model: Model, example: Tensor) -> ExportedProgram:
+def _program(model: Model, example: Tensor, extras: Sequence[Tensor]) -> ExportedProgram:
     if isinstance(model, str | os.PathLike):
         return _load(Path(model))
     if isinstance(model, ExportedProgram):
@@ -76,7 +73,7 @@ def _program(model: Model, example: Tensor) -> ExportedProgram:
             TrainingModeWarning,
             stacklevel=4,
         )
-    return _export(copy.deepcopy(model).eval(), example)
+    return _export(copy.deepcopy(model).eval(), example, extras)
 
 
 def _load(path: Path) -> ExportedProgram:
@@ -91,13 +88,80 @@ def _load(path: Path) -> ExportedProgram:
         ) from error
 
 
-def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
-    pair = example[:1].detach().repeat(2, *[1] * (example.ndim - 1))  # a batch of one would be burnt in
+def _export(model: nn.Module, example: Tensor, extras: Sequence[Tensor]) -> ExportedProgram:
+    _check_signature(model, 1 + len(extras))
+    batch, free = Dim("batch"), ShapesCollection()
+    inputs = []
+    for tensor in (example, *extras):
+        batched = is_batched(tensor, example)
+        inputs.append(_pair(tensor) if batched else tensor.detach().clone())
+        if batched:
+            free[inputs[-1]] = {0: batch}
     try:
         with _quiet(), _no_fast_path():
-            return torch.export.export(model, (pair,), dynamic_shapes=({0: Dim("batch")},), strict=False)
+            return torch.export.export(model, tuple(inputs), dynamic_shapes=free, strict=False)
     except Exception as error:
-        raise CaptureError(_explain(model, error)) from error
+        batched_extras = [i for i, extra in enumerate(extras, 2) if is_batched(extra, example)]
+        raise CaptureError(_explain(model, error, batched_extras)) from error
+
+
+def _pair(example: Tensor) -> Tensor:
+    """A batch of two: a batch of one would be burnt in."""
+    return example[:1].detach().repeat(2, *[1] * (example.ndim - 1))
+
+
+def is_batched(tensor: Tensor, example: Tensor) -> bool:
+    """Whether the leading axis of an input is taken for the batch: it has the extent of the example's."""
+    return tensor.ndim > 0 and tensor.shape[0] == example.shape[0]
+
+
+def _check_signature(model: nn.Module, count: int) -> None:
+    """Refuse examples that the model's forward cannot be called with."""
+    signature = inspect.signature(model.forward)
+    try:
+        signature.bind(*range(count))
+    except TypeError as error:
+        raise CaptureError(
+            f"{type(model).__name__}.forward{signature} cannot be called with {count} example inputs: {error}. "
+            "Pass one for each tensor it takes, the explained one first: fxpullback.compile(model, (x, mask))."
+        ) from error
+
+
+def check_inputs(program: ExportedProgram, examples: Sequence[Tensor]) -> None:
+    """Refuse a program whose inputs are not those of the examples, or are no tensors."""
+    nodes = _user_inputs(program)
+    names = ", ".join(node.name for node in nodes)
+    for node in nodes:
+        if not isinstance(node.meta.get("val"), Tensor):
+            raise CaptureError(
+                f"the model's input {node.name} is a {type(node.meta.get('val')).__name__}, and a graph takes tensors "
+                "alone. Wrap the model in a module that passes it by itself, and export that."
+            )
+    if len(nodes) != len(examples):
+        raise CaptureError(
+            f"the program takes {len(nodes)} inputs ({names}), and {len(examples)} examples were given. "
+            "Pass one for each, the explained one first: fxpullback.compile(program, (x, mask))."
+        )
+    for node, example in zip(nodes, examples, strict=True):
+        _check_fits(node, example)
+
+
+def _check_fits(node: fx.Node, example: Tensor) -> None:
+    """Refuse an example that is not what the program takes there."""
+    val = node.meta["val"]
+    fits = val.ndim == example.ndim and all(
+        isinstance(size, torch.SymInt) or size == extent for size, extent in zip(val.shape, example.shape, strict=False)
+    )
+    if not fits or val.dtype != example.dtype:
+        raise CaptureError(
+            f"the program takes {list(val.shape)} of {val.dtype} as {node.name}, and the example is "
+            f"{list(example.shape)} of {example.dtype}. Pass an example of that kind."
+        )
+
+
+def _user_inputs(program: ExportedProgram) -> list[fx.Node]:
+    kinds = {spec.arg.name: spec.kind for spec in program.graph_signature.input_specs}
+    return [n for n in placeholders(program.graph) if kinds[n.name] is InputKind.USER_INPUT]
 
 
 @contextmanager
@@ -145,7 +209,7 @@ def _first_line(error: BaseException) -> str:
 _DATA_DEPENDENT = ("GuardOnDataDependentSymNode", "DataDependent", "UserError")
 
 
-def _explain(model: nn.Module, error: Exception) -> str:
+def _explain(model: nn.Module, error: Exception, batched: Sequence[int] = ()) -> str:
     kinds = {type(e).__name__ for e in (error, error.__cause__, error.__context__) if e is not None}
     text = str(error)
     name = type(model).__name__
@@ -158,32 +222,36 @@ def _explain(model: nn.Module, error: Exception) -> str:
     else:
         why = _first_line(error)
         advice = "Check that model(x) runs on the example input, and that torch.export.export(model, (x,)) works."
+    if batched:
+        advice += (
+            f" Inputs {', '.join(map(str, batched))} were taken for batched, as their leading extent is the batch of "
+            "the examples; where one is not, pass examples of a batch of another size."
+        )
     return f"torch.export cannot capture {name}: {why}. {advice}\n  torch said: {_first_line(error)}"
 
 
 def _flatten(program: ExportedProgram) -> fx.GraphModule:
-    """Weights, buffers and constants become `get_attr` nodes on flat names; the one user input becomes `input`."""
+    """Weights, buffers and constants become `get_attr` nodes on flat names; the first user input becomes `input`."""
     constants = {**program.state_dict, **program.constants}
     root, graph, env = nn.Module(), fx.Graph(), {}
     specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
+    users = _user_inputs(program)
+    names = dict(zip(users, [INPUT, *graph_names([n.name for n in users[1:]])], strict=True))
     for node in program.graph.nodes:
-        if node.op == "placeholder" and specs[node.name].kind is not InputKind.USER_INPUT:
+        if node.op == "placeholder" and node not in names:
             spec = specs[node.name]
             _register(root, node.name, constants[str(spec.target)])
             env[node] = graph.get_attr(node.name)
             env[node].meta = dict(node.meta)
         elif node.op == "placeholder":
-            if any(n.op == "placeholder" for n in graph.nodes):
-                raise CaptureError(
-                    "the model takes more than one input; wrap it in a module that takes the picture alone."
-                )
-            env[node] = graph.placeholder("input")
+            env[node] = graph.placeholder(names[node])
             env[node].meta = dict(node.meta)
         elif node.op == "output":
             graph.output((env[_logits(program, node)],))
         else:
             env[node] = graph.node_copy(node, lambda n: env[n])
     gm = fx.GraphModule(root, graph)
+    gm.meta[EXTRAS] = len(users) - 1
     gm.graph.eliminate_dead_code()
     return gm
 
@@ -229,5 +297,5 @@ def check_output(gm: fx.GraphModule) -> None:
             f"the model returns {shape}: the batch was fixed at {shape[0]}. Export it with a symbolic batch, "
             'torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)), from a batch of two.'
         )
-    if logits.op == "placeholder" or logits not in depends_on(gm.graph, placeholders(gm.graph)):
+    if logits.op == "placeholder" or logits not in depends_on(gm.graph, [explained(gm.graph)]):
         raise CaptureError("the logits do not depend on the input; there is nothing to explain.")

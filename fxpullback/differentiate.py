@@ -1,6 +1,7 @@
 """Stage 4: an explicit reverse walk over the rewritten graph gives the pullback graph, in forward operators only.
 
-In: a graph from `input` to logits. Out: a graph from (`input`, `cotangent`) to (logits, pullback). Every node the walk
+In: a graph from (`input`, extras) to logits. Out: a graph from (`input`, extras, `cotangent`) to (logits, pullback). No
+cotangent is carried to an extra. Every node the walk
 emits is named after the node it transposes and records it.
 """
 
@@ -25,13 +26,14 @@ from fxpullback.ir import (
     TRANSPOSES,
     arg,
     depends_on,
+    explained,
     is_float_tensor,
     node_argument,
     outputs,
-    placeholders,
     schema_arguments,
     where,
 )
+from fxpullback.names import COTANGENT
 from fxpullback.trace import Builder, Value
 from fxpullback.vjp import ABSENT, NOT_DIFFERENTIABLE, TABLE, ZERO
 
@@ -40,18 +42,19 @@ def differentiate(rewritten: fx.GraphModule) -> fx.GraphModule:
     """Build the pullback graph of a rewritten graph.
 
     Args:
-        rewritten: graph from `input` to logits `[batch, classes]`, in injected form.
+        rewritten: graph from `input` and the extras to logits `[batch, classes]`, in injected form.
 
     Returns:
-        Graph from `input` and `cotangent` (the shape of the logits) to `logits` and `pullback` (that of the input).
+        Graph from `input`, the extras and `cotangent` (the shape of the logits) to `logits` and `pullback` (that of
+        the input).
 
     Raises:
         DifferentiateError: an operator on the way has no VJP rule and none can be derived.
     """
     builder = Builder(rewritten)
     env = _forward(builder, rewritten)
-    (source,), (logits,) = placeholders(rewritten.graph), outputs(rewritten.graph)
-    cotangent = builder.placeholder("cotangent", env[logits].node.meta["val"])
+    source, (logits,) = explained(rewritten.graph), outputs(rewritten.graph)
+    cotangent = builder.placeholder(COTANGENT, env[logits].node.meta["val"])
     pullback = _Walk(builder, rewritten, env).run(source, logits, cotangent)
     gm = builder.finish((env[logits], pullback))
     gm.meta[OUTPUT_NAMES] = ("logits", "pullback")
@@ -64,7 +67,7 @@ def _forward(builder: Builder, rewritten: fx.GraphModule) -> dict[fx.Node, Any]:
     env: dict[fx.Node, Any] = {}
     for node in rewritten.graph.nodes:
         if node.op == "placeholder":
-            env[node] = builder.placeholder(node.name, node.meta["val"])
+            env[node] = builder.placeholder(str(node.target), node.meta["val"])
         elif node.op != "output":
             env[node] = builder.copy(node, env, **{k: node.meta[k] for k in (ORIGIN,) if k in node.meta})
     return env
@@ -77,7 +80,7 @@ class _Walk:
         self.builder, self.graph, self.env = builder, rewritten.graph, env
         self.cotangents: dict[fx.Node, list[Value]] = {}
         self.parts: dict[fx.Node, dict[int, list[Value]]] = {}
-        sources = depends_on(self.graph, placeholders(self.graph))
+        sources = depends_on(self.graph, [explained(self.graph)])
         self.active = {node for node in sources if is_float_tensor(node)}
 
     def run(self, source: fx.Node, logits: fx.Node, cotangent: Value) -> Value:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fxpullback.ir import COTANGENT_OF, calls, where
+from fxpullback.inputs import Inputs
+from fxpullback.ir import COTANGENT_OF, calls, given_inputs, where
 
 
 class _Recorder(fx.Interpreter):
@@ -36,13 +37,13 @@ def _gap(found: Tensor, wanted: Tensor) -> float:
     return gap if gap == gap else float("inf")
 
 
-def first_forward_difference(wanted: fx.GraphModule, found: fx.GraphModule, x: Tensor, bound: float) -> str:
+def first_forward_difference(wanted: fx.GraphModule, found: fx.GraphModule, inputs: Inputs, bound: float) -> str:
     """Name the first operator of `wanted` whose value at the node of that name in `found` is off by over `bound`."""
     with torch.no_grad():
         left, right = _Recorder(wanted), _Recorder(found)
-        left.run(x)
-        extra = [n for n in found.graph.nodes if n.op == "placeholder"][1:]
-        right.run(x, *[torch.zeros(x.shape[0], *n.meta["val"].shape[1:], dtype=x.dtype) for n in extra])
+        left.run(*inputs)
+        x, seeds = inputs.x, given_inputs(found)
+        right.run(*inputs, *[torch.zeros(x.shape[0], *n.meta["val"].shape[1:]).to(x) for n in seeds])
     for node in calls(wanted.graph):
         if node.name in left.values and node.name in right.values and left.values[node.name].is_floating_point():
             gap = _gap(right.values[node.name], left.values[node.name])
@@ -52,16 +53,16 @@ def first_forward_difference(wanted: fx.GraphModule, found: fx.GraphModule, x: T
 
 
 def first_pullback_difference(
-    injected: fx.GraphModule, step: fx.GraphModule, x: Tensor, cotangent: Tensor, bound: float
+    injected: fx.GraphModule, step: fx.GraphModule, inputs: Inputs, cotangent: Tensor, bound: float
 ) -> str:
     """Name the first operator, from the logits backwards, whose cotangent in `step` differs from autograd's."""
-    leaf = x.detach().clone().requires_grad_(True)
+    leaf = inputs.x.detach().clone().requires_grad_(True)
     oracle, graph = _Recorder(injected, leaf=True), _Recorder(step)
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        logits = oracle.run(leaf)[0]
+        logits = oracle.run(*inputs.at(leaf))[0]
         (logits * cotangent).sum().backward()
     with torch.no_grad():
-        graph.run(x, cotangent)
+        graph.run(*inputs, cotangent)
     carriers = {name: node.name for node in step.graph.nodes for name in node.meta.get(COTANGENT_OF, ())}
     last = "the logits"
     for node in reversed(list(calls(injected.graph))):

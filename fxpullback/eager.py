@@ -9,29 +9,30 @@ import torch
 from torch import Tensor, fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fxpullback.inputs import Inputs
 from fxpullback.target import Target, cotangent_of
 from fxpullback.unroll import Program, run_program
 
 
-def soft_pullback(model: Callable[[Tensor], Any], x: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-    """(logits, pullback) at x by autograd through `model`, a graph module in injected form."""
-    leaf = x.detach().clone().requires_grad_(True)
+def soft_pullback(model: Callable[..., Any], inputs: Inputs, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+    """(logits, pullback) of a batch by autograd through `model`, a graph module in injected form."""
+    leaf = inputs.x.detach().clone().requires_grad_(True)
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        logits = model(leaf)[0]
+        logits = model(*inputs.at(leaf))[0]
         (pullback,) = torch.autograd.grad((logits * cotangent).sum(), leaf)
     return logits.detach(), pullback
 
 
 def run_eagerly(
-    model: fx.GraphModule, program: Program, target: Target, x: Tensor, given: Tensor | None
+    model: fx.GraphModule, program: Program, target: Target, inputs: Inputs, given: Tensor | None
 ) -> dict[str, Tensor]:
-    """What the compiled graph of (program, target) must return at x, by eager autograd.
+    """What the compiled graph of (program, target) must return for a batch, by eager autograd.
 
     Args:
         model: graph in injected form.
         program: soft, double or ascent.
         target: what `given` holds.
-        x: input `[batch, ...]`.
+        inputs: the batch; its extras are the same in every step.
         given: target, or None for top-1.
 
     Returns:
@@ -41,10 +42,12 @@ def run_eagerly(
     def step(here: Tensor, u: Tensor | Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         if callable(u) and not isinstance(u, Tensor):
             with torch.no_grad():
-                u = u(model(here)[0])
-        logits, pullback = soft_pullback(model, here, u)
+                u = u(model(*inputs.at(here))[0])
+        logits, pullback = soft_pullback(model, inputs.at(here), u)
         return logits, pullback, u
 
     with torch.no_grad():
-        outputs: dict[str, Tensor] = run_program(program, step, x, lambda logits: cotangent_of(target, given, logits))
+        outputs: dict[str, Tensor] = run_program(
+            program, step, inputs.x, lambda logits: cotangent_of(target, given, logits)
+        )
     return outputs

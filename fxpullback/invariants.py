@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from fxpullback.errors import InvariantError
 from fxpullback.ir import (
+    EXTRAS,
     GETITEM,
     INJECT,
     ORIGIN,
@@ -17,6 +18,8 @@ from fxpullback.ir import (
     aten,
     calls,
     depends_on,
+    explained,
+    given_inputs,
     input_nodes,
     is_size,
     outputs,
@@ -35,10 +38,11 @@ _CANONICAL = {
 
 
 def check_captured(gm: fx.GraphModule) -> None:
-    """Functional ATen operators in canonical spelling, one input, a symbolic batch."""
+    """Functional ATen operators in canonical spelling, the inputs that are declared, a symbolic batch."""
     check_graph(gm)
-    if len(placeholders(gm.graph)) != 1:
-        raise InvariantError(f"a captured graph has one input, this one has {len(placeholders(gm.graph))}.")
+    if given_inputs(gm):
+        found, declared = len(placeholders(gm.graph)), gm.meta.get(EXTRAS, 0)
+        raise InvariantError(f"a captured graph has one input and {declared} extras, this one has {found} inputs.")
     for node in calls(gm.graph):
         if node.target in _CANONICAL or node.target in (INJECT,):
             raise InvariantError(f"{where(node)} is not the canonical spelling of its operator.")
@@ -97,7 +101,7 @@ def check_outputs(gm: fx.GraphModule) -> None:
     if not names or len(names) != len(results):
         raise InvariantError(f"the graph has {len(results)} outputs and the names {names}.")
     found = dict(zip(names, results, strict=True))
-    source, *given = placeholders(gm.graph)
+    source, given = explained(gm.graph), given_inputs(gm)
     pullback, like = found["pullback"].meta["val"], source.meta["val"]
     if not _same_shape(pullback, like):
         shapes = f"{list(pullback.shape)} and {list(like.shape)}"
@@ -114,7 +118,7 @@ def check_graph(gm: fx.GraphModule) -> None:
     for node in gm.graph.nodes:
         if node.op != "output":
             _check_node(node)
-    source = placeholders(gm.graph)[0].meta["val"]
+    source = explained(gm.graph).meta["val"]
     for node in outputs(gm.graph):
         val = node.meta["val"]
         if not isinstance(val.shape[0], torch.SymInt) or val.shape[0].node.expr != source.shape[0].node.expr:

@@ -76,6 +76,7 @@ EXACT_CONSTANTS = "fxpullback_exact"  # on a GraphModule: constants of the rules
 NAMES = "fxpullback_names"  # on a GraphModule: names of constants made so far, for one compilation
 SHAPES = "fxpullback_shapes"  # on a GraphModule: fake values by operator and argument shapes, for one compilation
 STEP = "fxpullback_step"  # which copy of an unrolled program it belongs to, from 1
+EXTRAS = "fxpullback_extras"  # on a GraphModule: how many inputs behind the explained one are passed through
 OUTPUT_NAMES = "output_names"  # on a GraphModule: names of the outputs, in order
 
 
@@ -117,6 +118,21 @@ def each_axis(value: Any, n: int) -> list[int]:
 def placeholders(graph: fx.Graph) -> list[fx.Node]:
     """The graph's inputs, in order."""
     return [node for node in graph.nodes if node.op == "placeholder"]
+
+
+def explained(graph: fx.Graph) -> fx.Node:
+    """The input that is explained: the first. Cotangents reach it alone; all others are constants to every rule."""
+    return placeholders(graph)[0]
+
+
+def extra_inputs(gm: fx.GraphModule) -> list[fx.Node]:
+    """The inputs that are passed through, in order."""
+    return placeholders(gm.graph)[1 : 1 + gm.meta.get(EXTRAS, 0)]
+
+
+def given_inputs(gm: fx.GraphModule) -> list[fx.Node]:
+    """What follows the extras: the cotangent, the target, or nothing."""
+    return placeholders(gm.graph)[1 + gm.meta.get(EXTRAS, 0) :]
 
 
 def outputs(graph: fx.Graph) -> tuple[fx.Node, ...]:

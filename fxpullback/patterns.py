@@ -17,6 +17,7 @@ from fxpullback.ir import (
     arg,
     aten,
     depends_on,
+    explained,
     input_nodes,
     is_call,
     is_float_tensor,
@@ -89,7 +90,7 @@ class Flow:
     """What depends on the input, for the searches below."""
 
     def __init__(self, graph: fx.Graph) -> None:
-        inputs = [n for n in graph.nodes if n.op == "placeholder"]
+        inputs = [explained(graph)]
         self.reached = depends_on(graph, inputs)
         self.active = {n for n in self.reached if is_float_tensor(n)}
 

@@ -15,7 +15,8 @@ from fxpullback.capture import Model, capture
 from fxpullback.differentiate import differentiate
 from fxpullback.errors import InputError
 from fxpullback.fold import fold
-from fxpullback.ir import NAMES, ORIGIN, OUTPUT_NAMES, SHAPES, calls, is_size, outputs
+from fxpullback.inputs import Extra, arguments
+from fxpullback.ir import NAMES, ORIGIN, OUTPUT_NAMES, SHAPES, calls, extra_inputs, is_size, outputs
 from fxpullback.ledger import Ledger
 from fxpullback.lower import lower, simplify
 from fxpullback.rewrite import rewrite
@@ -34,16 +35,17 @@ class Pullback:
     """A compiled model: its logits and its pullback in one forward-only graph.
 
     Attributes:
-        graph: the graph that runs, `(input[, target]) -> (logits, pullback, ...)`; no autograd, no hooks.
+        graph: the graph that runs, `(input, *extras[, target]) -> (logits, pullback, ...)`; no autograd, no hooks.
         rewritten: the captured model in injected form; runs, and autograd through it gives the soft pullback.
         captured: the model as captured, before any rewriting.
         folded: `rewritten` with its batch norms folded, what was differentiated.
-        step: the lowered graph of one pullback, `(input, cotangent) -> (logits, pullback)`.
+        step: the lowered graph of one pullback, `(input, *extras, cotangent) -> (logits, pullback)`.
         ledger: what happened to every operator.
         rules: the rule set.
         program: `Soft`, `Double` or `Ascent`.
         target: what the input `target` holds: index, top1, cotangent or contrast.
         example: one example input, `[1, ...]`.
+        extras: the inputs that are passed through and not explained, in order.
     """
 
     graph: fx.GraphModule
@@ -56,6 +58,7 @@ class Pullback:
     program: Program
     target: Target
     example: Tensor
+    extras: tuple[Extra, ...] = ()
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -69,23 +72,29 @@ class Pullback:
         (logits,) = outputs(self.captured.graph)
         return int(logits.meta["val"].shape[1])
 
-    def __call__(self, x: Tensor, target: Tensor | None = None) -> tuple[Tensor, ...]:
+    def __call__(
+        self, x: Tensor, /, target: Tensor | None = None, *extras: Tensor, **named: Tensor
+    ) -> tuple[Tensor, ...]:
         """Logits and pullback of a batch.
 
         Args:
             x: `[batch, ...]`, of the size and type the graph was compiled for.
             target: class indices `[batch]`; pairs `[batch, 2]`; a cotangent `[batch, classes]`; None for top-1.
+            *extras: what else the model takes, in order; of the kinds it was compiled for, NaN aside of any value.
+            **named: the same by name, as in `pb(x, target, mask=mask)`.
 
         Returns:
             One tensor for each of `output_names`.
 
         Raises:
-            InputError: an input of the wrong rank, size, type or values, or a class that does not exist.
+            InputError: an input of the wrong rank, size, type or values, an extra that is missing or unknown, or a
+                class that does not exist.
         """
         self.check_input(x)
         check_given(self.target, target, x.shape[0], self.classes)
+        passed = arguments(self.extras, extras, named, x.shape[0])
         with torch.no_grad():
-            results: tuple[Tensor, ...] = self.graph(x) if target is None else self.graph(x, target)
+            results: tuple[Tensor, ...] = self.graph(x, *passed, *([] if target is None else [target]))
         return results
 
     def check_input(self, x: Any) -> None:
@@ -129,7 +138,10 @@ def compile(
 
     Args:
         model: an `nn.Module`, an `ExportedProgram`, or the path of a `.pt2` file. It is left as it is.
-        example_inputs: one example input `[batch, ...]`, alone or in a tuple; the batch stays free.
+        example_inputs: one example input `[batch, ...]`, alone or in a tuple; the batch stays free. Of several, the
+            first is the one explained; the others are passed through, tensors of any type and rank. One whose leading
+            axis has the extent of the batch is batched, all else about it is fixed: where an extra's leading extent is
+            no batch, pass examples of a batch of another size.
         rules: `SEMANTIC` (default), `REFERENCE`, `EXACT`, or a set made of them.
         program: `Soft()` (default), `Double(...)` or `Ascent(...)`.
         target: what the input `target` will hold: "index", "top1", "cotangent" or "contrast".
@@ -145,10 +157,10 @@ def compile(
     say = progress or (lambda stage: None)
     checked, program = check_target(target), program or Soft()
     rules = rules.keep_exact(*keep_exact) if keep_exact else rules
-    example = one_example(example_inputs)
+    example, *others = given_examples(example_inputs)
 
     say("capture")
-    captured = capture(model, example)
+    captured = capture(model, example, others)
     invariants.check_captured(captured)
     say("rewrite")
     rewritten, ledger = rewrite(captured, rules)
@@ -174,15 +186,22 @@ def compile(
         stage.meta.pop(SHAPES, None)
         stage.meta.pop(NAMES, None)
     shown = example[:1].detach().clone()
-    return Pullback(graph, rewritten, captured, folded, step, ledger, rules, program, checked, shown)
+    extras = tuple(extra_of(node, other) for node, other in zip(extra_inputs(captured), others, strict=True))
+    return Pullback(graph, rewritten, captured, folded, step, ledger, rules, program, checked, shown, extras)
 
 
-def one_example(example_inputs: Any) -> Tensor:
-    """The one tensor among the example inputs."""
-    inputs = example_inputs if isinstance(example_inputs, tuple | list) else (example_inputs,)
-    if len(inputs) != 1:
-        raise InputError(f"{len(inputs)} example inputs; fxpullback explains models of one input tensor.")
-    return inputs[0]  # type: ignore[no-any-return]
+def given_examples(example_inputs: Any) -> list[Any]:
+    """The example inputs, the explained one first."""
+    inputs = list(example_inputs) if isinstance(example_inputs, tuple | list) else [example_inputs]
+    if not inputs:
+        raise InputError("no example inputs; pass one for each tensor the model takes, the explained one first.")
+    return inputs
+
+
+def extra_of(node: fx.Node, example: Tensor) -> Extra:
+    """The extra that a placeholder of the captured graph stands for."""
+    sizes = node.meta["val"].shape
+    return Extra(str(node.target), example.detach().clone(), bool(sizes) and isinstance(sizes[0], torch.SymInt))
 
 
 def account(ledger: Ledger, step: fx.GraphModule, merged: dict[str, str]) -> Ledger:

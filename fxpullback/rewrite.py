@@ -22,6 +22,7 @@ from fxpullback.ir import (
     arg,
     calls,
     depends_on,
+    explained,
     input_nodes,
     is_float_tensor,
     is_size,
@@ -29,7 +30,6 @@ from fxpullback.ir import (
     node_argument,
     operator_name,
     outputs,
-    placeholders,
     schema_arguments,
     source_line,
     where,
@@ -240,7 +240,7 @@ def _between(graph: fx.Graph, start: fx.Node, end: fx.Node) -> list[fx.Node]:
 
 def _live_origins(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> set[str]:
     """Names of captured operators that some cotangent of the logits reaches."""
-    sources = set(depends_on(graph, placeholders(graph)))
+    sources = set(depends_on(graph, [explained(graph)]))
     live: set[fx.Node] = set()
     waiting = list(outputs(graph))
     while waiting:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 
 from fxpullback.errors import InputError, ProgramError
+from fxpullback.names import TARGET
 from fxpullback.trace import Builder, Value
 
 Target = Literal["index", "top1", "cotangent", "contrast"]
@@ -30,7 +31,7 @@ def target_input(builder: Builder, target: Target, logits: torch.Tensor) -> Valu
         else:
             shape = logits.shape[:1] if target == "index" else (logits.shape[0], 2)
             val = torch.empty(shape, dtype=torch.int64, device=logits.device)
-    return builder.placeholder("target", val)
+    return builder.placeholder(TARGET, val)
 
 
 def cotangent_of(target: Target, given: Any, logits: Any) -> Any:

@@ -14,7 +14,8 @@ import torch
 from torch import fx
 
 from fxpullback.errors import ProgramError
-from fxpullback.ir import ORIGIN, OUTPUT_NAMES, STEP, outputs, placeholders
+from fxpullback.ir import ORIGIN, OUTPUT_NAMES, STEP, explained, extra_inputs, given_inputs, outputs
+from fxpullback.names import INPUT
 from fxpullback.target import Target, cotangent_of, target_input
 from fxpullback.trace import Builder, Value
 
@@ -85,16 +86,16 @@ def unroll(step: fx.GraphModule, program: Program, target: Target) -> fx.GraphMo
     """Put target and program around the pullback graph.
 
     Args:
-        step: graph (input, cotangent) -> (logits, pullback).
+        step: graph (input, extras, cotangent) -> (logits, pullback).
         program: `Soft`, `Double` or `Ascent`.
         target: what the input `target` holds.
 
     Returns:
-        Graph (input[, target]) -> (logits, pullback[, counterfactual, counterfactual_logits]).
+        Graph (input, extras[, target]) -> (logits, pullback[, counterfactual, counterfactual_logits]).
     """
     builder = Builder(step)
-    source, _ = placeholders(step.graph)
-    x = builder.placeholder("input", source.meta["val"])
+    x = builder.placeholder(INPUT, explained(step.graph).meta["val"])
+    extras = {node: builder.placeholder(str(node.target), node.meta["val"]) for node in extra_inputs(step)}
     given = target_input(builder, target, outputs(step.graph)[0].meta["val"])
 
     def cotangent(logits: Value) -> Value:
@@ -103,7 +104,7 @@ def unroll(step: fx.GraphModule, program: Program, target: Target) -> fx.GraphMo
             return result
 
     with builder.provenance("program", **{ORIGIN: "program"}):
-        results = run_program(program, _Steps(builder, step), x, cotangent)
+        results = run_program(program, _Steps(builder, step, extras), x, cotangent)
     gm = builder.finish(tuple(results.values()))
     gm.meta[OUTPUT_NAMES] = tuple(results)
     gm.graph.eliminate_dead_code()
@@ -112,18 +113,18 @@ def unroll(step: fx.GraphModule, program: Program, target: Target) -> fx.GraphMo
 
 
 class _Steps:
-    """Appends copies of the pullback graph."""
+    """Appends copies of the pullback graph; all of them read the same extras."""
 
-    def __init__(self, builder: Builder, step: fx.GraphModule) -> None:
-        self.builder, self.step = builder, step
+    def __init__(self, builder: Builder, step: fx.GraphModule, extras: dict[fx.Node, Value]) -> None:
+        self.builder, self.step, self.extras = builder, step, extras
         self.count = 0
 
     def __call__(self, x: Value, cotangent: Callable[[Value], Value] | Value) -> tuple[Value, Value, Value]:
         """(logits, pullback, cotangent) at x; a cotangent not made yet is made of the logits."""
-        source, seed = placeholders(self.step.graph)
+        source, (seed,) = explained(self.step.graph), given_inputs(self.step)
         logits, pullback = outputs(self.step.graph)
         self.count += 1
-        env: dict[fx.Node, Any] = {source: x}
+        env: dict[fx.Node, Any] = {source: x, **self.extras}
         if isinstance(cotangent, Value):
             env[seed] = cotangent
         for node in self.step.graph.nodes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import platform
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,9 +18,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fxpullback.certificate import Certificate, Check, at_least, at_most
 from fxpullback.diverge import first_forward_difference, first_pullback_difference
 from fxpullback.eager import run_eagerly, soft_pullback
+from fxpullback.fresh import ExtraSpread, Spread, cotangents, fresh_batch, fresh_inputs, fresh_target
+from fxpullback.inputs import Inputs
 from fxpullback.ir import OUTPUT_NAMES
 from fxpullback.precision import Memo, in_float64
-from fxpullback.target import Target
 from fxpullback.unroll import Soft
 
 if TYPE_CHECKING:
@@ -35,20 +35,22 @@ ASCENT_BOUND = 1e-6  # float64, rounding carried through every step
 
 def verify(pb: Pullback, *, seed: int = 0) -> Certificate:
     """Verify a compiled model; see `Pullback.verify`."""
-    x = fresh_inputs(Spread.of(pb.example), BATCH, seed).to(pb.example)
+    extras = [ExtraSpread.of(extra) for extra in pb.extras]
+    inputs = fresh_batch(Spread.of(pb.example), extras, BATCH, seed, pb.example)
+    wide_inputs = inputs.double()
     u = cotangents(BATCH, pb.classes, pb.example, seed + 1).double()
     memo: Memo = {}
     wide = {name: in_float64(getattr(pb, name), memo) for name in ("captured", "rewritten", "folded", "step", "graph")}
-    note = _enliven(wide["captured"], memo, x.double(), seed)
+    note = _enliven(wide["captured"], memo, wide_inputs, seed)
     with torch.no_grad():
-        logits, pullback = wide["step"](x.double(), u)
+        logits, pullback = wide["step"](*wide_inputs, u)
     checks = [
-        *_logits(pb, wide, x, logits, note),
-        *_adjoint(wide, x.double(), u, pullback),
-        *_linearity(wide, x.double(), u, pullback, seed),
-        _dot_test(wide, x.double(), u, pullback, seed),
-        *_program(pb, wide, x.double(), seed),
-        _batch(wide, x.double(), u, (logits, pullback)),
+        *_logits(pb, wide, inputs, logits, note),
+        *_adjoint(wide, wide_inputs, u, pullback),
+        *_linearity(wide, wide_inputs, u, pullback, seed),
+        _dot_test(wide, wide_inputs, u, pullback, seed),
+        *_program(pb, wide, wide_inputs, seed),
+        _batch(wide, wide_inputs, u, (logits, pullback)),
     ]
     return Certificate(tuple(checks), environment(seed))
 
@@ -56,49 +58,6 @@ def verify(pb: Pullback, *, seed: int = 0) -> Certificate:
 def environment(seed: int) -> dict[str, Any]:
     """What the checks ran on."""
     return {"torch": torch.__version__, "python": platform.python_version(), "seed": seed, "batches": [1, BATCH]}
-
-
-@dataclass(frozen=True)
-class Spread:
-    """What inputs look like: shape without the batch, mean, deviation and range; all a fresh input is drawn by."""
-
-    shape: tuple[int, ...]
-    mean: float
-    deviation: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, example: Tensor) -> Spread:
-        """The spread of an example; [-1, 1] where it is constant."""
-        shape, deviation = tuple(example.shape[1:]), float(example.std()) if example.numel() > 1 else 0.0
-        if not deviation > 0:
-            return cls(shape, 0.0, 1.0, -1.0, 1.0)
-        return cls(shape, float(example.mean()), deviation, float(example.min()), float(example.max()))
-
-
-def fresh_inputs(spread: Spread, batch: int, seed: int) -> Tensor:
-    """Random float64 inputs `[batch, ...]`, normal within the spread's range."""
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn((batch, *spread.shape), generator=generator, dtype=torch.float64)
-    return (noise * spread.deviation + spread.mean).clamp(spread.low, spread.high)
-
-
-def cotangents(batch: int, classes: int, like: Tensor, seed: int) -> Tensor:
-    """Random cotangents `[batch, classes]`."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, classes, generator=generator).to(device=like.device, dtype=like.dtype)
-
-
-def fresh_target(target: Target, batch: int, classes: int, like: Tensor, seed: int) -> Tensor | None:
-    """A random target of the kind `target`, or None for top-1."""
-    if target == "top1":
-        return None
-    if target == "cotangent":
-        return cotangents(batch, classes, like, seed)
-    generator = torch.Generator().manual_seed(seed)
-    shape = (batch,) if target == "index" else (batch, 2)
-    return torch.randint(classes, shape, generator=generator).to(like.device)
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:
@@ -109,15 +68,15 @@ def relative(found: Tensor, wanted: Tensor) -> float:
     return float((found - wanted).abs().max()) / scale if scale > 0 else float((found - wanted).abs().max())
 
 
-def _logits(pb: Pullback, wide: dict[str, fx.GraphModule], x: Tensor, lowered: Tensor, note: str) -> list[Check]:
+def _logits(pb: Pullback, wide: dict[str, fx.GraphModule], inputs: Inputs, lowered: Tensor, note: str) -> list[Check]:
     with torch.no_grad():
-        plain, injected = pb.captured(x)[0], pb.rewritten(x)[0]
-        captured = wide["captured"](x.double())[0]
+        plain, injected = pb.captured(*inputs)[0], pb.rewritten(*inputs)[0]
+        captured = wide["captured"](*inputs.double())[0]
     exact = 0.0 if torch.equal(plain, injected) else max(relative(injected, plain), 1e-300)
-    detail = "" if exact == 0.0 else first_forward_difference(pb.captured, pb.rewritten, x, 0.0)
+    detail = "" if exact == 0.0 else first_forward_difference(pb.captured, pb.rewritten, inputs, 0.0)
     folded, where = relative(lowered, captured), ""
     if not folded <= FOLD_BOUND:
-        where = first_forward_difference(wide["captured"], wide["step"], x.double(), FOLD_BOUND)
+        where = first_forward_difference(wide["captured"], wide["step"], inputs.double(), FOLD_BOUND)
     return [
         at_most("logits: injected form against the model, bit for bit", exact, 0.0, detail),
         at_most("logits: lowered graph against the model", folded, FOLD_BOUND, where),
@@ -125,14 +84,14 @@ def _logits(pb: Pullback, wide: dict[str, fx.GraphModule], x: Tensor, lowered: T
     ]
 
 
-def _enliven(captured: fx.GraphModule, memo: Memo, x: Tensor, seed: int) -> str:
+def _enliven(captured: fx.GraphModule, memo: Memo, inputs: Inputs, seed: int) -> str:
     """Draw all-zero weights at random where they make the model's own logits constant: else there is nothing to see.
 
     A freshly made network may end in a head of zeros; every pullback of it is zero, a wrong one too. All the float64
     copies share their constants, so one drawing serves them all.
     """
     with torch.no_grad():
-        if _variation(captured(x)[0]) > 0:
+        if _variation(captured(*inputs)[0]) > 0:
             return ""
     generator = torch.Generator().manual_seed(seed)
     dead = [t for t in memo.values() if t.is_floating_point() and t.ndim > 1 and not bool(t.any())]
@@ -146,12 +105,12 @@ def _variation(values: Tensor) -> float:
     return relative(values[1:], values[:1].expand_as(values[1:])) if values.abs().max() > 0 else 0.0
 
 
-def _adjoint(wide: dict[str, fx.GraphModule], x: Tensor, u: Tensor, found: Tensor) -> list[Check]:
-    _, wanted = soft_pullback(wide["folded"], x, u)
-    _, unfolded = soft_pullback(wide["rewritten"], x[:1], u[:1])
+def _adjoint(wide: dict[str, fx.GraphModule], inputs: Inputs, u: Tensor, found: Tensor) -> list[Check]:
+    _, wanted = soft_pullback(wide["folded"], inputs, u)
+    _, unfolded = soft_pullback(wide["rewritten"], inputs[:1], u[:1])
     error, detail = relative(found, wanted), ""
     if not error <= EXACT_BOUND:
-        detail = first_pullback_difference(wide["folded"], wide["step"], x, u, EXACT_BOUND)
+        detail = first_pullback_difference(wide["folded"], wide["step"], inputs, u, EXACT_BOUND)
     size = float(wanted.abs().max()) if bool(torch.isfinite(wanted).all()) else float("nan")
     return [
         at_most("pullback: graph against autograd, float64", error, EXACT_BOUND, detail),
@@ -160,36 +119,38 @@ def _adjoint(wide: dict[str, fx.GraphModule], x: Tensor, u: Tensor, found: Tenso
     ]
 
 
-def _linearity(wide: dict[str, fx.GraphModule], x: Tensor, u: Tensor, of_u: Tensor, seed: int) -> list[Check]:
-    w = cotangents(BATCH, u.shape[1], x, seed + 2)
+def _linearity(wide: dict[str, fx.GraphModule], inputs: Inputs, u: Tensor, of_u: Tensor, seed: int) -> list[Check]:
+    w = cotangents(BATCH, u.shape[1], u, seed + 2)
     with torch.no_grad():
-        of_w, both = wide["step"](x, w)[1], wide["step"](x, 2.0 * u - 3.0 * w)[1]
+        of_w, both = wide["step"](*inputs, w)[1], wide["step"](*inputs, 2.0 * u - 3.0 * w)[1]
     return [
         at_most("pullback: linear in the cotangent", relative(both, 2.0 * of_u - 3.0 * of_w), EXACT_BOUND),
         at_least("pullback differs between cotangents", relative(of_u, of_w), 1e-6),
     ]
 
 
-def _dot_test(wide: dict[str, fx.GraphModule], x: Tensor, u: Tensor, pullback: Tensor, seed: int) -> Check:
+def _dot_test(wide: dict[str, fx.GraphModule], inputs: Inputs, u: Tensor, pullback: Tensor, seed: int) -> Check:
     """<u, J v> = <J^T u, v>, J v by forward mode through the injected form."""
     name = "pullback: dot test with forward mode"
-    v = fresh_inputs(Spread.of(torch.zeros_like(x[:1])), 1, seed + 3).to(x)
+    one = inputs[:1]
+    v = fresh_inputs(Spread.of(torch.zeros_like(one.x)), 1, seed + 3).to(one.x)
     try:
         with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's forward mode scripts helpers of its own
-            pushed: Tensor = torch.func.jvp(lambda z: wide["folded"](z)[0], (x[:1],), (v,))[1]
+            pushed: Tensor = torch.func.jvp(lambda z: wide["folded"](*one.at(z))[0], (one.x,), (v,))[1]
     except (NotImplementedError, RuntimeError) as error:
         return at_most(name, 0.0, EXACT_BOUND, f"not run, torch has no forward mode here: {str(error).splitlines()[0]}")
     left, products = (u[:1] * pushed).sum(), pullback[:1] * v
     return at_most(name, float((left - products.sum()).abs() / products.abs().sum()), EXACT_BOUND)
 
 
-def _program(pb: Pullback, wide: dict[str, fx.GraphModule], x: Tensor, seed: int) -> list[Check]:
+def _program(pb: Pullback, wide: dict[str, fx.GraphModule], inputs: Inputs, seed: int) -> list[Check]:
     """The compiled graph with its target, against the program run by eager autograd, on one sample."""
-    given = fresh_target(pb.target, 1, pb.classes, x, seed + 4)
-    wanted = run_eagerly(wide["folded"], pb.program, pb.target, x[1:2], given)
+    one = inputs[1:2]
+    given = fresh_target(pb.target, 1, pb.classes, one.x, seed + 4)
+    wanted = run_eagerly(wide["folded"], pb.program, pb.target, one, given)
     with torch.no_grad():
-        found = wide["graph"](x[1:2]) if given is None else wide["graph"](x[1:2], given)
+        found = wide["graph"](*one, *([] if given is None else [given]))
     bound = EXACT_BOUND if isinstance(pb.program, Soft) else ASCENT_BOUND
     label = type(pb.program).__name__.lower()
     return [
@@ -198,8 +159,8 @@ def _program(pb: Pullback, wide: dict[str, fx.GraphModule], x: Tensor, seed: int
     ]
 
 
-def _batch(wide: dict[str, fx.GraphModule], x: Tensor, u: Tensor, together: tuple[Tensor, Tensor]) -> Check:
+def _batch(wide: dict[str, fx.GraphModule], inputs: Inputs, u: Tensor, together: tuple[Tensor, Tensor]) -> Check:
     with torch.no_grad():
-        alone = wide["step"](x[-1:], u[-1:])  # not the middle one, which a reversed batch leaves in its place
+        alone = wide["step"](*inputs[-1:], u[-1:])  # not the middle one, which a reversed batch leaves in its place
     error = max(relative(a, t[-1:]) for a, t in zip(alone, together, strict=True))
     return at_most("a sample alone gives what it gives in a batch", error, EXACT_BOUND)

@@ -28,7 +28,7 @@ def walk(gm: fx.GraphModule, visit: Visit) -> fx.GraphModule:
     env: dict[fx.Node, Any] = {}
     for node in gm.graph.nodes:
         if node.op == "placeholder":
-            env[node] = builder.placeholder(node.name, node.meta["val"])
+            env[node] = builder.placeholder(str(node.target), node.meta["val"])
         elif node.op != "output":
             env[node] = visit(builder, node, env)
     return tidy(builder.finish(tuple(env[n] for n in outputs(gm.graph))))

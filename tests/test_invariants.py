@@ -197,7 +197,7 @@ BROKEN: list[tuple[str, Callable[[fx.GraphModule], None], str]] = [
     ("captured", detached, r"aten\.detach.*may not stand"),
     ("captured", aliased, r"aten\.alias.*may not stand"),
     ("captured", injected_already, "canonical spelling"),
-    ("captured", two_inputs, "has one input, this one has 2"),
+    ("captured", two_inputs, "has one input and 0 extras, this one has 2 inputs"),
     ("captured", fixed_batch, "batch of output"),
     ("rewritten", lost_injection, "1 injections, the ledger 2"),
     ("rewritten", soft_in_place_of_injection, "1 injections, the ledger 2"),

@@ -108,7 +108,7 @@ def test_nan_never_passes() -> None:
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_fresh_inputs_have_the_spread_of_the_example(batch: int) -> None:
-    from fxpullback.verify import Spread, fresh_inputs
+    from fxpullback.fresh import Spread, fresh_inputs
 
     example = torch.randn(1, 3, 32, 32) * 2 + 1
     fresh: Tensor = fresh_inputs(Spread.of(example), batch, 0)

@@ -13,6 +13,7 @@ import fxpullback
 from fxpullback import Ascent, Double, Pullback, Soft
 from fxpullback.eager import run_eagerly
 from fxpullback.export import Session, to_onnx
+from fxpullback.inputs import Inputs
 
 NAMES = ("vit_tiny", "mobilenetv2", "mobilenetv3_small", "squeezenet1_0", "cifar_resnet20")
 PROGRAMS: dict[str, Soft | Double | Ascent] = {"soft": Soft(), "double": Double(), "ascent": Ascent(steps=3)}
@@ -35,7 +36,7 @@ def test_one_file_serves_every_batch(zoo: Any, tmp_path: Path, name: str, progra
     pictures, labels = pictures[10:18], labels[10:18]
     pb = fxpullback.compile(entry.model, (pictures[:1],), program=PROGRAMS[program])
     session = Session(to_onnx(pb, tmp_path / f"{name}.onnx", certify=False))
-    wanted = run_eagerly(pb.rewritten, pb.program, "index", pictures, labels)
+    wanted = run_eagerly(pb.rewritten, pb.program, "index", Inputs(pictures), labels)
     assert torch.equal(pb.rewritten(pictures)[0], entry.model(pictures))
     for batch in BATCHES:
         found = session(pictures[:batch].numpy(), labels[:batch].numpy())

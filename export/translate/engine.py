@@ -47,7 +47,7 @@ def translate_graph(gm: torch.fx.GraphModule, table: Mapping[OpOverload, Transla
     output = gm.graph.output_node()
     results = output.args[0] if isinstance(output.args[0], (tuple, list)) else (output.args[0],)
     names = gm.meta.get("output_names") or tuple(f"output_{i}" for i in range(len(results)))
-    inputs = [_input_name(node) for node in gm.graph.nodes if node.op == "placeholder"]
+    inputs = [str(node.target) for node in gm.graph.nodes if node.op == "placeholder"]
     builder = Builder(reserved=[*inputs, *names])
     env: dict[torch.fx.Node, Any] = {}
     for node in gm.graph.nodes:
@@ -72,13 +72,8 @@ def translate_graph(gm: torch.fx.GraphModule, table: Mapping[OpOverload, Transla
     return _cleaned(ir.Model(graph, ir_version=IR_VERSION, producer_name="fxpullback"))
 
 
-def _input_name(node: torch.fx.Node) -> str:
-    """The name of an input; fx does not let a node have the name of a Python builtin, as `input` is."""
-    return "input" if node.target == "input_1" else str(node.target)
-
-
 def _placeholder(builder: Builder, node: torch.fx.Node) -> Value:
-    value = ir.Value(name=_input_name(node), type=ir.TensorType(from_torch_dtype(node.meta["val"].dtype)))
+    value = ir.Value(name=str(node.target), type=ir.TensorType(from_torch_dtype(node.meta["val"].dtype)))
     dims = tuple(dim(size) for size in node.meta["val"].shape)
     spatial = ("height", "width") if len(dims) == 4 else ()
     for axis, size in enumerate(dims):
