@@ -1,7 +1,7 @@
 """Sweep over the networks of timm and torchvision: what compiles, how well it is certified, what it costs.
 
-`python -m benchmarks.coverage --families` runs one network of each family; each in a process of its own, with a limit of time and of
-memory. It may be stopped at any point and goes on from there; `--again` redoes what failed.
+`python -m benchmarks.coverage --families` runs one network of each family; each in a process of its own, with a limit of
+time and of memory. It may be stopped at any point and goes on from there; `--again` redoes what failed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Limits:
 
 
 def needs_gb(network: Network) -> float:
-    """Memory a network is expected to need, in 10^9 bytes: torch itself, then copies of the weights in float32 and 64."""
+    """Memory a network is expected to need, in 10^9 bytes: torch itself, then copies of the weights in two types."""
     return 1.0 + network.parameters * 40 / 1e9
 
 
@@ -127,8 +127,8 @@ def told(row: Row) -> str:
         return f"{row.spec}: {row.status} {row.stage} {row.reason} [{took:.0f} s]"
     worst = max(row.errors.get("ort1") or 0.0, row.errors.get("ort3") or 0.0)
     return (
-        f"{row.spec}: ok, {row.softened + row.frozen} of {row.gates} gates, {row.exact} exact, graph {row.errors['graph']:.0e}, "
-        f"ort {worst:.0e}, nodes {row.nodes}/{row.model_nodes}, {row.peak_gb:.1f} GB, {dict(row.seconds)}"
+        f"{row.spec}: ok, {row.softened + row.frozen} of {row.gates} gates, {row.exact} exact, "
+        f"graph {row.errors['graph']:.0e}, ort {worst:.0e}, nodes {row.nodes}/{row.model_nodes}, {row.peak_gb:.1f} GB, {dict(row.seconds)}"
     )
 
 

@@ -1,7 +1,7 @@
 """Compile, export and certify one network in this process; `benchmarks.coverage` runs it as a process of its own.
 
-`python -m benchmarks.measure SPEC FAMILY PARAMETERS HEIGHT WIDTH THREADS FOLDER` writes the stage it is at to `FOLDER/stage`
-and, in the end, its row to `FOLDER/row`.
+`python -m benchmarks.measure SPEC FAMILY PARAMETERS HEIGHT WIDTH THREADS FOLDER` writes the stage it is at to
+`FOLDER/stage` and, in the end, its row to `FOLDER/row`.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def _create(spec: str) -> tuple[Any, tuple[int, ...]]:
 
 
 def wake(model: nn.Module) -> None:
-    """Draw weights that are all but zero at random: a freshly made branch that gives zero pulls back zero, right or not."""
+    """Draw weights that are all but zero at random: a branch that gives zero pulls back zero, right or not."""
     with torch.no_grad():
         for name, weight in model.named_parameters():
             matrix = weight.ndim > 1

@@ -44,7 +44,8 @@ class Row:
         shape_nodes: operators `Shape` and `Size` of the ONNX file.
         banned: banned operators of the ONNX file.
         megabytes: size of the file and its data, in 10^6 bytes.
-        errors: largest relative errors; graph and logits in float64, ort1 and ort3 (ONNX Runtime, batch 1 and 3) of the pullback.
+        errors: largest relative errors: of the graph's pullback and logits in float64; ort1 and ort3 of the pullback in ONNX
+            Runtime at batch 1 and 3.
         certified: whether every check of the certificate passed.
         seconds: wall seconds of build, compile, export and certify.
         cpu_seconds: likewise, of the processor.
@@ -103,7 +104,7 @@ class Row:
         """Read back what `to_json` wrote."""
         data: dict[str, Any] = json.loads(text)
         known = {f.name for f in fields(cls)}
-        pairs = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known}
+        pairs: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known}
         return cls(**pairs)
 
 
