@@ -1,7 +1,7 @@
 """Sweep over the networks of timm and torchvision: what compiles, how well it is certified, what it costs.
 
-`python -m benchmarks.coverage --families` runs one network of each family; each in a process of its own, with a limit of
-time and of memory. It may be stopped at any point and goes on from there; `--again` redoes what failed.
+`python -m benchmarks.coverage --families` runs one network of each family; each in a process of its own, with a limit
+of time and of memory. It may be stopped at any point and goes on from there; `--again` redoes what failed.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ def told(row: Row) -> str:
     worst = max(row.errors.get("ort1") or 0.0, row.errors.get("ort3") or 0.0)
     return (
         f"{row.spec}: ok, {row.softened + row.frozen} of {row.gates} gates, {row.exact} exact, "
-        f"graph {row.errors['graph']:.0e}, ort {worst:.0e}, nodes {row.nodes}/{row.model_nodes}, {row.peak_gb:.1f} GB, {dict(row.seconds)}"
+        f"graph {row.errors['graph']:.0e}, ort {worst:.0e}, nodes {row.nodes}/{row.model_nodes}, "
+        f"{row.peak_gb:.1f} GB, {dict(row.seconds)}"
     )
 
 

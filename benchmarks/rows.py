@@ -44,8 +44,8 @@ class Row:
         shape_nodes: operators `Shape` and `Size` of the ONNX file.
         banned: banned operators of the ONNX file.
         megabytes: size of the file and its data, in 10^6 bytes.
-        errors: largest relative errors: of the graph's pullback and logits in float64; ort1 and ort3 of the pullback in ONNX
-            Runtime at batch 1 and 3.
+        errors: largest relative errors: of the graph's pullback and logits in float64; ort1 and ort3 of the pullback
+            in ONNX Runtime at batch 1 and 3.
         certified: whether every check of the certificate passed.
         seconds: wall seconds of build, compile, export and certify.
         cpu_seconds: likewise, of the processor.

@@ -107,14 +107,15 @@ def _variation(values: Tensor) -> float:
 
 def _adjoint(wide: dict[str, fx.GraphModule], inputs: Inputs, u: Tensor, found: Tensor) -> list[Check]:
     _, wanted = soft_pullback(wide["folded"], inputs, u)
-    _, unfolded = soft_pullback(wide["rewritten"], inputs[:1], u[:1])
+    # Two samples: at batch 1 torch's own adjoint of batch norm is wrong where a cotangent arrives transposed.
+    _, unfolded = soft_pullback(wide["rewritten"], inputs[:2], u[:2])
     error, detail = relative(found, wanted), ""
     if not error <= EXACT_BOUND:
         detail = first_pullback_difference(wide["folded"], wide["step"], inputs, u, EXACT_BOUND)
     size = float(wanted.abs().max()) if bool(torch.isfinite(wanted).all()) else float("nan")
     return [
         at_most("pullback: graph against autograd, float64", error, EXACT_BOUND, detail),
-        at_most("pullback: graph against autograd before folding", relative(found[:1], unfolded), FOLD_BOUND, detail),
+        at_most("pullback: graph against autograd before folding", relative(found[:2], unfolded), FOLD_BOUND, detail),
         at_least("pullback is not zero", size, 1e-300),
     ]
 
