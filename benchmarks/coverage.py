@@ -166,6 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=Limits.threads)
     options = parser.parse_args(argv)
     again = options.again or (["failed"] if "--again" in (argv or sys.argv) else [])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the network running now is ended too
     until = time.monotonic() + 60 * options.limit_minutes
     limits = Limits(options.seconds, options.memory_gb, options.threads)
     sweep(chosen(options), options.results, limits, again, until)

@@ -117,18 +117,21 @@ def test_fresh_inputs_have_the_spread_of_the_example(batch: int) -> None:
     assert float(fresh.max()) <= float(example.max())
     assert not torch.equal(fresh, fresh_inputs(Spread.of(example), batch, 1))
 
+
 def test_tokens_made_of_a_normalised_map_are_certified() -> None:
     """torch's own adjoint of batch norm at batch 1 is wrong where the cotangent arrives transposed."""
 
     class Tokens(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv, self.norm, self.head = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 5)
+            self.conv, self.norm, self.head = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(512, 5)
+            nn.init.uniform_(self.norm.weight, 0.5, 2.0)
             nn.init.uniform_(self.norm.weight, 0.5, 2.0)
 
         def forward(self, x: Tensor) -> Tensor:
             tokens = self.norm(self.conv(x)).flatten(2).transpose(1, 2)
-            return self.head(torch.relu(tokens)).mean(1)  # type: ignore[no-any-return]
+            logits: Tensor = self.head(torch.relu(tokens.flatten(1)))
+            return logits
 
     torch.manual_seed(0)
     certificate = fxpullback.compile(Tokens().eval(), (torch.randn(1, 3, 10, 10),)).verify()
