@@ -76,7 +76,7 @@ def measure(row: Row, folder: Path) -> Row:
     """Fill in the row of a network; an error ends it and is part of it."""
     clock = Clock(folder)
     try:
-        row = _run(row, folder, clock)
+        row = run(row, folder, clock)
     except Exception as error:
         clock.stop()
         text = plain(str(error))
@@ -105,7 +105,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _run(row: Row, folder: Path, clock: Clock) -> Row:
+def run(row: Row, folder: Path, clock: Clock) -> Row:
+    """Fill in the row of a network; an error is raised."""
     clock.at("build", "build")
     model, example = build(row.spec, row.size[0] if row.size[0] == row.size[1] else None)
     clock.at("capture", "compile")

@@ -1,0 +1,63 @@
+"""The networks CI certifies: cheap ones that together use every rule and every VJP rule any family uses.
+
+`python -m benchmarks.choice` writes tests/families.txt from the results of `benchmarks.coverage`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.coverage import RESULTS
+from benchmarks.families import families
+from benchmarks.rows import Row, read
+
+CHOICE = Path(__file__).resolve().parent.parent / "tests" / "families.txt"
+AT_LEAST = 11
+"""How many are chosen, a tenth of the families, where fewer would do."""
+
+
+def uses(row: Row) -> frozenset[str]:
+    """The rules and VJP rules that a network uses."""
+    return frozenset(row.rules) | {f"vjp:{name}" for name in row.vjp_rules}
+
+
+def cost(row: Row) -> float:
+    """Seconds of the processor."""
+    return sum(row.cpu_seconds.values())
+
+
+def passed() -> list[Row]:
+    """The rows of the families that passed."""
+    rows = read(RESULTS)
+    return [rows[n.spec] for n in families() if n.spec in rows and rows[n.spec].status == "ok"]
+
+
+def choose(rows: Sequence[Row]) -> list[Row]:
+    """A cheap cover by greedy choice, cheapest first: most new rules a second, then what others made redundant dropped.
+
+    Further ones, the cheapest of families not met, fill it up to `AT_LEAST`.
+    """
+    missing = frozenset().union(*map(uses, rows))
+    chosen: list[Row] = []
+    while missing:
+        best = max(rows, key=lambda row: (len(uses(row) & missing) / cost(row), row.spec))
+        chosen.append(best)
+        missing -= uses(best)
+    for row in sorted(chosen, key=cost, reverse=True):
+        others = [other for other in chosen if other is not row]
+        if uses(row) <= frozenset().union(*map(uses, others)):
+            chosen = others
+    for row in sorted(rows, key=cost):
+        if len(chosen) < AT_LEAST and row.family not in {other.family for other in chosen}:
+            chosen.append(row)
+    return sorted(chosen, key=lambda row: (cost(row), row.spec))
+
+
+def read_choice() -> list[str]:
+    """The networks chosen, as committed."""
+    return CHOICE.read_text().split()
+
+
+if __name__ == "__main__":
+    CHOICE.write_text("".join(f"{row.spec}\n" for row in choose(passed())))
