@@ -5,6 +5,7 @@ Only spellings that compute the same bits are merged: the captured graph gives t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -177,7 +178,9 @@ def _layer_norm(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
 def _pad(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
     x, sides, mode, value = args
     if mode == "constant":
-        return builder.call(aten.constant_pad_nd.default, (x, sides, 0.0 if value is None else value), {})
+        call = (x, sides, 0.0 if value is None else value)
+        made = _pad_for_maximum(builder, node, call)
+        return builder.call(aten.constant_pad_nd.default, call, {}) if made is NotImplemented else made
     return NotImplemented
 
 
@@ -228,6 +231,40 @@ def _cast(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
     return args[0] if args[0].dtype == node.meta["val"].dtype else NotImplemented
 
 
+def _type_as(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    x, other = args
+    return x if x.dtype == other.dtype else builder.call(aten._to_copy.default, (x,), {"dtype": other.dtype})
+
+
+def _copy(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """What assignment in place leaves behind: the source, in the shape and type of what it was written over."""
+    x, source, _ = args
+    if source.dtype != x.dtype:
+        source = builder.call(aten._to_copy.default, (source,), {"dtype": x.dtype})
+    if [str(n) for n in x.shape] == [str(n) for n in source.shape]:
+        return source
+    return builder.call(aten.expand.default, (source, list(x.shape)), {})
+
+
+_MAX_POOLS = {
+    aten.max_pool1d.default,
+    aten.max_pool2d.default,
+    aten.max_pool3d.default,
+    aten.max_pool2d_with_indices.default,
+}
+
+
+def _pad_for_maximum(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """Padding with -inf in front of a max-pool, as "same" padding has it, pads with the smallest finite number.
+
+    The maximum is the same; and a soft maximum may multiply what it left out by zero.
+    """
+    x, sides, value = args
+    if value != -math.inf or not node.users or any(user.target not in _MAX_POOLS for user in node.users):
+        return NotImplemented
+    return builder.call(aten.constant_pad_nd.default, (x, sides, torch.finfo(x.dtype).min), {})
+
+
 def _slice_scatter(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
     """Writing over a whole axis, as in-place assignment to a slice leaves it behind, is what was written."""
     x, source = args[:2]
@@ -271,6 +308,9 @@ _SPELLINGS: dict[Any, Rewrite] = {
     aten.batch_norm.default: _batch_norm,
     aten.layer_norm.default: _layer_norm,
     aten.pad.default: _pad,
+    aten.constant_pad_nd.default: _pad_for_maximum,
+    aten.type_as.default: _type_as,
+    aten.copy.default: _copy,
     aten.clone.default: _clone,
     aten.contiguous.default: _clone,
     aten.alias.default: _same,

@@ -27,6 +27,7 @@ from fxpullback.export.translate import (
     resize,
     shape,
     slicing,
+    windows,
 )
 from fxpullback.export.translate.engine import IR_VERSION, OPSET, Translator, merge, translate_graph
 
@@ -50,6 +51,7 @@ TABLE: dict[OpOverload, Translator] = merge(
     resize.TABLE,
     shape.TABLE,
     slicing.TABLE,
+    windows.TABLE,
 )
 
 

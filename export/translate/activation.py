@@ -163,8 +163,20 @@ def logit(b: Builder, x: Value, eps: float | None) -> Value:
 
 def normal_cdf(b: Builder, x: Value) -> Value:
     """The normal distribution function, `(1 + erf(x / sqrt 2)) / 2`."""
-    erf = b.op("Erf", b.op("Mul", x, b.const(math.sqrt(0.5), b.dtype)))
+    source, factor = _unscaled(b, x)
+    erf = b.op("Erf", b.op("Mul", source, b.const(factor * math.sqrt(0.5), b.dtype)))
     return b.op("Mul", b.op("Add", erf, b.const(1, b.dtype)), b.const(0.5, b.dtype))
+
+
+def _unscaled(b: Builder, x: Value) -> tuple[Value, float]:
+    """What `x` is a constant multiple of, and the constant, so that two factors become one."""
+    maker = x.producer()
+    if maker is not None and maker.op_type == "Mul":
+        source, constant = maker.inputs
+        factor = None if constant is None else b.array(constant)
+        if source is not None and factor is not None and factor.ndim == 0:
+            return source, float(factor)
+    return x, 1.0
 
 
 TABLE: dict[OpOverload, Translator] = {

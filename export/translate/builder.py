@@ -230,6 +230,11 @@ class Builder:
         before: tuple[Dim, ...] | None = x.meta.get("sizes")
         if before == tuple(dims):
             return x
+        maker = x.producer()
+        if maker is not None and maker.op_type == "Reshape" and maker.inputs[0] is not None:
+            source = maker.inputs[0]
+            if "sizes" in source.meta:
+                return self.reshape(source, dims)
         if 0 in dims:
             raise self.error("an empty tensor", "Empty tensors are not exported.")
         moved = [

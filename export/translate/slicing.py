@@ -9,7 +9,6 @@ import torch
 from torch._ops import OpOverload
 
 from fxpullback.export.translate.builder import Builder
-from fxpullback.export.translate.convolution import spread
 from fxpullback.export.translate.engine import Translator
 from fxpullback.export.translate.values import FIRST, LAST, Dim, Scalar, Value, axis_of, dim, rank, sizes
 
@@ -180,54 +179,6 @@ def unfold(b: Builder, x: Value, axis: int, size: int, step: int) -> Value:
     return b.transpose(windows, [*(i for i in range(total) if i != axis + 1), axis + 1])
 
 
-def im2col(
-    b: Builder, x: Value, kernel: Sequence[int], dilation: Sequence[int], pads: Sequence[int], stride: Sequence[int]
-) -> Value:
-    """Sliding windows of a picture, as columns: one constant Gather an axis."""
-    (kh, kw), (dh, dw), (ph, pw), (sh, sw) = (spread(part, 2) for part in (kernel, dilation, pads, stride))
-    total = rank(x)
-    height, width = (b.fixed(size, "im2col") for size in sizes(x)[-2:])
-    x = _padded(b, x, [ph, pw], [ph, pw], total, "constant")
-    rows = np.arange(kh)[:, None] * dh + np.arange((height + 2 * ph - dh * (kh - 1) - 1) // sh + 1) * sh
-    columns = np.arange(kw)[:, None] * dw + np.arange((width + 2 * pw - dw * (kw - 1) - 1) // sw + 1) * sw
-    x = b.gather(b.gather(x, rows, total - 2), columns, total)
-    lead = list(range(total - 2))
-    n = total - 2
-    return b.reshape(b.transpose(x, [*lead, n, n + 2, n + 1, n + 3]), b.out_sizes)
-
-
-def col2im(
-    b: Builder,
-    x: Value,
-    size: Sequence[int],
-    kernel: Sequence[int],
-    dilation: Sequence[int],
-    pads: Sequence[int],
-    stride: Sequence[int],
-) -> Value:
-    """Its transpose: one depthwise-like transposed convolution whose kernel puts every window entry in its place."""
-    (kh, kw), (dh, dw), (ph, pw), (sh, sw) = (spread(part, 2) for part in (kernel, dilation, pads, stride))
-    height, width = (b.fixed(s, "col2im") for s in size)
-    rows = (height + 2 * ph - dh * (kh - 1) - 1) // sh + 1
-    columns = (width + 2 * pw - dw * (kw - 1) - 1) // sw + 1
-    x = b.op("Reshape", x, b.const([-1, kh * kw, rows, columns]))
-    kernels = b.const(np.eye(kh * kw).reshape(kh * kw, 1, kh, kw), b.dtype)
-    extra = [
-        height + 2 * ph - ((rows - 1) * sh + dh * (kh - 1) + 1),
-        width + 2 * pw - ((columns - 1) * sw + dw * (kw - 1) + 1),
-    ]
-    x = b.op(
-        "ConvTranspose",
-        x,
-        kernels,
-        strides=[sh, sw],
-        dilations=[dh, dw],
-        pads=[ph, pw, ph, pw],
-        output_padding=extra,
-    )
-    return b.reshape(x, b.out_sizes)
-
-
 def one_hot(b: Builder, x: Value, classes: int) -> Value:
     """1 at the class, 0 elsewhere."""
     classes = b.fixed(b.out_sizes[-1], "one_hot")
@@ -263,7 +214,5 @@ TABLE: dict[OpOverload, Translator] = {
     aten.triu.default: triangle(1),
     aten.diagonal.default: diagonal,
     aten.unfold.default: unfold,
-    aten.im2col.default: im2col,
-    aten.col2im.default: col2im,
     aten.one_hot.default: one_hot,
 }

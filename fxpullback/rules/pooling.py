@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,41 +14,6 @@ from fxpullback.ir import aten, each_axis, stop_gradient
 from fxpullback.rules.rule import gate
 
 
-def taps(
-    x: Tensor,
-    kernel: list[int],
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    *,
-    ceil: bool,
-    fill: float,
-) -> list[Tensor]:
-    """The windows of a pooling, as one strided slice of the padded input for each position in the window.
-
-    Args:
-        x: `[batch, channels, *sizes]`.
-        kernel: window sizes; `stride`, `padding`, `dilation` and `ceil` as in torch's max-pools.
-        fill: what the padding holds.
-
-    Returns:
-        prod(kernel) tensors `[batch, channels, *pooled sizes]`.
-    """
-    sizes = list(x.shape[2:])
-    counts = [pooled_size(*dims, ceil=ceil) for dims in zip(sizes, kernel, stride, padding, dilation, strict=True)]
-    needed = [(c - 1) * s + d * (k - 1) + 1 for c, s, d, k in zip(counts, stride, dilation, kernel, strict=True)]
-    after = [max(n - p - size, 0) for n, p, size in zip(needed, padding, sizes, strict=True)]
-    sides = [side for p, a in zip(reversed(padding), reversed(after), strict=True) for side in (p, a)]
-    padded = torch.constant_pad_nd(x, sides, fill) if any(sides) else x
-    windows = []
-    for offsets in itertools.product(*[range(k) for k in kernel]):
-        tap = padded
-        for i, (o, d, s, c) in enumerate(zip(offsets, dilation, stride, counts, strict=True)):
-            tap = aten.slice.Tensor(tap, 2 + i, o * d, o * d + (c - 1) * s + 1, s)
-        windows.append(tap)
-    return windows
-
-
 def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int, *, ceil: bool) -> int:
     """Number of windows along one axis, as torch counts them: none may start in the padding behind the input."""
     span = size + 2 * padding - dilation * (kernel - 1) - 1
@@ -55,15 +21,92 @@ def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int
     return count - 1 if ceil and (count - 1) * stride >= size + padding else count
 
 
-def soft_maximum(values: list[Tensor], selectors: list[Tensor], temperature: float) -> Tensor:
-    """sum_i values_i * sg[softmax_i(selectors_i / T)], the exponentials taken relative to the largest selector."""
-    largest = selectors[0]
-    for selector in selectors[1:]:
-        largest = torch.maximum(largest, selector)
-    weights = [torch.exp((selector - largest) * (1 / temperature)) for selector in selectors]
-    share = torch.reciprocal(sum(weights[1:], weights[0]))
-    terms = [v * stop_gradient(w) * stop_gradient(share) for v, w in zip(values, weights, strict=True)]
-    return sum(terms[1:], terms[0])
+MOST_TAPS = 9  # larger windows are taken one axis after the other
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows of a pooling over two axes; every field holds one number for each."""
+
+    kernel: list[int]
+    stride: list[int]
+    before: list[int]
+    behind: list[int]
+    dilation: list[int]
+
+    def along(self, axis: int) -> Windows:
+        """The part of them that lies along one of the two axes."""
+        none = Windows([1, 1], [1, 1], [0, 0], [0, 0], [1, 1])
+        fields = [(getattr(self, f.name), getattr(none, f.name)) for f in dataclasses.fields(self)]
+        return Windows(*([own[i] if i == axis else rest[i] for i in (0, 1)] for own, rest in fields))
+
+    def columns(self, x: Tensor, fill: float) -> Tensor:
+        """Every window's entries, `[batch, channels, taps, windows]`; the padding holds `fill`."""
+        inside = self.before if fill == 0 and self.before == self.behind else [0, 0]
+        sides = [self.before[1], self.behind[1], self.before[0], self.behind[0]]
+        padded = torch.constant_pad_nd(x, sides, fill) if any(sides) and not any(inside) else x
+        found: Tensor = aten.im2col.default(padded, self.kernel, self.dilation, inside, self.stride)
+        return found.reshape([-1, x.shape[1], math.prod(self.kernel), found.shape[-1]])
+
+    def counts(self, x: Tensor) -> list[int]:
+        """How many windows there are along each axis."""
+        dims = zip(x.shape[2:], self.kernel, self.stride, self.before, self.behind, self.dilation, strict=True)
+        return [(n + p + q - d * (k - 1) - 1) // s + 1 for n, k, s, p, q, d in dims]
+
+
+def soft_maximum(values: Tensor, selectors: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
+    """sum_i values_i * sg[softmax_i(selectors_i)] over every window, and the logarithm of the softmax's denominator.
+
+    Args:
+        values: `[batch, channels, height, width]`.
+        selectors: the same, divided by the temperature.
+        windows: the windows; padding takes no part.
+
+    Returns:
+        Two tensors `[batch, channels, windows down, windows across]`. The second is what a next stage takes for
+        selectors: a softmax over rows of softmaxes over columns is the softmax over both.
+    """
+    if math.prod(windows.kernel) > MOST_TAPS and min(windows.kernel) > 1:
+        values, selectors = soft_maximum(values, selectors, windows.along(0))
+        return soft_maximum(values, selectors, windows.along(1))
+    shape = [-1, values.shape[1], *windows.counts(values)]
+    chosen = windows.columns(selectors, -math.inf)
+    largest = torch.amax(chosen, [2], True)
+    weights = torch.exp(chosen - largest)
+    total = weights.sum([2], keepdim=True)
+    taken = windows.columns(values, 0.0) * stop_gradient(weights)
+    soft = taken.sum([2], keepdim=True) * stop_gradient(torch.reciprocal(total))
+    return soft.reshape(shape), (largest + torch.log(total)).reshape(shape)
+
+
+def soft_pool(
+    x: Tensor, kernel: list[int], stride: list[int] | None, padding: Any, dilation: Any, ceil: bool, temperature: float
+) -> Tensor:
+    """The soft expression of a max-pool over one, two or three axes, two axes at a time."""
+    n = x.ndim - 2
+    each = [each_axis(v, n) for v in (kernel, stride or kernel, padding, dilation)]
+    dims = list(zip(x.shape[2:], *each, strict=True))
+    fields = (each[0], each[1], each[2], [_behind(*d, ceil=ceil) for d in dims], each[3])
+    after = [pooled_size(*d, ceil=ceil) for d in dims]
+    values, selectors = x, x * (1 / temperature)
+    if n == 2:
+        return soft_maximum(values, selectors, Windows(*fields))[0]
+    lead = [-1, x.shape[1]]
+    first = Windows(*([f[0], rest] for f, rest in zip(fields, (1, 1, 0, 0, 1), strict=True)))
+    flat = [*lead, x.shape[2], 1 if n == 1 else x.shape[3] * x.shape[4]]
+    values, selectors = soft_maximum(values.reshape(flat), selectors.reshape(flat), first)
+    if n == 3:
+        slices = [-1, x.shape[1] * after[0], *x.shape[3:]]
+        rest = Windows(*(f[1:] for f in fields))
+        values, _ = soft_maximum(values.reshape(slices), selectors.reshape(slices), rest)
+    return values.reshape([*lead, *after])
+
+
+def _behind(size: int, kernel: int, stride: int, padding: int, dilation: int, *, ceil: bool) -> int:
+    """Padding behind the input along one axis, what a last, incomplete window needs included."""
+    count = pooled_size(size, kernel, stride, padding, dilation, ceil=ceil)
+    needed = (count - 1) * stride + dilation * (kernel - 1) + 1 - size - padding
+    return max(needed, 0) if ceil else padding
 
 
 @gate(aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default, temperature=0.3, spread=0.5)
@@ -83,11 +126,7 @@ def max_pool(
     Adjoint: ct * softmax_i(x / T)
     Limit:   T -> 0 gives the arg-max
     """
-    n = x.ndim - 2
-    kernel = each_axis(kernel, n)
-    shape = (kernel, each_axis(stride or kernel, n), each_axis(padding, n), each_axis(dilation, n))
-    values = taps(x, *shape, ceil=ceil, fill=0.0)
-    return soft_maximum(values, taps(x, *shape, ceil=ceil, fill=-math.inf), temperature)
+    return soft_pool(x, kernel, stride, padding, dilation, ceil, temperature)
 
 
 @gate(aten.max_pool2d.default, temperature=0.3, spread=0.5)
@@ -107,9 +146,11 @@ def max_pool_zero_padding(
     Adjoint: ct * softmax_i(x / T), the padding's share lost
     Limit:   T -> 0 gives the arg-max where the largest value is positive
     """
-    shape = (each_axis(kernel, 2), each_axis(stride or kernel, 2), each_axis(padding, 2), each_axis(dilation, 2))
-    values = taps(x, *shape, ceil=ceil, fill=0.0)
-    return soft_maximum(values, values, temperature)
+    each = [each_axis(v, 2) for v in (kernel, stride or kernel, padding, dilation)]
+    behind = [_behind(*dims, ceil=ceil) for dims in zip(x.shape[2:], *each, strict=True)]
+    sides = [each[2][1], behind[1], each[2][0], behind[0]]
+    padded = torch.constant_pad_nd(x, sides, 0.0) if any(sides) else x
+    return soft_pool(padded, each[0], each[1], 0, each[3], False, temperature)
 
 
 @gate(

@@ -7,12 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from fxpullback.ir import constant_like
+from fxpullback.ir import aten, constant_like
 
 
 def normal_cdf(x: Tensor) -> Tensor:
     """Phi(x), the standard normal cumulative distribution, elementwise."""
-    return (torch.erf(x * (1 / math.sqrt(2))) + 1) * 0.5
+    result: Tensor = aten.special_ndtr.default(x)
+    return result
 
 
 def logistic_scales() -> tuple[Tensor, Tensor]:

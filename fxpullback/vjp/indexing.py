@@ -93,4 +93,25 @@ def overlap_add(ct: Tensor, axis: int, length: int, size: int, step: int) -> Ten
     return pad_axis(whole, axis, 0, length - have)
 
 
-RULES = (index_select, index, gather, unfold)
+@vjp(aten.im2col.default, kind="linear")
+def im2col(
+    ct: Tensor, out: Tensor, x: Tensor, kernel: list[int], dilation: list[int], padding: list[int], stride: list[int]
+) -> tuple[Any]:
+    return (aten.col2im.default(ct, list(x.shape[-2:]), kernel, dilation, padding, stride),)
+
+
+@vjp(aten.col2im.default, kind="linear")
+def col2im(
+    ct: Tensor,
+    out: Tensor,
+    x: Tensor,
+    size: list[int],
+    kernel: list[int],
+    dilation: list[int],
+    padding: list[int],
+    stride: list[int],
+) -> tuple[Any]:
+    return (aten.im2col.default(ct, kernel, dilation, padding, stride),)
+
+
+RULES = (index_select, index, gather, unfold, im2col, col2im)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fxpullback.ir import aten, constant_like, each_axis
-from fxpullback.rules.pooling import pooled_size, taps
+from fxpullback.rules.pooling import pooled_size
 from fxpullback.vjp.rule import vjp
 from fxpullback.vjp.shape import pad_axis, spread
 
@@ -37,6 +37,41 @@ def max_pool(
         taken = here if taken is None else taken | here
         contributions.append(torch.where(free, ct, 0.0))
     return (untap(contributions, x, *shape),)
+
+
+def taps(
+    x: Tensor,
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    *,
+    ceil: bool,
+    fill: float,
+) -> list[Tensor]:
+    """The windows of a pooling, as one strided slice of the padded input for each position in the window.
+
+    Args:
+        x: `[batch, channels, *sizes]`.
+        kernel: window sizes; `stride`, `padding`, `dilation` and `ceil` as in torch's max-pools.
+        fill: what the padding holds.
+
+    Returns:
+        prod(kernel) tensors `[batch, channels, *pooled sizes]`.
+    """
+    sizes = list(x.shape[2:])
+    counts = [pooled_size(*dims, ceil=ceil) for dims in zip(sizes, kernel, stride, padding, dilation, strict=True)]
+    needed = [(c - 1) * s + d * (k - 1) + 1 for c, s, d, k in zip(counts, stride, dilation, kernel, strict=True)]
+    after = [max(n - p - size, 0) for n, p, size in zip(needed, padding, sizes, strict=True)]
+    sides = [side for p, a in zip(reversed(padding), reversed(after), strict=True) for side in (p, a)]
+    padded = torch.constant_pad_nd(x, sides, fill) if any(sides) else x
+    windows = []
+    for offsets in itertools.product(*[range(k) for k in kernel]):
+        tap = padded
+        for i, (o, d, s, c) in enumerate(zip(offsets, dilation, stride, counts, strict=True)):
+            tap = aten.slice.Tensor(tap, 2 + i, o * d, o * d + (c - 1) * s + 1, s)
+        windows.append(tap)
+    return windows
 
 
 def untap(

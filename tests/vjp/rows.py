@@ -364,6 +364,10 @@ INDEXING = [
     on(aten.unfold.default, (3, 9), 2, 3, 2),
     on(aten.unfold.default, (3, 9), 2, 2, 3, note="gaps"),
     on(aten.unfold.default, (9, 3), 1, 3, 1, note="overlapping"),
+    on(aten.im2col.default, (3, 7, 8), [3, 2], [1, 2], [1, 0], [2, 1]),
+    on(aten.im2col.default, (2, 6, 4), [2, 2], [1, 1], [0, 0], [2, 2], note="tiles"),
+    on(aten.col2im.default, (18, 36), [7, 9], [3, 2], [1, 2], [1, 1], [2, 1]),
+    on(aten.col2im.default, (8, 6), [6, 4], [2, 2], [1, 1], [0, 0], [2, 2], note="tiles"),
 ]
 
 

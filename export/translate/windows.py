@@ -1,0 +1,173 @@
+"""Sliding windows of a picture as columns, and their transpose, without any scatter.
+
+The windows are taken by one strided slice for each place in the window, and put back by sums of shifted copies: places
+are told apart by their remainder modulo the stride, so that no zero is ever put between values.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import torch
+from torch._ops import OpOverload
+
+from fxpullback.export.translate.builder import Builder
+from fxpullback.export.translate.convolution import spread
+from fxpullback.export.translate.engine import Translator
+from fxpullback.export.translate.values import Dim, Value, rank, sizes
+
+aten = torch.ops.aten
+MOST_SLICES = 16  # windows of more places are gathered by a constant index
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Windows along one axis of `size` places."""
+
+    size: int
+    kernel: int
+    dilation: int
+    pad: int
+    stride: int
+
+    @property
+    def count(self) -> int:
+        return (self.size + 2 * self.pad - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
+
+    @property
+    def tiles(self) -> bool:
+        """Whether the windows lie side by side: each place of the input belongs to one at most."""
+        return self.stride == self.kernel and self.dilation == 1
+
+    @property
+    def blocks(self) -> int:
+        """Strides that all windows together reach over."""
+        return self.count + self.dilation * (self.kernel - 1) // self.stride
+
+    def offset(self, place: int) -> tuple[int, int]:
+        """How many strides a place in the window lies behind its window's first, and the rest."""
+        return divmod(place * self.dilation, self.stride)
+
+
+def _axes(b: Builder, size: Sequence[Dim], *parts: int | Sequence[int]) -> tuple[_Axis, _Axis]:
+    down, across = zip(*(spread(part, 2) for part in parts), strict=True)
+    height, width = (b.fixed(s, "windows of a picture") for s in size)
+    return _Axis(height, *down), _Axis(width, *across)
+
+
+def im2col(
+    b: Builder, x: Value, kernel: Sequence[int], dilation: Sequence[int], pads: Sequence[int], stride: Sequence[int]
+) -> Value:
+    """Sliding windows of a picture, as columns `[..., channels * places, windows]`."""
+    axes = _axes(b, sizes(x)[-2:], kernel, dilation, pads, stride)
+    total = rank(x)
+    lead = list(sizes(x)[:-2])
+    if any(axis.pad for axis in axes):
+        amounts = [*[0] * (total - 2), *(axis.pad for axis in axes)]
+        x = b.op("Pad", x, b.const(amounts * 2))
+    down, across = axes
+    if down.tiles and across.tiles:
+        x = _cropped(b, x, total - 2, [axis.count * axis.kernel for axis in axes])
+        x = b.reshape(x, [*lead, down.count, down.kernel, across.count, across.kernel])
+        n = total - 2
+        x = b.transpose(x, [*range(n), n + 1, n + 3, n, n + 2])
+    elif down.kernel * across.kernel <= MOST_SLICES:
+        x = b.unsqueeze(x, total - 2)
+        places = [p for row in _slices(b, x, total - 1, down) for p in _slices(b, row, total, across)]
+        x = b.concat(places, total - 2)
+    else:
+        rows, columns = (
+            np.arange(a.kernel)[:, None] * a.dilation + np.arange(a.count) * a.stride for a in (down, across)
+        )
+        n = total - 2
+        x = b.gather(b.gather(x, rows, n), columns, n + 2)
+        x = b.transpose(x, [*range(n), n, n + 2, n + 1, n + 3])
+    return b.reshape(x, b.out_sizes)
+
+
+def _cropped(b: Builder, x: Value, first: int, lengths: Sequence[int], start: Sequence[int] = (0, 0)) -> Value:
+    """The last two axes cut to `lengths` from `start`."""
+    stops = [s + n for s, n in zip(start, lengths, strict=True)]
+    return b.op("Slice", x, b.const(list(start)), b.const(stops), b.const([first, first + 1]))
+
+
+def _slices(b: Builder, x: Value, at: int, axis: _Axis) -> list[Value]:
+    """One slice for each place in the window."""
+    starts = [place * axis.dilation for place in range(axis.kernel)]
+    reach = (axis.count - 1) * axis.stride + 1
+    return [b.slice(x, at, start, start + reach, axis.stride) for start in starts]
+
+
+def col2im(
+    b: Builder,
+    x: Value,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    dilation: Sequence[int],
+    pads: Sequence[int],
+    stride: Sequence[int],
+) -> Value:
+    """Its transpose: every window's places added where they came from."""
+    down, across = axes = _axes(b, size, kernel, dilation, pads, stride)
+    lead = list(b.out_sizes[:-2])
+    shape = [*lead, down.kernel, across.kernel, down.count, across.count]
+    n = len(lead)
+    whole = b.reshape(x, shape)
+    if down.tiles and across.tiles:
+        whole = b.transpose(whole, [*range(n), n + 2, n, n + 3, n + 1])
+        lengths = [axis.count * axis.kernel for axis in axes]
+        return _placed(b, b.reshape(whole, [*lead, *lengths]), lengths, axes)
+    columns = _overlapped(b, _parts(b, whole, n + 1, across), n + 3, n + 4, across)
+    phases = [_overlapped(b, _parts(b, column, n, down), n + 2, n + 4, down) for column in columns]
+    lengths = [axis.blocks * axis.stride for axis in axes]
+    steps = (down.stride, across.stride)
+    ordered = [column[phase] for phase, column in itertools.product(range(down.stride), phases)]
+    if steps[0] == steps[1] > 1 and n == 2:
+        channels = b.fixed(lead[1], "windows of a picture") * len(ordered)
+        joined = b.reshape(b.concat(ordered, n), [lead[0], channels, down.blocks, across.blocks])
+        merged = b.op("DepthToSpace", joined, blocksize=steps[0], mode="CRD")
+    else:
+        joined = b.reshape(b.concat(ordered, n), [*lead, *steps, down.blocks, across.blocks])
+        order = [*range(n), n + 2, n, n + 3, n + 1]
+        merged = b.reshape(b.transpose(joined, order) if max(steps) > 1 else joined, [*lead, *lengths])
+    return _placed(b, merged, lengths, axes)
+
+
+def _parts(b: Builder, x: Value, at: int, axis: _Axis) -> list[Value]:
+    """The places of the windows, an axis of one left in their stead."""
+    if axis.kernel == 1:
+        return [x]
+    return list(b.ops("Split", x, dtypes=[None] * axis.kernel, axis=at, num_outputs=axis.kernel))
+
+
+def _overlapped(b: Builder, parts: Sequence[Value], at: int, total: int, axis: _Axis) -> list[Value]:
+    """For every remainder modulo the stride, the sum of the shifted places that have it."""
+    found: list[list[Value]] = [[] for _ in range(axis.stride)]
+    for place, part in enumerate(parts):
+        shift, phase = axis.offset(place)
+        amounts = [0] * 2 * total
+        amounts[at], amounts[total + at] = shift, axis.blocks - axis.count - shift
+        found[phase].append(b.op("Pad", part, b.const(amounts)) if any(amounts) else part)
+    nothing = None
+    if not all(found):
+        some = next(terms for terms in found if terms)[0]
+        nothing = b.op("Mul", some, b.const(0, b.dtype))
+    return [reduce(lambda a, c: b.op("Add", a, c), terms) if terms else nothing for terms in found]  # type: ignore[misc]
+
+
+def _placed(b: Builder, x: Value, lengths: Sequence[int], axes: Sequence[_Axis]) -> Value:
+    """What lies inside the picture: the padding cut off, and zeros where no window reached."""
+    n = len(b.out_sizes) - 2
+    missing = [max(axis.pad + axis.size - length, 0) for axis, length in zip(axes, lengths, strict=True)]
+    if any(missing):
+        x = b.op("Pad", x, b.const([0] * (n + 2) + [0] * n + missing))
+    if any(axis.pad or length + gap != axis.size for axis, length, gap in zip(axes, lengths, missing, strict=True)):
+        x = _cropped(b, x, n, [axis.size for axis in axes], [axis.pad for axis in axes])
+    return x
+
+
+TABLE: dict[OpOverload, Translator] = {aten.im2col.default: im2col, aten.col2im.default: col2im}
