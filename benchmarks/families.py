@@ -33,6 +33,11 @@ class Network:
     size: tuple[int, int, int]
 
     @property
+    def name(self) -> str:
+        """The network's name in its library."""
+        return self.spec.split(":")[1]
+
+    @property
     def work(self) -> int:
         """Parameters times pixels: what sweeps are ordered by."""
         return self.parameters * self.size[1] * self.size[2]

@@ -57,7 +57,7 @@ def page(rows: dict[str, Row], networks: Sequence[Network]) -> str:
 def sentence(found: Sequence[Row]) -> str:
     """How many families of each library pass, in one line."""
     parts = []
-    for kind in ("timm", "torchvision"):
+    for kind in dict.fromkeys(row.kind for row in found):
         mine = [row for row in found if row.kind == kind]
         passed = sum(row.status == "ok" for row in mine)
         parts.append(f"{passed} of {len(mine)} families of {kind}")
