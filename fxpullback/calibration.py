@@ -7,7 +7,7 @@ with calibrated ones it does not. Max-pool takes half the spread; attention keep
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,19 +16,23 @@ from torch import Tensor, fx
 
 from fxpullback.capture import Model, capture
 from fxpullback.errors import InputError, RuleError
-from fxpullback.ir import input_nodes
+from fxpullback.inputs import Inputs, arguments, extra_of
+from fxpullback.ir import extra_inputs, input_nodes
 from fxpullback.rewrite import Decision, decide
 from fxpullback.rules import SEMANTIC, RuleSet
 
+Batch = Tensor | Sequence[Tensor]
+
 
 def calibrate(
-    model: Model, pictures: Tensor | Iterable[Tensor], *, rules: RuleSet = SEMANTIC, spread: float = 0.9
+    model: Model, pictures: Tensor | Iterable[Batch], *, rules: RuleSet = SEMANTIC, spread: float = 0.9
 ) -> RuleSet:
     """Find a temperature for every gate of a model.
 
     Args:
         model: what `compile` takes.
-        pictures: inputs `[n, ...]` of the kind the model will see, or batches of them; 16 are plenty.
+        pictures: inputs `[n, ...]` of the kind the model will see, or batches of them; 16 are plenty. For a model that
+            takes more than one input a batch is a tuple of them, as in `calibrate(model, [(x, mask)])`.
         rules: the rule set to calibrate; a temperature it was given by hand stays.
         spread: temperature of a gate in standard deviations of its input.
 
@@ -36,28 +40,48 @@ def calibrate(
         The rule set with its temperatures gate by gate; compile the same model with it.
 
     Raises:
-        InputError: no pictures, or pictures with NaN or infinite values.
+        InputError: no pictures, or pictures with NaN or infinite values, or batches unlike the first.
         RuleError: `spread` is not a positive number.
     """
     if not isinstance(spread, int | float) or not 0 < spread < math.inf:
         raise RuleError(f"spread is {spread!r}; give a positive number, such as 0.9.")
-    batches = [pictures] if isinstance(pictures, Tensor) else list(pictures)
-    if not batches or any(batch.ndim < 2 or batch.shape[0] == 0 for batch in batches):
-        raise InputError("there are no calibration pictures; pass a tensor [n, ...] with at least one.")
-    if not all(bool(torch.isfinite(batch).all()) for batch in batches):
-        raise InputError("a calibration picture holds NaN or infinite values.")
-    captured = capture(model, batches[0])
+    batches = _batches(pictures)
+    captured = capture(model, batches[0][0], batches[0][1:])
     decisions = decide(captured.graph, replace(rules, calibrated={}))
     gates = {node: d for node, d in decisions.items() if d.rule is not None and rules.calibrates(d.rule)}
     moments = _Moments(captured, {_gate_input(node, decision) for node, decision in gates.items()})
     for batch in batches:
-        for picture in batch.split(4):
-            moments.run(picture)
+        for part in _parts(captured, batch):
+            moments.run(*part)
     temperatures = {
         node.name: _temperature(moments.deviation(_gate_input(node, decision)), decision, spread)
         for node, decision in gates.items()
     }
     return replace(rules, calibrated=temperatures)
+
+
+def _batches(pictures: Tensor | Iterable[Batch]) -> list[tuple[Tensor, ...]]:
+    """The batches, each with its extras, the pictures first."""
+    given: list[Any] = [pictures] if isinstance(pictures, Tensor) else list(pictures)
+    batches = [(batch,) if isinstance(batch, Tensor) else tuple(batch) for batch in given]
+    if not batches or any(not batch or batch[0].ndim < 2 or batch[0].shape[0] == 0 for batch in batches):
+        raise InputError("there are no calibration pictures; pass a tensor [n, ...] with at least one.")
+    if not all(bool(torch.isfinite(batch[0]).all()) for batch in batches):
+        raise InputError("a calibration picture holds NaN or infinite values.")
+    if len({len(batch) for batch in batches}) > 1:
+        raise InputError(
+            "calibration batches hold different numbers of inputs; each is a tuple of all the model takes."
+        )
+    return batches
+
+
+def _parts(captured: fx.GraphModule, batch: tuple[Tensor, ...]) -> Iterator[Inputs]:
+    """A batch, four samples at a time."""
+    x, *given = batch
+    extras = [extra_of(node, value) for node, value in zip(extra_inputs(captured), given, strict=True)]
+    held = arguments(extras, given, {}, x.shape[0])
+    inputs = Inputs(x, held, tuple(extra.batched for extra in extras))
+    return (inputs[start : start + 4] for start in range(0, x.shape[0], 4))
 
 
 def _gate_input(node: fx.Node, decision: Decision) -> fx.Node:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from fxpullback.errors import CaptureError, InputError
 from fxpullback.names import complain
@@ -71,6 +71,12 @@ class Inputs:
     def at(self, x: Tensor) -> Inputs:
         """The same extras with another explained input."""
         return Inputs(x, self.extras, self.batched)
+
+
+def extra_of(node: fx.Node, example: Tensor) -> Extra:
+    """The extra that a placeholder of the captured graph stands for."""
+    sizes = node.meta["val"].shape
+    return Extra(str(node.target), example.detach().clone(), bool(sizes) and isinstance(sizes[0], torch.SymInt))
 
 
 def check_example(example: Any) -> None:

@@ -7,6 +7,7 @@ form; what is computed twice is computed once; and what nothing reads is dropped
 
 from __future__ import annotations
 
+import math
 from collections import ChainMap
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxpullback.fold import fold_constants
+from fxpullback.fold import LAYOUT, fold_constants
 from fxpullback.ir import (
     GETITEM,
     INJECT,
@@ -22,7 +23,11 @@ from fxpullback.ir import (
     STOP_GRADIENT,
     arg,
     aten,
+    attribute,
+    input_nodes,
+    is_call,
     is_size,
+    node_argument,
     schema_arguments,
 )
 from fxpullback.rules.attention import attention_weights, shared_heads
@@ -45,6 +50,7 @@ def lower(step: fx.GraphModule) -> fx.GraphModule:
     graph = replace(graph, {aten.scaled_dot_product_attention.default: write_out_attention})
     graph = replace(graph, {aten.convolution.default: adjoint_convolution})
     graph = fold_constants(graph)
+    graph = replace(graph, {aten.where.ScalarSelf: without_empty_rows})
     return simplify(graph)
 
 
@@ -86,6 +92,32 @@ def write_out_attention(builder: Builder, node: fx.Node, args: tuple[Any, ...]) 
     if enable_gqa:
         k, v = shared_heads(k, q.shape[-3]), shared_heads(v, q.shape[-3])
     return torch.matmul(attention_weights(q, k, mask, is_causal, scale), v)
+
+
+def without_empty_rows(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """Attention weights as they are, where the mask is known to leave something of every row."""
+    condition, _, weights = node.args
+    assert isinstance(condition, fx.Node)
+    assert isinstance(weights, fx.Node)
+    if not _same_shape(node, weights):
+        return NotImplemented
+    if condition.op == "get_attr":
+        return NotImplemented if bool(attribute(builder.source, str(condition.target)).any()) else args[2]
+    if not is_call(condition, aten.eq.Scalar) or condition.args[1] != -math.inf:
+        return NotImplemented
+    extreme = node_argument(condition, 0)
+    finite = is_call(extreme, aten.amax.default) and surely_finite(builder.source, node_argument(extreme, 0))
+    return args[2] if finite else NotImplemented
+
+
+def surely_finite(gm: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is made of finite constants alone, laid out anew, joined, or added up."""
+    if node.op == "get_attr":
+        return bool(torch.isfinite(attribute(gm, str(node.target))).all())
+    return node.target in _FINITE and all(is_size(n) or surely_finite(gm, n) for n in input_nodes(node))
+
+
+_FINITE = LAYOUT | {aten.add.Tensor, aten.cat.default, aten.slice.Tensor, aten.select.int, aten.repeat.default}
 
 
 def adjoint_convolution(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:

@@ -15,7 +15,7 @@ from fxpullback.capture import Model, capture
 from fxpullback.differentiate import differentiate
 from fxpullback.errors import InputError
 from fxpullback.fold import fold
-from fxpullback.inputs import Extra, arguments
+from fxpullback.inputs import Extra, arguments, extra_of
 from fxpullback.ir import NAMES, ORIGIN, OUTPUT_NAMES, SHAPES, calls, extra_inputs, is_size, outputs
 from fxpullback.ledger import Ledger
 from fxpullback.lower import lower, simplify
@@ -196,12 +196,6 @@ def given_examples(example_inputs: Any) -> list[Any]:
     if not inputs:
         raise InputError("no example inputs; pass one for each tensor the model takes, the explained one first.")
     return inputs
-
-
-def extra_of(node: fx.Node, example: Tensor) -> Extra:
-    """The extra that a placeholder of the captured graph stands for."""
-    sizes = node.meta["val"].shape
-    return Extra(str(node.target), example.detach().clone(), bool(sizes) and isinstance(sizes[0], torch.SymInt))
 
 
 def account(ledger: Ledger, step: fx.GraphModule, merged: dict[str, str]) -> Ledger:

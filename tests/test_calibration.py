@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 import fxpullback
-from fxpullback import SEMANTIC
+from fxpullback import SEMANTIC, calibrate
 from fxpullback.errors import ExportError, InputError, RuleError
 from fxpullback.export import to_onnx
+from tests.several_inputs import CASES, Conditioned
 
 
 def network(depth: int = 2) -> nn.Module:
@@ -76,3 +77,29 @@ def test_float64_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="files are float32"):
         to_onnx(pb, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("case", ["condition", "ids", "bias"])
+def test_batches_with_extras(case: str) -> None:
+    """One batch in parts, or several, give the temperatures of the whole; all of them by hand for one gate."""
+    model, (x, *extras) = CASES[case].network(), CASES[case].inputs(6, 3)
+    whole = calibrate(model, [(x, *extras)]).calibrated
+    if case == "bias":
+        halves = [(x[:3], *extras), (x[3:], *extras)]
+    else:
+        halves = [tuple(t[:3] for t in (x, *extras)), tuple(t[3:] for t in (x, *extras))]
+    assert calibrate(model, halves).calibrated == pytest.approx(whole)
+    pb = fxpullback.compile(model, (x, *extras), rules=calibrate(model, halves))
+    assert pb.verify().passed
+    if case == "condition":
+        assert isinstance(model, Conditioned)
+        hidden = model.features(x).detach()
+        assert whole["gelu"] == pytest.approx(0.9 * float(hidden.std(unbiased=False)))
+
+
+def test_batches_of_another_kind_are_refused() -> None:
+    model, (x, condition) = CASES["condition"].network(), CASES["condition"].inputs(6, 3)
+    with pytest.raises(InputError, match="different numbers of inputs"):
+        calibrate(model, [(x, condition), x])
+    with pytest.raises(InputError, match=r"condition is \[3, 3\]"):
+        calibrate(model, [(x, condition), (x, condition[:3])])

@@ -26,7 +26,8 @@ def attention_weights(
         temperature: divides the scores before the mask is added.
 
     Returns:
-        Weights `[..., L, S]` that sum to one over the last dimension.
+        Weights `[..., L, S]` that sum to one over the last dimension; zeros in a row of which the mask leaves nothing,
+        as torch's own fused attention has it.
     """
     factor = (1 / math.sqrt(q.shape[-1]) if scale is None else scale) / temperature
     scores = torch.matmul(q * factor, k.transpose(-2, -1))
@@ -35,7 +36,18 @@ def attention_weights(
         scores = scores + torch.where(allowed, 0.0, -math.inf).to(q.dtype)
     if mask is not None:
         scores = torch.where(mask, scores, -math.inf) if mask.dtype == torch.bool else scores + mask
-    return torch.softmax(scores, -1)
+    weights = torch.softmax(scores, -1)
+    return weights if mask is None else torch.where(empty_rows(mask), 0.0, weights)
+
+
+def empty_rows(mask: Tensor) -> Tensor:
+    """Where a mask `[..., L, S]` leaves nothing of a row, `[..., L, 1]`; their softmax would be NaN.
+
+    `lower` drops this again where the mask is known not to do that.
+    """
+    if mask.dtype == torch.bool:
+        return ~mask.any(-1, True)
+    return torch.amax(mask, [-1], True) == -math.inf
 
 
 def shared_heads(x: Tensor, heads: int) -> Tensor:
