@@ -82,6 +82,10 @@ InputShape = Annotated[
     _option(text="Shape of one sample that is no picture, such as 2,16000 (channels, time)", meta="N,N", panel=_MODEL),
 ]
 Size = Annotated[str | None, _option(text="SIDE, HxW or CxHxW (default: the network's own)", meta="SIZE", panel=_MODEL)]
+Example = Annotated[
+    Path | None,
+    _option(text="Example inputs, the explained one first: .npz, .safetensors or .pt", meta="FILE", panel=_MODEL),
+]
 Classes = Annotated[Path | None, _option(text="Class names: one per line, or JSON", meta="FILE", panel=_MODEL)]
 ModelOption = Annotated[
     list[str] | None, _option(text="For the model's constructor; repeatable", meta="KEY=VALUE", panel=_MODEL)
@@ -128,6 +132,7 @@ def compile_command(
     weights: Weights = None,
     size: Size = None,
     input_shape: InputShape = None,
+    example: Example = None,
     classes: Classes = None,
     model_option: ModelOption = None,
     mean: Mean = None,
@@ -158,7 +163,7 @@ def compile_command(
         target=target.value,
         calibrate=calibrate,
         spread=work.spread_of(spread, calibrate),
-        source=work.source_of(weights, pretrained, size, input_shape, model_option or [], classes, mean, std),
+        source=work.source_of(weights, pretrained, size, input_shape, model_option or [], classes, mean, std, example),
     )
     with Stages() as stages:
         report = work.run(job, stages)
@@ -171,13 +176,25 @@ def explain(
     picture: Picture,
     target: Annotated[str | None, _option(text="Class name or index (default: the top-1 class)", meta="CLASS")] = None,
     against: Annotated[str | None, _option(text="Class to set it against", meta="CLASS")] = None,
+    extra: Annotated[
+        list[str] | None, _option(text="What the file takes besides; repeatable", meta="NAME=FILE.npy")
+    ] = None,
     output: PictureOut = None,
     provider: Annotated[str | None, _option(text="cpu, cuda, ... (default: the best that works here)")] = None,
 ) -> None:
     """Explain a picture: its classes, and a drawing of what the chosen one rests on."""
     from fxpullback.export.cli_explain import run
 
-    run(file, picture, target=target, against=against, output=output, provider=provider, console=out())
+    run(
+        file,
+        picture,
+        target=target,
+        against=against,
+        extras=extra or [],
+        output=output,
+        provider=provider,
+        console=out(),
+    )
 
 
 @app.command()

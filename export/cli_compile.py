@@ -65,10 +65,20 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
     rules = job.rules
     if job.calibrate is not None:
         stage("calibrate")
+        if loaded.extras:
+            raise ModelSourceError(
+                f"{loaded.name}: --calibrate has pictures alone, and the model takes {1 + len(loaded.extras)} inputs. "
+                "Calibrate in Python: fxpullback.calibrate(model, [(x, extra)])."
+            )
         pictures = calibration_pictures(job.calibrate, loaded)
         rules = fxpullback.calibrate(loaded.model, pictures, rules=rules, spread=job.spread)
     pb = fxpullback.compile(
-        loaded.model, (loaded.example,), rules=rules, program=job.program, target=job.target, progress=stage
+        loaded.model,
+        (loaded.example, *loaded.extras),
+        rules=rules,
+        program=job.program,
+        target=job.target,
+        progress=stage,
     )
     stage("export, certify")
     preprocessing = None if loaded.preprocessing is None else loaded.preprocessing.to_json()
@@ -183,6 +193,7 @@ def source_of(
     classes: Path | None,
     mean: str | None,
     std: str | None,
+    example: Path | None,
 ) -> dict[str, Any]:
     """Keyword arguments of `load_model`."""
     return {
@@ -194,6 +205,7 @@ def source_of(
         "classes": classes,
         "mean": None if mean is None else _numbers(mean, "--mean"),
         "std": None if std is None else _numbers(std, "--std"),
+        "example": example,
     }
 
 

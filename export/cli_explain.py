@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,9 @@ from fxpullback.export.class_names import class_index, label
 from fxpullback.export.pictures import load_picture, panel
 from fxpullback.export.preprocessing import Preprocessing
 from fxpullback.export.session import Array, Result, Session
-from fxpullback.export.terminal import Stages, check_output, save_picture, say, spoken_warnings
+from fxpullback.export.signature import TensorInput
+from fxpullback.export.terminal import Stages, check_output, pairs, save_picture, say, spoken_warnings
+from fxpullback.names import complain
 
 TOP = 5
 
@@ -56,6 +60,7 @@ def run(
     *,
     target: str | None,
     against: str | None,
+    extras: list[str],
     output: Path | None,
     provider: str | None,
     console: Console,
@@ -76,8 +81,9 @@ def run(
         with spoken_warnings():
             session = Session(file, providers=None if provider is None else [provider])
         x = load_picture(picture, preprocessing_of(session))
+        passed = extras_of(session, extras)
         stages("explain")
-        question, result = ask(session, x, target, against)
+        question, result = ask(session, x, target, against, passed)
         stages("draw")
         path = output or default_output(picture, question)
         check_output(path)
@@ -105,7 +111,42 @@ def preprocessing_of(session: Session) -> Preprocessing:
     return Preprocessing.plain([int(side) for side in shape])
 
 
-def ask(session: Session, x: Array, target: str | None, against: str | None) -> tuple[Question, Result]:
+def extras_of(session: Session, given: list[str]) -> dict[str, npt.NDArray[Any]]:
+    """What the file takes besides the picture, for a batch of one.
+
+    Raises:
+        InputError: One is missing, unknown, or of another kind.
+        ModelSourceError: A file of them cannot be read.
+    """
+    named = pairs(given, "--extra")
+    missing = [str(extra) for name, extra in session.extras.items() if name not in named]
+    if missing:
+        first = missing[0].split()[0]
+        raise InputError(
+            f"{session.path}: besides the picture it takes {'; '.join(missing)}. Pass --extra {first}=FILE.npy for a "
+            "batch of one."
+        )
+    if not named:
+        return {}
+    from fxpullback.export.arrays import read_extras  # torch comes with it
+
+    complain(list(session.extras), 0, named)
+    return {name: _batch_of_one(session.extras[name], value) for name, value in read_extras(named).items()}
+
+
+def _batch_of_one(extra: TensorInput, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A sample's own array with the batch axis in front, where that is what is missing."""
+    lacks = extra.shape[:1] == ("batch",) and value.ndim == len(extra.shape) - 1
+    return extra.checked(value[None] if lacks else value, 1)
+
+
+def ask(
+    session: Session,
+    x: Array,
+    target: str | None,
+    against: str | None,
+    extras: Mapping[str, npt.NDArray[Any]] = MappingProxyType({}),
+) -> tuple[Question, Result]:
     """Find the class that is asked for, the top-1 class by default, and run the file for it.
 
     Raises:
@@ -121,7 +162,7 @@ def ask(session: Session, x: Array, target: str | None, against: str | None) -> 
             "Compile the model with --target contrast."
         )
     if session.target == "top1":
-        result = session(x)
+        result = session(x, **extras)
         top = int(result.logits[0].argmax())
         if index not in (None, top):
             raise InputError(
@@ -130,13 +171,13 @@ def ask(session: Session, x: Array, target: str | None, against: str | None) -> 
             )
         return Question(top, None, classes), result
     if index is None or (session.target == "contrast" and other is None):
-        order = np.argsort(-session(x, cotangent(session, 0, None)).logits[0])
+        order = np.argsort(-session(x, cotangent(session, 0, None), **extras).logits[0])
         index = int(order[0]) if index is None else index
         if session.target == "contrast" and other is None:
             other = int(next(rank for rank in order if rank != index))
     if index == other:
         raise InputError(f"{label(index, classes)} against itself explains nothing; name two classes.")
-    return Question(index, other, classes), session(x, cotangent(session, index, other))
+    return Question(index, other, classes), session(x, cotangent(session, index, other), **extras)
 
 
 def cotangent(session: Session, index: int, against: int | None) -> npt.NDArray[Any]:

@@ -64,6 +64,7 @@ def facts_table(session: Session, model: onnx.ModelProto) -> Table:
         ("opset", ", ".join(f"{item.domain or 'ai.onnx'} {item.version}" for item in model.opset_import)),
         ("nodes", f"{len(model.graph.node)}: {common}{', ...' if len(operators) > 8 else ''}"),
         ("inputs", signature(model.graph.input)),
+        *((("passed through", ", ".join(session.extras)),) if session.extras else ()),
         ("outputs", signature(model.graph.output)),
         ("preprocessing", described(meta.preprocessing or {}) or "not given"),
         ("classes", class_text(session)),

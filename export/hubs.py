@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from fxpullback.errors import ModelSourceError
@@ -29,6 +29,7 @@ class Source:
         classes: Class names of the published weights, or None.
         notes: What the user should be told.
         after_weights: What is left to do once weights are in.
+        examples: Example inputs, the explained one first; None where the shape says all there is to say.
     """
 
     model: nn.Module | ExportedProgram
@@ -37,6 +38,7 @@ class Source:
     classes: list[str] | None = None
     notes: tuple[str, ...] = ()
     after_weights: Callable[[], None] | None = None
+    examples: tuple[Tensor, ...] | None = None
 
 
 def from_timm(

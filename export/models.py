@@ -16,13 +16,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.utils._pytree import tree_leaves
 
 from fxpullback.errors import ModelSourceError
+from fxpullback.export.arrays import read_examples
 from fxpullback.export.hubs import Source, from_timm, from_torchvision
 from fxpullback.export.normalise import Normalise
 from fxpullback.export.preprocessing import Preprocessing
 from fxpullback.export.weights import load_weights
 
+_SIZES = (
+    "Pass the size it takes with --size, for an input that is no picture its shape with --input-shape, and for "
+    "several inputs a file of examples with --example."
+)
 FORMS = "timm:NAME, torchvision:NAME, package.module:factory, or file.pt2"
 Size = int | Sequence[int] | None
 
@@ -38,6 +44,7 @@ class LoadedModel:
         classes: Class names in the order of the logits, or None.
         name: What the user called it.
         notes: What the user should be told: random weights, a size that was assumed, and the like.
+        extras: Examples of the inputs that are passed through.
     """
 
     model: nn.Module | ExportedProgram
@@ -46,6 +53,7 @@ class LoadedModel:
     classes: list[str] | None
     name: str
     notes: tuple[str, ...] = ()
+    extras: tuple[Tensor, ...] = ()
 
 
 def load_model(
@@ -59,6 +67,7 @@ def load_model(
     classes: Path | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    example: Path | None = None,
 ) -> LoadedModel:
     """Build the model that `spec` names.
 
@@ -72,6 +81,7 @@ def load_model(
         classes: File of class names: one per line, or a JSON list.
         mean: Mean the weights were trained with, in units of [0, 1]; None for the network's own.
         std: Standard deviation, likewise.
+        example: File of example inputs, the explained one first, for a model that takes several.
 
     Raises:
         ModelSourceError: Anything of the above is wrong; the message says what to pass instead.
@@ -83,7 +93,9 @@ def load_model(
     shape = _shape(size) if input_shape is None else _sample_shape(spec, size, input_shape)
     source: Source
     if spec.endswith(".pt2"):
-        source = _from_file(Path(spec), shape, weights=weights, pretrained=pretrained, options=options)
+        source = _from_file(Path(spec), shape, weights=weights, pretrained=pretrained, options=options, example=example)
+    elif example is not None:
+        source = _from_example(spec, shape, pretrained, dict(options or {}), example)
     elif input_shape is not None:
         _split(spec)
         made = _made(spec, pretrained, dict(options or {}))
@@ -193,6 +205,27 @@ def _from_factory(
     return Source(model, full, pictures, notes=tuple(notes))
 
 
+def _from_example(
+    spec: str, shape: tuple[int, ...], pretrained: bool, options: dict[str, object], example: Path
+) -> Source:
+    """The module that `package.module:factory` returns, with the example inputs of a file."""
+    if shape:
+        raise ModelSourceError(
+            "--example holds an input of the size that is meant; leave --size and --input-shape out."
+        )
+    if _split(spec)[0] in ("timm", "torchvision"):
+        raise ModelSourceError(f"{spec}: it takes pictures alone; --example is for package.module:factory and .pt2.")
+    model = _made(spec, pretrained, options)
+    return _with_examples(Source(model, (), None, notes=tuple(_training_note(model))), read_examples(example, model))
+
+
+def _with_examples(source: Source, examples: Sequence[Tensor]) -> Source:
+    """`source` with its examples, and a picture's preprocessing where the first of them is one."""
+    own = tuple(examples[0].shape[1:])
+    pictures = Preprocessing.plain(own) if len(own) == 3 and own[0] in (1, 3) else None
+    return replace(source, shape=own, preprocessing=pictures, examples=tuple(examples))
+
+
 def _made(spec: str, pretrained: bool, options: dict[str, object]) -> nn.Module:
     """Call a factory.
 
@@ -232,7 +265,13 @@ def _training_note(model: nn.Module) -> list[str]:
 
 
 def _from_file(
-    path: Path, shape: tuple[int, ...], *, weights: Path | None, pretrained: bool, options: Mapping[str, object] | None
+    path: Path,
+    shape: tuple[int, ...],
+    *,
+    weights: Path | None,
+    pretrained: bool,
+    options: Mapping[str, object] | None,
+    example: Path | None,
 ) -> Source:
     """The program in a .pt2 file."""
     if weights is not None or pretrained or options:
@@ -250,21 +289,38 @@ def _from_file(
     names = program.graph_signature.user_inputs
     held = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
     values = [held.get(name) for name in names if isinstance(name, str)]
-    if len(values) != 1 or not isinstance(values[0], Tensor) or values[0].dim() < 2:
-        raise ModelSourceError(f"{path}: the program takes {len(names)} inputs, and one batch of tensors is wanted.")
+    if not values or not isinstance(values[0], Tensor) or values[0].dim() < 2:
+        raise ModelSourceError(f"{path}: the first input of the program is no batch of tensors, which it must be.")
     own = tuple(int(extent) for extent in values[0].shape[1:])
     if shape and own[-len(shape) :] != shape:
         raise ModelSourceError(
             f"{path}: the program takes {list(own)} per sample, which neither --size nor --input-shape can change."
         )
+    if example is not None:
+        return _with_examples(Source(program, own, None), read_examples(example, program))
+    if len(values) > 1:
+        return _with_examples(Source(program, own, None), _carried(path, program))
     pictures = Preprocessing.plain(own) if len(own) == 3 and own[0] in (1, 3) else None
     return Source(program, own, pictures)
+
+
+def _carried(path: Path, program: ExportedProgram) -> list[Tensor]:
+    """The example inputs that a program was exported with."""
+    found = tree_leaves(program.example_inputs) if program.example_inputs is not None else []
+    if not found or not all(isinstance(value, Tensor) for value in found):
+        raise ModelSourceError(
+            f"{path}: the program takes {len(program.graph_signature.user_inputs)} inputs, and its file holds no "
+            "example of them that is all tensors. Pass --example FILE with one tensor for each."
+        )
+    return found
 
 
 def _renormalised(source: Source, mean: Sequence[float], std: Sequence[float]) -> Source:
     """`source` with another normalisation in front."""
     if isinstance(source.model, ExportedProgram) or source.preprocessing is None:
         raise ModelSourceError("--mean and --std: nothing can be put in front of this model.")
+    if source.examples is not None and len(source.examples) > 1:
+        raise ModelSourceError("--mean and --std: the model takes several inputs; let it normalise by itself.")
     channels = source.shape[0]
     if len(mean) != channels or len(std) != channels or min(std) <= 0:
         raise ModelSourceError(
@@ -277,7 +333,8 @@ def _finished(spec: str, source: Source, weights: Path | None, classes: Path | N
     """Weights in, normalisation in front, eval mode, one trial run."""
     model, notes = source.model, list(source.notes)
     generator = torch.Generator().manual_seed(0)
-    example = torch.rand((2, *source.shape), generator=generator) * 2 - 1
+    drawn = torch.rand((2, *source.shape), generator=generator) * 2 - 1
+    example, *extras = source.examples or (drawn,)
     count: int | None = None
     if isinstance(model, nn.Module):
         if weights is not None:
@@ -288,7 +345,7 @@ def _finished(spec: str, source: Source, weights: Path | None, classes: Path | N
         if source.preprocessing is not None and source.preprocessing.mean is not None:
             assert source.preprocessing.std is not None
             model = Normalise.in_front(model, source.preprocessing.mean, source.preprocessing.std)
-        count = _class_count(spec, model, example)
+        count = _class_count(spec, model, [example, *extras] if extras else [example[:1]])
     names = source.classes
     if classes is not None:
         names = read_classes(classes)
@@ -297,18 +354,20 @@ def _finished(spec: str, source: Source, weights: Path | None, classes: Path | N
     if names is not None and count is not None and len(names) != count:
         names = None
         notes.append(f"no class names are known for {count} classes; pass --classes FILE")
-    return LoadedModel(model, example, source.preprocessing, names, spec, tuple(notes))
+    return LoadedModel(model, example, source.preprocessing, names, spec, tuple(notes), tuple(extras))
 
 
-def _class_count(spec: str, model: nn.Module, example: Tensor) -> int | None:
+def _class_count(spec: str, model: nn.Module, inputs: Sequence[Tensor]) -> int | None:
     """Number of logits, from one run; None when the output is no [batch, classes] tensor, which `compile` reports."""
     try:
         with torch.no_grad():
-            output = model(example[:1])
+            output = model(*inputs)
     except Exception as error:
+        several = len(inputs) > 1
+        shapes = ", ".join(str(list(value.shape)) for value in inputs)
         raise ModelSourceError(
-            f"{spec}: the model does not run on an input of shape {[1, *example.shape[1:]]}: "
-            f"{type(error).__name__}: {' '.join(str(error).split())[:240]}. Pass the size it takes with --size, "
-            "or for an input that is no picture its shape with --input-shape."
+            f"{spec}: the model does not run on {'inputs of shapes' if several else 'an input of shape'} {shapes}: "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:240]}. "
+            + ("Look at the file of examples." if several else _SIZES)
         ) from error
     return int(output.shape[1]) if isinstance(output, Tensor) and output.dim() == 2 else None
