@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 CHOSEN = Path(__file__).parent / "families.json"
-COUNTED = Path("build") / "timm_sizes.json"
+COUNTED = CHOSEN.parent.parent / "build" / "timm_sizes.json"
 """Parameters of every timm network, counted once: a cache beside the sources, not among them."""
 
 
