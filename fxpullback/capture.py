@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +18,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.export.graph_signature import InputKind, OutputKind
+from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
 
 from fxpullback.canonical import canonicalise, decompositions
 from fxpullback.errors import CaptureError
 from fxpullback.inputs import check_example, check_extra_examples
 from fxpullback.ir import EXTRAS, arg, depends_on, explained, placeholders, where
 from fxpullback.names import INPUT, graph_names
+from fxpullback.quiet import no_fast_path, quiet
 
 Model = nn.Module | ExportedProgram | str | os.PathLike[str]
 
@@ -98,7 +98,7 @@ def _export(model: nn.Module, example: Tensor, extras: Sequence[Tensor]) -> Expo
         if batched:
             free[inputs[-1]] = {0: batch}
     try:
-        with _quiet(), _no_fast_path():
+        with quiet(), no_fast_path():
             return torch.export.export(model, tuple(inputs), dynamic_shapes=free, strict=False)
     except Exception as error:
         batched_extras = [i for i, extra in enumerate(extras, 2) if is_batched(extra, example)]
@@ -164,43 +164,6 @@ def _user_inputs(program: ExportedProgram) -> list[fx.Node]:
     return [n for n in placeholders(program.graph) if kinds[n.name] is InputKind.USER_INPUT]
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's own warnings and dumps: what matters of them stands in the error that is raised."""
-    loggers = [logging.getLogger(name) for name in _TALKATIVE]
-    before = [logger.disabled for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.disabled = True
-        try:
-            yield
-        finally:
-            for logger, disabled in zip(loggers, before, strict=True):
-                logger.disabled = disabled
-
-
-_TALKATIVE = (
-    "torch.fx.experimental.symbolic_shapes",
-    "torch._subclasses.fake_tensor",
-    "torch.export._trace",
-    "torch.fx.experimental.proxy_tensor",
-    "torch._export.utils",
-    "torch.export._draft_export",
-)
-
-
-@contextmanager
-def _no_fast_path() -> Iterator[None]:
-    """Keep `nn.MultiheadAttention` from its fused inference operators, which hide the attention from the rules."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
@@ -216,6 +179,10 @@ def _explain(model: nn.Module, error: Exception, batched: Sequence[int] = ()) ->
     if kinds & set(_DATA_DEPENDENT) and ("data-dependent" in text.lower() or "data dependent" in text.lower()):
         why = "its control flow depends on the values of the input"
         advice = "Rewrite the branch with torch.where, or export the branch you mean."
+    elif "in output, which is not a known type" in text:
+        kind = text.partition("class '")[2].partition("'")[0].rpartition(".")[2]
+        why = f"it returns a {kind}, which torch.export does not take apart"
+        advice = "Wrap the model in a module whose forward returns the logits alone."
     elif "constraint" in text.lower() or "specializ" in text.lower():
         why = "it fixes the batch size"
         advice = "Take the batch from x.shape[0] instead of a constant, so that one graph serves every batch size."
@@ -266,19 +233,35 @@ def _register(root: nn.Module, name: str, tensor: Any) -> None:
 
 
 def _logits(program: ExportedProgram, output: fx.Node) -> fx.Node:
-    kinds = [spec.kind for spec in program.graph_signature.output_specs]
-    users = [i for i, kind in enumerate(kinds) if kind is OutputKind.USER_OUTPUT]
-    if any(kind is OutputKind.BUFFER_MUTATION for kind in kinds):
+    specs = program.graph_signature.output_specs
+    if any(spec.kind is OutputKind.BUFFER_MUTATION for spec in specs):
         raise CaptureError("the model changes its buffers while it runs; call model.eval() before exporting it.")
-    results: Any = output.args[0]
-    if len(users) != 1 or not isinstance(results[users[0]], fx.Node):
-        raise CaptureError(
-            f"the model returns {len(users)} values; fxpullback explains one tensor of logits [batch, classes]. "
-            "Wrap the model in a module whose forward returns that tensor alone."
-        )
-    node = results[users[0]]
-    assert isinstance(node, fx.Node)
-    return node
+    results = [r for r, spec in zip(arg(output, 0), specs, strict=True) if spec.kind is OutputKind.USER_OUTPUT]
+    values = [result for result in results if result is not None]
+    if len(values) == 1 and isinstance(values[0], fx.Node):
+        return values[0]
+    raise CaptureError(
+        f"the model returns {len(values)} values; fxpullback explains one tensor of logits [batch, classes]. "
+        f"{_returned(program, results)} Wrap the model in a module whose forward returns that tensor alone."
+    )
+
+
+def _returned(program: ExportedProgram, results: list[Any]) -> str:
+    """What a model returns, each with its place, and which of it may be the logits."""
+    tree = tree_unflatten(list(range(len(results))), program.call_spec.out_spec)
+    places = {index: f"output{keystr(path)}" for path, index in tree_flatten_with_path(tree)[0]}
+    listed, likely = [], []
+    for index, result in enumerate(results):
+        val = result.meta["val"] if isinstance(result, fx.Node) else result
+        if not isinstance(val, Tensor):
+            listed.append(f"{places[index]} = {val!r}")
+            continue
+        sizes = ["batch" if i == 0 and isinstance(n, torch.SymInt) else str(n) for i, n in enumerate(val.shape)]
+        listed.append(f"{places[index]} [{', '.join(sizes)}] {str(val.dtype).removeprefix('torch.')}")
+        if val.ndim == 2 and val.is_floating_point() and sizes[0] == "batch":
+            likely.append(places[index])
+    looks = f"{' and '.join(likely)} may be the logits" if likely else "none of them can be the logits"
+    return f"It returns {', '.join(listed)}; {looks}."
 
 
 def check_output(gm: fx.GraphModule) -> None:
