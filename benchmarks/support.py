@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ of ONNX Runtime in float32. Operators are those of the graph, logits and pullbac
 the model's own. Seconds are processor time for compiling and writing the file; the memory is the most that the whole
 run held."""
 
+GATES = ("gates", "softened", "frozen", "exact")
 TABLE = [
     "| family | network | gates | soft | constant | exact | graph | ONNX Runtime | operators | ratio | MB | s | GB |",
     "|---|---|" + "--:|" * 11,
@@ -42,7 +44,7 @@ TABLE = [
 def page(rows: dict[str, Row], networks: Sequence[Network]) -> str:
     """The text of docs/support.md."""
     found = [rows.get(n.spec) or _missing(n) for n in networks]
-    parts = [HEAD, "## In short", sentence(found), *_conditions(found), COLUMNS]
+    parts = [HEAD, "## In short", sentence(found), totals(found), *_conditions(found), COLUMNS]
     for kind in ("timm", "torchvision"):
         parts += [f"## {kind}", "\n".join([*TABLE, *(_line(row) for row in found if row.kind == kind)])]
     parts += ["## What keeps its exact derivative", _reasons(found)]
@@ -59,9 +61,22 @@ def sentence(found: Sequence[Row]) -> str:
     parts = []
     for kind in dict.fromkeys(row.kind for row in found):
         mine = [row for row in found if row.kind == kind]
-        passed = sum(row.status == "ok" for row in mine)
-        parts.append(f"{passed} of {len(mine)} families of {kind}")
+        passed, left = (sum(row.status == status for row in mine) for status in ("ok", "not run"))
+        parts.append(f"{passed} of {len(mine)} families of {kind}" + (f" ({left} not run)" if left else ""))
     return f"{' and '.join(parts)} compile, export and pass their certificate, by their smallest network."
+
+
+def totals(found: Sequence[Row]) -> str:
+    """Gates and operators of all that passed, in one line."""
+    passed = [row for row in found if row.status == "ok"]
+    if not passed:
+        return "Nothing passed."
+    gates, soft, frozen, exact = (sum(getattr(row, name) for row in passed) for name in GATES)
+    ratio = statistics.median(row.nodes / row.model_nodes for row in passed)
+    return (
+        f"Of their {gates} gates {soft} are softened, {frozen} held constant and {exact} kept exact. The graph of logits "
+        f"and pullback has {ratio:.1f} times the operators of the model alone (median)."
+    )
 
 
 def readme(text: str, rows: dict[str, Row], networks: Sequence[Network]) -> str:
