@@ -74,8 +74,8 @@ def totals(found: Sequence[Row]) -> str:
     gates, soft, frozen, exact = (sum(getattr(row, name) for row in passed) for name in GATES)
     ratio = statistics.median(row.nodes / row.model_nodes for row in passed)
     return (
-        f"Of their {gates} gates {soft} are softened, {frozen} held constant and {exact} kept exact. The graph of logits "
-        f"and pullback has {ratio:.1f} times the operators of the model alone (median)."
+        f"Of their {gates} gates {soft} are softened, {frozen} held constant and {exact} kept exact. The graph of "
+        f"logits and pullback has {ratio:.1f} times the operators of the model alone (median)."
     )
 
 
