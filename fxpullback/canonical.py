@@ -271,6 +271,23 @@ def _slice_scatter(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> An
     return source if [str(n) for n in x.shape] == [str(n) for n in source.shape] else NotImplemented
 
 
+def _index(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """`x[arange(batch), place]`, one place for each sample, is a gather; as an index its adjoint would mix samples."""
+    x, indices = args
+    if len(indices) != 2 or not all(isinstance(i, Value) and i.ndim == 1 for i in indices):
+        return NotImplemented
+    samples, place = indices
+    whole = is_call(samples.node, aten.arange.default) and str(samples.shape[0]) == str(x.shape[0])
+    if not whole or place.dtype == torch.bool or str(place.shape[0]) != str(x.shape[0]):
+        return NotImplemented
+    place = (
+        place if place.dtype == torch.int64 else builder.call(aten._to_copy.default, (place,), {"dtype": torch.int64})
+    )
+    place = torch.where(place < 0, place + x.shape[1], place)
+    spread = place.reshape([-1] + [1] * (x.ndim - 1)).expand([-1, 1, *x.shape[2:]])
+    return x.gather(1, spread).squeeze(1)
+
+
 _DROPPED = {
     aten._assert_tensor_metadata.default,
     aten._assert_async.msg,
@@ -299,6 +316,7 @@ _SPELLINGS: dict[Any, Rewrite] = {
     aten.clamp.default: _clamp,
     aten.clamp_min.default: _clamp_min,
     aten.slice_scatter.default: _slice_scatter,
+    aten.index.Tensor: _index,
     aten.relu6.default: lambda b, n, a: b.call(aten.hardtanh.default, (a[0], 0.0, 6.0), {}),
     aten.threshold.default: _threshold,
     aten.dropout.default: _dropout,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxpullback.errors import DifferentiateError
 from fxpullback.ir import aten
 from fxpullback.vjp.rule import NOT_DIFFERENTIABLE, vjp
 from fxpullback.vjp.shape import pad_axis
@@ -15,6 +16,11 @@ from fxpullback.vjp.shape import pad_axis
 
 def _one_hot(index: Tensor, size: int, like: Tensor) -> Tensor:
     """Rows `[*index, size]` with a one where the index points."""
+    if isinstance(size, torch.SymInt):
+        raise DifferentiateError(
+            "a place is looked up along an axis whose size is free, such as the batch. Take a place in each sample by "
+            "itself, as x[torch.arange(x.shape[0]), place] or torch.gather do."
+        )
     places = torch.arange(size, device=index.device)
     return (_wrapped(index, size).unsqueeze(-1) == places).to(like.dtype)
 
