@@ -23,7 +23,7 @@ from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
 from fxpullback.canonical import canonicalise, decompositions
 from fxpullback.errors import CaptureError
 from fxpullback.inputs import check_example, check_extra_examples
-from fxpullback.ir import EXTRAS, arg, depends_on, explained, placeholders, where
+from fxpullback.ir import EXTRAS, arg, depends_on, explained, extra_inputs, placeholders, where
 from fxpullback.names import INPUT, graph_names
 from fxpullback.quiet import no_fast_path, quiet
 
@@ -56,6 +56,7 @@ def capture(model: Model, example: Tensor, extras: Sequence[Tensor] = ()) -> fx.
     check_inputs(program, (example, *extras))
     program = program.run_decompositions(decompositions())
     gm = canonicalise(_flatten(program))
+    check_free_axes(gm)
     check_output(gm)
     return gm
 
@@ -262,6 +263,19 @@ def _returned(program: ExportedProgram, results: list[Any]) -> str:
             likely.append(places[index])
     looks = f"{' and '.join(likely)} may be the logits" if likely else "none of them can be the logits"
     return f"It returns {', '.join(listed)}; {looks}."
+
+
+def check_free_axes(gm: fx.GraphModule) -> None:
+    """Refuse an extra with a free axis whose size is none of the explained input's: nothing would say what it is."""
+    source = explained(gm.graph)
+    known = {n.node.expr for n in source.meta["val"].shape if isinstance(n, torch.SymInt)}
+    for node in extra_inputs(gm):
+        for axis, size in enumerate(node.meta["val"].shape):
+            if isinstance(size, torch.SymInt) and size.node.expr not in known:
+                raise CaptureError(
+                    f"axis {axis} of the input {node.target} is free, and no axis of the explained input has its size. "
+                    "Export the program with one torch.export.Dim for the batch of all inputs, other axes fixed."
+                )
 
 
 def check_output(gm: fx.GraphModule) -> None:

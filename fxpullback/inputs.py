@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from fxpullback.errors import CaptureError, InputError
+from fxpullback.ir import explained
 from fxpullback.names import complain
 
 
@@ -75,14 +76,18 @@ class Inputs:
 
 def extra_of(node: fx.Node, example: Tensor) -> Extra:
     """The extra that a placeholder of the captured graph stands for."""
-    sizes = node.meta["val"].shape
-    return Extra(str(node.target), example.detach().clone(), bool(sizes) and isinstance(sizes[0], torch.SymInt))
+    sizes, batch = node.meta["val"].shape, explained(node.graph).meta["val"].shape[0]
+    batched = bool(sizes) and isinstance(sizes[0], torch.SymInt) and bool(sizes[0].node.expr == batch.node.expr)
+    return Extra(str(node.target), example.detach().clone(), batched)
 
 
 def check_example(example: Any) -> None:
     """Refuse an example input that no graph could be captured from."""
     if not isinstance(example, Tensor):
-        raise CaptureError(f"the example input is a {type(example).__name__}; pass one tensor [batch, ...].")
+        raise CaptureError(
+            f"the example input is a {type(example).__name__}; pass one tensor [batch, ...], or a tuple of one tensor for "
+            "each input of the model, the explained one first."
+        )
     if example.ndim < 2 or example.shape[0] == 0 or not example.is_floating_point():
         raise CaptureError(
             f"the example input is {list(example.shape)} of {example.dtype}; a floating-point tensor [batch, ...] "

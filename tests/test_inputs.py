@@ -187,6 +187,24 @@ def test_extras_that_are_no_tensors_are_refused(extra: Any, message: str) -> Non
         fxpullback.compile(CASES["condition"].network(), (draw(2, 6), extra))
 
 
+def test_a_free_axis_that_is_not_the_batch_is_refused() -> None:
+    examples, other = CASES["condition"].inputs(2, 1), Dim("other")
+    program = torch.export.export(
+        Loose().double().eval(), examples, dynamic_shapes=({0: Dim("batch")}, {0: other}), strict=False
+    )
+    with pytest.raises(
+        CaptureError, match="axis 0 of the input condition is free, and no axis of the explained input has its size"
+    ):
+        fxpullback.compile(program, examples)
+
+
+class Loose(nn.Module):
+    """A batch of conditions that is any size, whatever that of the input."""
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        return torch.relu(x) * condition.mean()
+
+
 def test_a_program_with_a_setting_is_refused() -> None:
     class Setting(nn.Module):
         def forward(self, x: Tensor, twice: bool) -> Tensor:
