@@ -136,9 +136,10 @@ def told(row: Row) -> str:
 def chosen(options: argparse.Namespace) -> list[Network]:
     """The networks that the command names."""
     if options.names:
-        known = {n.spec: n for n in [*families(), *torchvision_networks()]}
-        if set(options.names) - known.keys():
-            known |= {n.spec: n for n in timm_networks()}
+        known = {n.spec: n for n in families()}
+        for others in (torchvision_networks, timm_networks):
+            if not known.keys() >= set(options.names):
+                known |= {n.spec: n for n in others()}
         missing = set(options.names) - known.keys()
         if missing:
             raise SystemExit(f"no such network: {', '.join(sorted(missing))}; write timm:NAME or torchvision:NAME")
