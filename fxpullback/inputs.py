@@ -85,7 +85,7 @@ def check_example(example: Any) -> None:
     """Refuse an example input that no graph could be captured from."""
     if not isinstance(example, Tensor):
         raise CaptureError(
-            f"the example input is a {type(example).__name__}; pass one tensor [batch, ...], or a tuple of one tensor for "
+            f"the example input is a {type(example).__name__}; pass one tensor [batch, ...], or a tuple of one for "
             "each input of the model, the explained one first."
         )
     if example.ndim < 2 or example.shape[0] == 0 or not example.is_floating_point():
