@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from fxpullback.capture import capture
 from fxpullback.errors import CaptureError, InputError
 from fxpullback.fresh import ExtraSpread
 from fxpullback.inputs import Extra
-from fxpullback.ir import calls, depends_on, extra_inputs, placeholders
+from fxpullback.ir import TRANSPOSES, aten, calls, depends_on, extra_inputs, placeholders
 from fxpullback.names import graph_names
 from fxpullback.precision import in_float64
 from fxpullback.serial import from_text, to_text
@@ -93,6 +95,32 @@ def test_operators_of_extras_are_constant_in_the_ledger() -> None:
     carried = {n.meta.get("fxpullback_transposes") for n in calls(pb.step.graph) if n in reached}
     assert "mul" in carried
     assert not carried & {"relu", "sigmoid", "linear"}
+
+
+def test_a_wrong_primal_is_named() -> None:
+    pb = compiled("ids")
+    rewritten = copy.deepcopy(pb.rewritten)
+    relu = next(n for n in calls(rewritten.graph) if n.target is aten.relu.default)
+    with rewritten.graph.inserting_after(relu):
+        wrong = rewritten.graph.call_function(aten.mul.Tensor, (relu, 1.001))
+        wrong.meta = dict(relu.meta)
+    relu.replace_all_uses_with(wrong, delete_user_cb=lambda user: user is not wrong)
+    rewritten.recompile()
+    failed = [c for c in replace(pb, rewritten=rewritten).verify().checks if not c.passed]
+    assert "first difference at aten." in failed[0].detail
+
+
+def test_a_wrong_cotangent_is_named() -> None:
+    pb = compiled("condition")
+    step = copy.deepcopy(pb.step)
+    node = next(n for n in calls(step.graph) if n.meta.get(TRANSPOSES) == "mul")
+    with step.graph.inserting_after(node):
+        wrong = step.graph.call_function(aten.mul.Tensor, (node, 1.001))
+        wrong.meta = dict(node.meta)
+    node.replace_all_uses_with(wrong, delete_user_cb=lambda user: user is not wrong)
+    step.recompile()
+    details = {c.name: c.detail for c in replace(pb, step=step).verify().checks if not c.passed}
+    assert "first difference behind" in details["pullback: graph against autograd, float64"]
 
 
 def test_the_graph_survives_as_text() -> None:

@@ -175,6 +175,26 @@ def test_a_finite_bias_repeated_over_the_batch_costs_nothing() -> None:
     assert not found[aten.amax.default]
 
 
+def test_finite_constants_that_add_up_to_none_are_guarded() -> None:
+    """The smallest number twice is -inf; the sum is not folded, for it has a batch."""
+
+    class Twice(Masked):
+        def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+            q, k, v = self.qkv(x).chunk(3, -1)
+            assert self.mask is not None
+            wide = self.mask.expand(x.shape[0], -1, -1)
+            mixed = F.scaled_dot_product_attention(q, k, v, wide + wide)
+            result: Tensor = self.head(F.relu(mixed + x).mean(1))
+            return result
+
+    mask = torch.zeros(TOKENS, TOKENS, dtype=torch.float64)
+    mask[1] = torch.finfo(torch.float64).min
+    model, x, u = Twice(mask).double().eval(), draw(2, TOKENS, WIDTH), draw(2, 3, seed=1)
+    pb = fxpullback.compile(model, x, target="cotangent")
+    assert_near(pb(x, u)[0], model(x).detach())
+    assert bool(torch.isfinite(pb(x, u)[1]).all())
+
+
 def test_a_constant_mask_that_empties_a_row() -> None:
     mask = torch.ones(TOKENS, TOKENS, dtype=torch.bool)
     mask[1] = False
