@@ -34,7 +34,7 @@ class TrainingModeWarning(UserWarning):
     """The model was in training mode; what was compiled is its evaluation mode."""
 
 
-def capture(model: Model, example: Tensor, extras: Sequence[Tensor] = ()) -> fx.GraphModule:
+def capture(model: Model, example: Tensor, extras: Sequence[Tensor] = (), names: Sequence[str] = ()) -> fx.GraphModule:
     """Capture `model` as a functional ATen graph from `input`, and what else it takes, to logits.
 
     Args:
@@ -42,6 +42,7 @@ def capture(model: Model, example: Tensor, extras: Sequence[Tensor] = ()) -> fx.
         example: one input, `[batch, ...]`; only its shape beyond the batch, its type and device matter.
         extras: examples of the model's further inputs, in order. One whose leading axis has the extent of the example's
             batch is taken for batched; all its other extents are fixed.
+        names: what the forward calls example and extras, where they are to be passed by name; none: by position.
 
     Returns:
         Graph module with the placeholder `input` and one for each extra, named as the model's forward names it; flat
@@ -52,8 +53,8 @@ def capture(model: Model, example: Tensor, extras: Sequence[Tensor] = ()) -> fx.
     """
     check_example(example)
     check_extra_examples(extras)
-    program = _program(model, example, extras)
-    check_inputs(program, (example, *extras))
+    program = _program(model, example, extras, names)
+    check_inputs(program, (example, *extras), names)
     program = program.run_decompositions(decompositions())
     gm = canonicalise(_flatten(program))
     check_free_axes(gm)
@@ -61,7 +62,7 @@ def capture(model: Model, example: Tensor, extras: Sequence[Tensor] = ()) -> fx.
     return gm
 
 
-def _program(model: Model, example: Tensor, extras: Sequence[Tensor]) -> ExportedProgram:
+def _program(model: Model, example: Tensor, extras: Sequence[Tensor], names: Sequence[str]) -> ExportedProgram:
     if isinstance(model, str | os.PathLike):
         return _load(Path(model))
     if isinstance(model, ExportedProgram):
@@ -74,7 +75,7 @@ def _program(model: Model, example: Tensor, extras: Sequence[Tensor]) -> Exporte
             TrainingModeWarning,
             stacklevel=4,
         )
-    return _export(copy.deepcopy(model).eval(), example, extras)
+    return _export(copy.deepcopy(model).eval(), example, extras, names)
 
 
 def _load(path: Path) -> ExportedProgram:
@@ -89,8 +90,8 @@ def _load(path: Path) -> ExportedProgram:
         ) from error
 
 
-def _export(model: nn.Module, example: Tensor, extras: Sequence[Tensor]) -> ExportedProgram:
-    _check_signature(model, 1 + len(extras))
+def _export(model: nn.Module, example: Tensor, extras: Sequence[Tensor], names: Sequence[str]) -> ExportedProgram:
+    _check_signature(model, 1 + len(extras), names)
     batch, free = Dim("batch"), ShapesCollection()
     inputs = []
     for tensor in (example, *extras):
@@ -100,7 +101,8 @@ def _export(model: nn.Module, example: Tensor, extras: Sequence[Tensor]) -> Expo
             free[inputs[-1]] = {0: batch}
     try:
         with quiet(), no_fast_path():
-            return torch.export.export(model, tuple(inputs), dynamic_shapes=free, strict=False)
+            args, kwargs = ((), dict(zip(names, inputs, strict=True))) if names else (tuple(inputs), None)
+            return torch.export.export(model, args, kwargs, dynamic_shapes=free, strict=False)
     except Exception as error:
         batched_extras = [i for i, extra in enumerate(extras, 2) if is_batched(extra, example)]
         raise CaptureError(_explain(model, error, batched_extras)) from error
@@ -116,19 +118,21 @@ def is_batched(tensor: Tensor, example: Tensor) -> bool:
     return tensor.ndim > 0 and tensor.shape[0] == example.shape[0]
 
 
-def _check_signature(model: nn.Module, count: int) -> None:
+def _check_signature(model: nn.Module, count: int, names: Sequence[str]) -> None:
     """Refuse examples that the model's forward cannot be called with."""
     signature = inspect.signature(model.forward)
     try:
-        signature.bind(*range(count))
+        signature.bind(*() if names else range(count), **dict.fromkeys(names))
     except TypeError as error:
+        called = f"examples called {', '.join(names)}" if names else f"{count} example inputs"
         raise CaptureError(
-            f"{type(model).__name__}.forward{signature} cannot be called with {count} example inputs: {error}. "
-            "Pass one for each tensor it takes, the explained one first: fxpullback.compile(model, (x, mask))."
+            f"{type(model).__name__}.forward{signature} cannot be called with {called}: {error}. Pass one for each "
+            "tensor it takes, the explained one first: fxpullback.compile(model, (x, mask)), or by name, "
+            'fxpullback.compile(model, {"x": x, "mask": mask}).'
         ) from error
 
 
-def check_inputs(program: ExportedProgram, examples: Sequence[Tensor]) -> None:
+def check_inputs(program: ExportedProgram, examples: Sequence[Tensor], given: Sequence[str] = ()) -> None:
     """Refuse a program whose inputs are not those of the examples, or are no tensors."""
     nodes = _user_inputs(program)
     names = ", ".join(node.name for node in nodes)
@@ -138,6 +142,11 @@ def check_inputs(program: ExportedProgram, examples: Sequence[Tensor]) -> None:
                 f"the model's input {node.name} is a {type(node.meta.get('val')).__name__}, and a graph takes tensors "
                 "alone. Wrap the model in a module that passes it by itself, and export that."
             )
+    if given and [node.name for node in nodes] != list(given):
+        raise CaptureError(
+            f"the program takes {names}, and the examples are called {', '.join(given)}. Pass them under its names, in "
+            "its order, the explained one first."
+        )
     if len(nodes) != len(examples):
         raise CaptureError(
             f"the program takes {len(nodes)} inputs ({names}), and {len(examples)} examples were given. "

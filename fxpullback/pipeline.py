@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +126,7 @@ class Pullback:
 
 def compile(
     model: Model,
-    example_inputs: tuple[Tensor, ...] | Tensor,
+    example_inputs: tuple[Tensor, ...] | Mapping[str, Tensor] | Tensor,
     *,
     rules: RuleSet = SEMANTIC,
     program: Program | None = None,
@@ -141,7 +141,7 @@ def compile(
         example_inputs: one example input `[batch, ...]`, alone or in a tuple; the batch stays free. Of several, the
             first is the one explained; the others are passed through, tensors of any type and rank. One whose leading
             axis has the extent of the batch is batched, all else about it is fixed: where an extra's leading extent is
-            no batch, pass examples of a batch of another size.
+            no batch, pass examples of a batch of another size. A mapping passes them to the forward by name.
         rules: `SEMANTIC` (default), `REFERENCE`, `EXACT`, or a set made of them.
         program: `Soft()` (default), `Double(...)` or `Ascent(...)`.
         target: what the input `target` will hold: "index", "top1", "cotangent" or "contrast".
@@ -157,10 +157,10 @@ def compile(
     say = progress or (lambda stage: None)
     checked, program = check_target(target), program or Soft()
     rules = rules.keep_exact(*keep_exact) if keep_exact else rules
-    example, *others = given_examples(example_inputs)
+    names, (example, *others) = given_examples(example_inputs)
 
     say("capture")
-    captured = capture(model, example, others)
+    captured = capture(model, example, others, names)
     invariants.check_captured(captured)
     say("rewrite")
     rewritten, ledger = rewrite(captured, rules)
@@ -190,12 +190,16 @@ def compile(
     return Pullback(graph, rewritten, captured, folded, step, ledger, rules, program, checked, shown, extras)
 
 
-def given_examples(example_inputs: Any) -> list[Any]:
-    """The example inputs, the explained one first."""
-    inputs = list(example_inputs) if isinstance(example_inputs, tuple | list) else [example_inputs]
+def given_examples(example_inputs: Any) -> tuple[list[str], list[Any]]:
+    """The example inputs, the explained one first, and their names where they are passed by name."""
+    names = [str(name) for name in example_inputs] if isinstance(example_inputs, Mapping) else []
+    if names:
+        inputs = list(example_inputs.values())
+    else:
+        inputs = list(example_inputs) if isinstance(example_inputs, tuple | list | Mapping) else [example_inputs]
     if not inputs:
         raise InputError("no example inputs; pass one for each tensor the model takes, the explained one first.")
-    return inputs
+    return names, inputs
 
 
 def account(ledger: Ledger, step: fx.GraphModule, merged: dict[str, str]) -> Ledger:

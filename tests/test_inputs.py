@@ -23,7 +23,7 @@ from fxpullback.ir import TRANSPOSES, aten, calls, depends_on, extra_inputs, pla
 from fxpullback.names import graph_names
 from fxpullback.precision import in_float64
 from fxpullback.serial import from_text, to_text
-from tests.helpers import assert_near, draw
+from tests.helpers import assert_near, draw, pulled_back
 from tests.several_inputs import CASES, CLASSES, PROGRAMS, Ids, oracle
 
 
@@ -155,6 +155,43 @@ def test_names_of_the_contract_are_left_to_it() -> None:
     named = dict(zip(["target_1", "input_1", "x", "rest_0", "rest_1"], inputs[1:], strict=True))
     assert torch.equal(pb(inputs[0], target=index, **named)[1], pb(inputs[0], index, *inputs[1:])[1])
     assert graph_names(["a.b", "a_b", "1", "pullback"]) == ["a_b", "a_b_1", "extra_1", "pullback_1"]
+
+
+class ByName(nn.Module):
+    """What is explained is neither the first parameter nor one that has a place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.embedding = nn.Linear(WIDE, CLASSES), nn.Embedding(7, WIDE)
+
+    def forward(self, ids: Tensor | None = None, mask: Tensor | None = None, *, embedded: Tensor | None = None) -> Any:
+        features = self.embedding(ids) if embedded is None else embedded
+        assert mask is not None
+        return {"logits": self.head((torch.relu(features) * mask[:, :, None]).sum(1))}
+
+
+def test_examples_by_name() -> None:
+    model = ByName().double().eval()
+    x, mask, u = draw(3, 5, WIDE), draw(3, 5, seed=1), draw(3, CLASSES, seed=2)
+    pb = fxpullback.compile(model, {"embedded": x[:2], "mask": mask[:2]}, rules=fxpullback.EXACT, target="cotangent")
+    assert [e.name for e in pb.extras] == ["mask"]
+    logits, pullback = pb(x, u, mask=mask)
+    assert_near(logits, model(embedded=x, mask=mask)["logits"].detach())
+    assert_near(pullback, pulled_back(lambda z: model(embedded=z, mask=mask)["logits"], x, u))
+    assert pb.verify().passed
+
+
+def test_examples_by_a_wrong_name_are_refused() -> None:
+    with pytest.raises(
+        CaptureError, match=r"cannot be called with examples called embedded, masks: .*unexpected keyword"
+    ):
+        fxpullback.compile(ByName().double().eval(), {"embedded": draw(2, 5, WIDE), "masks": draw(2, 5)})
+    x, types, weight = CASES["ids"].inputs(2, 1)
+    with pytest.raises(CaptureError, match="takes x, types, weight, and the examples are called x, weight, types"):
+        fxpullback.compile(exported("ids"), {"x": x, "weight": weight, "types": types})
+    assert fxpullback.compile(exported("ids"), {"x": x, "types": types, "weight": weight}).extras[0].name == "types"
+    with pytest.raises(InputError, match="no example inputs"):
+        fxpullback.compile(ByName().double().eval(), {})
 
 
 def test_a_leading_axis_of_the_batch_is_the_batch() -> None:
