@@ -134,11 +134,9 @@ def judged(row: Row, certificate: Certificate) -> Row:
     failed = [c for c in certificate.checks if not c.passed]
     if not failed:
         return row
-    first = failed[0]
-    reason = f"{first.name}: {first.measured:.1e}, bound {first.bound:.0e}"
-    detail = f"; {plain(first.detail)}" if first.detail else ""
-    more = f"; {len(failed) - 1} further checks" if len(failed) > 1 else ""
-    return replace(row, status="failed", stage="certify", reason=(reason + more + detail)[:400])
+    reasons = [f"{c.name}: {c.measured:.1e}, bound {c.bound:.0e}" for c in failed]
+    detail = [plain(failed[0].detail)] if failed[0].detail else []
+    return replace(row, status="failed", stage="certify", reason="; ".join([*reasons, *detail])[:600])
 
 
 def accounted(pb: Pullback) -> bool:
