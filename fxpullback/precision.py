@@ -35,9 +35,24 @@ def in_float64(gm: fx.GraphModule, memo: Memo | None = None) -> fx.GraphModule:
     for node in graph.nodes:
         if node.op == "call_function":
             node.args, node.kwargs = _widen(node.args), _widen(node.kwargs)
+            if _makes_floats(node):
+                node.kwargs = {**node.kwargs, "dtype": torch.float64}
     wide = fx.GraphModule(root, graph)
     wide.meta.update(copy.copy(gm.meta))
     return wide
+
+
+def _makes_floats(node: fx.Node) -> bool:
+    """Whether a call makes floats of numbers alone, as `zeros([3])` does, of the default type if it names none."""
+    value = node.meta.get("val")
+    if (
+        not isinstance(value, Tensor)
+        or not value.is_floating_point()
+        or not isinstance(node.target, torch._ops.OpOverload)
+    ):
+        return False
+    named = any(argument.name == "dtype" for argument in node.target._schema.arguments)
+    return named and not any(isinstance(n.meta.get("val"), Tensor) for n in node.all_input_nodes)
 
 
 def _wide_copy(tensor: Tensor) -> Tensor:

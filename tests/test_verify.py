@@ -136,3 +136,20 @@ def test_tokens_made_of_a_normalised_map_are_certified() -> None:
     torch.manual_seed(0)
     certificate = fxpullback.compile(Tokens().eval(), (torch.randn(1, 3, 10, 10),)).verify()
     assert certificate.passed, str(certificate)
+
+
+def test_floats_made_in_the_forward_are_widened_too() -> None:
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Linear(2, 4), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            grid = torch.zeros(1, 4, 2)
+            grid[..., 0] = torch.arange(4)
+            logits: Tensor = self.head(torch.relu(x[:, None] + self.embed(grid)).mean(1))
+            return logits
+
+    torch.manual_seed(0)
+    certificate = fxpullback.compile(Positions().eval(), (torch.randn(1, 4),)).verify()
+    assert certificate.passed, str(certificate)
