@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,17 +191,36 @@ def runtime_checks(
         looks: what its inputs look like.
         seed: seed of the fresh inputs.
     """
-    most = max(BATCHES)
+    checks = _runs(session, injected, program, target, looks, seed, BATCHES)
+    if session.sizes:
+        elsewhere = replace(looks, spread=looks.spread.at(session.sizes, seed))
+        place = f", size {'x'.join(map(str, elsewhere.spread.shape[1:]))}"
+        checks += _runs(session, injected, program, target, elsewhere, seed + 2, (2,), place)
+    return checks
+
+
+def _runs(
+    session: Session,
+    injected: fx.GraphModule,
+    program: Program,
+    target: Target,
+    looks: Looks,
+    seed: int,
+    batches: Sequence[int],
+    place: str = "",
+) -> list[Check]:
+    """`runtime_checks` for inputs of one size."""
+    most = max(batches)
     inputs = fresh_batch(looks.spread, looks.extras, most, seed, torch.empty(0))
     given = fresh_target(target, most, session.class_count, inputs.x, seed + 1)
     wide = given.double() if given is not None and given.is_floating_point() else given
     wanted = run_eagerly(in_float64(injected), program, target, inputs.double(), wide)
     rounding = _Rounding(lambda: run_eagerly(injected, program, target, inputs, given), wanted)
     checks: list[Check] = []
-    for batch in BATCHES:
+    for batch in batches:
         x, *extras = (tensor.numpy() for tensor in inputs[:batch])
         found = session(x, None if given is None else given[:batch].numpy(), *extras)
-        checks += _compare(found, wanted, rounding, program, batch)
+        checks += _compare(found, wanted, rounding, program, batch, place)
     return checks
 
 
@@ -218,13 +237,13 @@ class _Rounding:
 
 
 def _compare(
-    found: Result, wanted: dict[str, Tensor], rounding: _Rounding, program: Program, batch: int
+    found: Result, wanted: dict[str, Tensor], rounding: _Rounding, program: Program, batch: int, place: str = ""
 ) -> list[Check]:
     """A file may be off by the bound, or by ten times what torch's own float32 is off, whichever is more."""
     checks = []
     for name, all_samples in wanted.items():
         value, here = all_samples[:batch], torch.from_numpy(getattr(found, name)).double()
-        label = f"ONNX Runtime: {name}, batch {batch}"
+        label = f"ONNX Runtime: {name}, batch {batch}{place}"
         if isinstance(program, Ascent) and name != "logits":
             if name == "pullback":
                 checks.append(at_least(f"{label}, cosine", _cosine(here, value), COSINE))

@@ -77,6 +77,9 @@ Pretrained = Annotated[bool, _option("--pretrained", text="Fetch the published w
 Weights = Annotated[
     Path | None, _option(text="Weights: safetensors, or a torch file of tensors", meta="FILE", panel=_MODEL)
 ]
+FreeSize = Annotated[
+    bool, _option("--free-size", text="Leave height and width free, where the model allows it", panel=_MODEL)
+]
 InputShape = Annotated[
     str | None,
     _option(text="Shape of one sample that is no picture, such as 2,16000 (channels, time)", meta="N,N", panel=_MODEL),
@@ -132,6 +135,7 @@ def compile_command(
     weights: Weights = None,
     size: Size = None,
     input_shape: InputShape = None,
+    free_size: FreeSize = False,
     example: Example = None,
     classes: Classes = None,
     model_option: ModelOption = None,
@@ -163,6 +167,7 @@ def compile_command(
         target=target.value,
         calibrate=calibrate,
         spread=work.spread_of(spread, calibrate),
+        free_size=free_size,
         source=work.source_of(weights, pretrained, size, input_shape, model_option or [], classes, mean, std, example),
     )
     with Stages() as stages:

@@ -37,6 +37,7 @@ class Job:
         target: `index`, `top1`, `cotangent` or `contrast`.
         calibrate: Folder of pictures to calibrate temperatures on, or None.
         spread: Temperature over the standard deviation of a gate's input.
+        free_size: Whether the size behind the channels stays free.
         source: Keyword arguments of `load_model`.
     """
 
@@ -47,6 +48,7 @@ class Job:
     target: str
     calibrate: Path | None
     spread: float
+    free_size: bool
     source: dict[str, Any]
 
 
@@ -78,8 +80,11 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
         rules=rules,
         program=job.program,
         target=job.target,
+        free_size=job.free_size,
         progress=stage,
     )
+    for axis in pb.free:
+        say("note", str(axis))
     stage("export, certify")
     preprocessing = None if loaded.preprocessing is None else loaded.preprocessing.to_json()
     to_onnx(pb, job.output, classes=loaded.classes, preprocessing=preprocessing)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fxpullback.sizes import FreeAxis
+
 PREFIX = "fxpullback."
 VERSION = PREFIX + "version"
 RULES = PREFIX + "rules"
@@ -17,6 +19,7 @@ CERTIFICATE = PREFIX + "certificate"
 PREPROCESSING = PREFIX + "preprocessing"
 CLASSES = PREFIX + "classes"
 INPUTS = PREFIX + "inputs"
+SIZES = PREFIX + "sizes"
 ORACLE = PREFIX + "injected_form"
 WEIGHTS_SHA256 = PREFIX + "weights_sha256"
 
@@ -40,6 +43,7 @@ class Metadata:
         weights_sha256: Digest of the weights, or None.
         explained: Name of the input that is explained.
         extras: Names of the inputs that are passed through, in order.
+        sizes: The axes of the input beside the batch whose size is free, and what sizes they allow.
     """
 
     version: str
@@ -53,6 +57,7 @@ class Metadata:
     weights_sha256: str | None = None
     explained: str = "input"
     extras: tuple[str, ...] = ()
+    sizes: tuple[FreeAxis, ...] = ()
     raw: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -92,6 +97,7 @@ def parse(raw: Mapping[str, str]) -> Metadata:
         weights_sha256=raw.get(WEIGHTS_SHA256),
         explained=str(inputs.get("explained", "input")),
         extras=tuple(map(str, inputs.get("extras", []))),
+        sizes=tuple(FreeAxis.from_dict(axis) for axis in _parsed(raw, SIZES, list) or []),
         raw=dict(raw),
     )
 

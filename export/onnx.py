@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,8 @@ def described(
         md.LEDGER: pb.ledger.to_json(),
         md.INPUTS: json.dumps({"explained": INPUT, "extras": [extra.name for extra in pb.extras]}),
     }
+    if pb.free:
+        texts[md.SIZES] = json.dumps([asdict(axis) for axis in pb.free])
     if classes is not None:
         texts[md.CLASSES] = json.dumps(list(classes))
     if preprocessing is not None:

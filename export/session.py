@@ -20,6 +20,7 @@ from fxpullback.export import metadata as md
 from fxpullback.export.providers import CPU, Provider, ProviderWarning, chosen, startable, warn_if_unused
 from fxpullback.export.signature import TensorInput, array, input_of
 from fxpullback.names import complain
+from fxpullback.sizes import misfits
 
 __all__ = ["ProviderWarning", "Result", "Session"]
 
@@ -66,6 +67,7 @@ class Session:
         inputs: Every input of the file by name, with its type and shape: `input`, what is passed through, `target`.
         extras: The inputs that are passed through and not explained, by name; empty for most files.
         input_shape: Shape of `input`; a dimension that is free is its name, such as `"batch"`.
+        sizes: The axes of `input` beside the batch whose size is free, and what sizes they allow; empty for most files.
         class_count: Number of logits.
         providers: Execution providers actually used, in order of preference.
 
@@ -94,6 +96,7 @@ class Session:
         self.inputs, self.class_count = _signature(self.path, self._session, self.metadata)
         self.input_shape = self.inputs["input"].shape
         self.extras = {name: self.inputs[name] for name in self.metadata.extras}
+        self.sizes = self.metadata.sizes
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._rank = len(self.input_shape)
         self._sizes = tuple((axis, size) for axis, size in enumerate(self.input_shape) if isinstance(size, int))
@@ -156,6 +159,8 @@ class Session:
         shape = data.shape
         if len(shape) != self._rank or any(shape[axis] != size for axis, size in self._sizes) or not data.size:
             raise InputError(_shape_text("input", shape, self.input_shape))
+        if self.sizes and (wrong := misfits(shape, self.sizes)):
+            raise InputError(f"input: the shape is {shape}: {'; '.join(wrong)}. Resize or pad it.")
         if not (data.min() > -_INFINITY and data.max() < _INFINITY):
             bad = np.argwhere(~np.isfinite(data))
             raise InputError(

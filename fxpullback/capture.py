@@ -10,7 +10,7 @@ import copy
 import inspect
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,9 @@ from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
 
 from fxpullback.canonical import canonicalise, decompositions
 from fxpullback.errors import CaptureError
+from fxpullback.free import Watch, check_module, export_free, wanted_axes
 from fxpullback.inputs import check_example, check_extra_examples
-from fxpullback.ir import EXTRAS, arg, depends_on, explained, extra_inputs, placeholders, where
-from fxpullback.names import INPUT, graph_names
-from fxpullback.quiet import no_fast_path, quiet
+from fxpullback.ir import EXTRAS, FREE, WATCH, arg, depends_on, explained, extra_inputs, placeholders, where
 
 Model = nn.Module | ExportedProgram | str | os.PathLike[str]
 
@@ -34,7 +33,13 @@ class TrainingModeWarning(UserWarning):
     """The model was in training mode; what was compiled is its evaluation mode."""
 
 
-def capture(model: Model, example: Tensor, extras: Sequence[Tensor] = (), names: Sequence[str] = ()) -> fx.GraphModule:
+def capture(
+    model: Model,
+    example: Tensor,
+    extras: Sequence[Tensor] = (),
+    names: Sequence[str] = (),
+    free_size: bool | Sequence[int] = False,
+) -> fx.GraphModule:
     """Capture `model` as a functional ATen graph from `input`, and what else it takes, to logits.
 
     Args:
@@ -43,6 +48,7 @@ def capture(model: Model, example: Tensor, extras: Sequence[Tensor] = (), names:
         extras: examples of the model's further inputs, in order. One whose leading axis has the extent of the example's
             batch is taken for batched; all its other extents are fixed.
         names: what the forward calls example and extras, where they are to be passed by name; none: by position.
+        free_size: axes whose size stays free like the batch, or True for all behind the channels.
 
     Returns:
         Graph module with the placeholder `input` and one for each extra, named as the model's forward names it; flat
@@ -53,16 +59,28 @@ def capture(model: Model, example: Tensor, extras: Sequence[Tensor] = (), names:
     """
     check_example(example)
     check_extra_examples(extras)
-    program = _program(model, example, extras, names)
+    axes = wanted_axes(free_size, example)
+    free: tuple[FreeAxis, ...] = ()
+    if axes:
+        check_module(model)
+        program, free = export_free(lambda dims: _program(model, example, extras, names, dims), example, axes)
+    else:
+        program = _program(model, example, extras, names, {})
     check_inputs(program, (example, *extras), names)
     program = program.run_decompositions(decompositions())
-    gm = canonicalise(_flatten(program))
+    gm = _flatten(program)
+    gm.meta[FREE] = free
+    if free:
+        gm.meta[WATCH] = Watch(gm, free, example)
+    gm = canonicalise(gm)
     check_free_axes(gm)
     check_output(gm)
     return gm
 
 
-def _program(model: Model, example: Tensor, extras: Sequence[Tensor], names: Sequence[str]) -> ExportedProgram:
+def _program(
+    model: Model, example: Tensor, extras: Sequence[Tensor], names: Sequence[str], dims: Mapping[int, Any]
+) -> ExportedProgram:
     if isinstance(model, str | os.PathLike):
         return _load(Path(model))
     if isinstance(model, ExportedProgram):
@@ -75,7 +93,7 @@ def _program(model: Model, example: Tensor, extras: Sequence[Tensor], names: Seq
             TrainingModeWarning,
             stacklevel=4,
         )
-    return _export(copy.deepcopy(model).eval(), example, extras, names)
+    return _export(copy.deepcopy(model).eval(), example, extras, names, dims)
 
 
 def _load(path: Path) -> ExportedProgram:
@@ -90,7 +108,9 @@ def _load(path: Path) -> ExportedProgram:
         ) from error
 
 
-def _export(model: nn.Module, example: Tensor, extras: Sequence[Tensor], names: Sequence[str]) -> ExportedProgram:
+def _export(
+    model: nn.Module, example: Tensor, extras: Sequence[Tensor], names: Sequence[str], dims: Mapping[int, Any]
+) -> ExportedProgram:
     _check_signature(model, 1 + len(extras), names)
     batch, free = Dim("batch"), ShapesCollection()
     inputs = []
@@ -98,7 +118,7 @@ def _export(model: nn.Module, example: Tensor, extras: Sequence[Tensor], names: 
         batched = is_batched(tensor, example)
         inputs.append(_pair(tensor) if batched else tensor.detach().clone())
         if batched:
-            free[inputs[-1]] = {0: batch}
+            free[inputs[-1]] = {0: batch, **(dims if tensor is example else {})}
     try:
         with quiet(), no_fast_path():
             args, kwargs = ((), dict(zip(names, inputs, strict=True))) if names else (tuple(inputs), None)
@@ -278,6 +298,11 @@ def check_free_axes(gm: fx.GraphModule) -> None:
     """Refuse an extra with a free axis whose size is none of the explained input's: nothing would say what it is."""
     source = explained(gm.graph)
     known = {n.node.expr for n in source.meta["val"].shape if isinstance(n, torch.SymInt)}
+    if len(known) > 1 and not gm.meta[FREE]:
+        raise CaptureError(
+            f"the program leaves more of its input free than the batch: {list(source.meta['val'].shape)}. Export it with "
+            "the other axes fixed, or pass the module itself with free_size=True."
+        )
     for node in extra_inputs(gm):
         for axis, size in enumerate(node.meta["val"].shape):
             if isinstance(size, torch.SymInt) and size.node.expr not in known:

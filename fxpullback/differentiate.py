@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from fxpullback.derive import derive_vjp
-from fxpullback.errors import DifferentiateError
+from fxpullback.errors import DifferentiateError, FixedSizeError
 from fxpullback.ir import (
     COTANGENT_OF,
     GETITEM,
@@ -116,12 +116,17 @@ class _Walk:
             if isinstance(ct, Value):
                 ct.node.meta[COTANGENT_OF] = (*ct.node.meta.get(COTANGENT_OF, ()), node.name)
             arguments = fx.map_arg(schema_arguments(node), lambda n: self.env[n])
-            if rule is None:
-                made: Sequence[Any] = derive_vjp(self.builder, node, ct, arguments)
-            else:
-                made = rule.function(ct, self.env[node], *arguments)
-            for argument, part in zip(tensors, made, strict=True):
-                self._give(node, argument, part)
+            try:
+                if rule is None:
+                    made: Sequence[Any] = derive_vjp(self.builder, node, ct, arguments)
+                else:
+                    made = rule.function(ct, self.env[node], *arguments)
+                for argument, part in zip(tensors, made, strict=True):
+                    self._give(node, argument, part)
+            except FixedSizeError as error:
+                raise DifferentiateError(
+                    f"free_size: {where(node)} {error}. Compile the model for one size."
+                ) from error
 
     def _arriving(self, node: fx.Node) -> Any:
         if node not in self.parts:

@@ -26,6 +26,10 @@ class DifferentiateError(FxPullbackError):
     """An operator on the path from the input to the logits has no VJP rule."""
 
 
+class FixedSizeError(FxPullbackError):
+    """A rule met a free size that it can only handle fixed; the stage that ran it says where."""
+
+
 class LowerError(FxPullbackError):
     """A lowering step met a graph it cannot handle."""
 

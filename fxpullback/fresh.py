@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fxpullback.inputs import Extra, Inputs
+from fxpullback.sizes import FreeAxis, other_shape
 from fxpullback.target import Target
 
 ROWS = 4  # of an example that a file carries; no check draws more
@@ -40,6 +41,10 @@ class Spread:
         if not deviation > 0:
             return cls(shape, 0.0, 1.0, -1.0, 1.0)
         return cls(shape, float(example.mean()), deviation, float(example.min()), float(example.max()))
+
+    def at(self, free: Sequence[FreeAxis], seed: int) -> Spread:
+        """The same with other sizes along the free axes."""
+        return replace(self, shape=other_shape(self.shape, free, seed))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Spread:

@@ -77,6 +77,8 @@ NAMES = "fxpullback_names"  # on a GraphModule: names of constants made so far, 
 SHAPES = "fxpullback_shapes"  # on a GraphModule: fake values by operator and argument shapes, for one compilation
 STEP = "fxpullback_step"  # which copy of an unrolled program it belongs to, from 1
 EXTRAS = "fxpullback_extras"  # on a GraphModule: how many inputs behind the explained one are passed through
+FREE = "fxpullback_free"  # on a GraphModule: the axes of its input, beside the batch, whose size is free
+WATCH = "fxpullback_watch"  # on a GraphModule: what checks its assumptions about free sizes, for one compilation
 OUTPUT_NAMES = "output_names"  # on a GraphModule: names of the outputs, in order
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,23 @@ from fxpullback.differentiate import differentiate
 from fxpullback.errors import InputError
 from fxpullback.fold import fold
 from fxpullback.inputs import Extra, arguments, extra_of
-from fxpullback.ir import NAMES, ORIGIN, OUTPUT_NAMES, SHAPES, calls, extra_inputs, is_size, outputs
+from fxpullback.ir import (
+    FREE,
+    NAMES,
+    ORIGIN,
+    OUTPUT_NAMES,
+    SHAPES,
+    WATCH,
+    calls,
+    extra_inputs,
+    is_size,
+    outputs,
+)
 from fxpullback.ledger import Ledger
 from fxpullback.lower import lower, simplify
 from fxpullback.rewrite import rewrite
 from fxpullback.rules import SEMANTIC, RuleSet
+from fxpullback.sizes import FreeAxis, misfits
 from fxpullback.target import Target, check_given, check_target
 from fxpullback.unroll import Program, Soft, unroll
 
@@ -67,6 +79,12 @@ class Pullback:
         return names
 
     @property
+    def free(self) -> tuple[FreeAxis, ...]:
+        """The axes beside the batch whose size is free, with the sizes they allow."""
+        axes: tuple[FreeAxis, ...] = self.captured.meta.get(FREE, ())
+        return axes
+
+    @property
     def classes(self) -> int:
         """Number of classes."""
         (logits,) = outputs(self.captured.graph)
@@ -100,11 +118,13 @@ class Pullback:
     def check_input(self, x: Any) -> None:
         """Refuse an input the graph was not compiled for."""
         wanted = self.example
-        if not isinstance(x, Tensor):
-            raise InputError(f"the input is a {type(x).__name__}; pass a tensor [batch, ...].")
-        if x.ndim != wanted.ndim or x.shape[1:] != wanted.shape[1:] or x.shape[0] == 0:
-            size = ", ".join(["batch", *map(str, wanted.shape[1:])])
+        free = {axis.axis: axis.name for axis in self.free}
+        fixed = [i for i in range(1, wanted.ndim) if i not in free]
+        if x.ndim != wanted.ndim or any(x.shape[i] != wanted.shape[i] for i in fixed) or x.shape[0] == 0:
+            size = ", ".join(["batch", *(free.get(i, str(wanted.shape[i])) for i in range(1, wanted.ndim))])
             raise InputError(f"the input is {list(x.shape)}; this graph was compiled for [{size}].")
+        if wrong := misfits(x.shape, self.free):
+            raise InputError(f"the input is {list(x.shape)}: {'; '.join(wrong)}.")
         if x.dtype != wanted.dtype:
             raise InputError(f"the input is of {x.dtype}; this graph was compiled for {wanted.dtype}.")
         if not bool(torch.isfinite(x).all()):
@@ -132,6 +152,7 @@ def compile(
     program: Program | None = None,
     target: str = "index",
     keep_exact: tuple[str, ...] | list[str] = (),
+    free_size: bool | Sequence[int] = False,
     progress: Progress | None = None,
 ) -> Pullback:
     """Compile a model and its pullback into one forward-only graph.
@@ -146,6 +167,8 @@ def compile(
         program: `Soft()` (default), `Double(...)` or `Ascent(...)`.
         target: what the input `target` will hold: "index", "top1", "cotangent" or "contrast".
         keep_exact: rules or operators that keep their exact derivative, as `rules.keep_exact(...)`.
+        free_size: True leaves the size behind the channels free (height and width of a picture); or the axes that are
+            to be free. Without it the batch alone is.
         progress: called with the name of each stage as it begins.
 
     Returns:
@@ -160,7 +183,7 @@ def compile(
     names, (example, *others) = given_examples(example_inputs)
 
     say("capture")
-    captured = capture(model, example, others, names)
+    captured = capture(model, example, others, names, free_size)
     invariants.check_captured(captured)
     say("rewrite")
     rewritten, ledger = rewrite(captured, rules)
@@ -182,9 +205,12 @@ def compile(
     invariants.check_lowered(graph)
 
     ledger = account(ledger, step, merged)
+    if WATCH in captured.meta:
+        captured.meta[FREE] = captured.meta[WATCH].free
     for stage in (captured, rewritten, folded, step, graph):
         stage.meta.pop(SHAPES, None)
         stage.meta.pop(NAMES, None)
+        stage.meta.pop(WATCH, None)
     shown = example[:1].detach().clone()
     extras = tuple(extra_of(node, other) for node, other in zip(extra_inputs(captured), others, strict=True))
     return Pullback(graph, rewritten, captured, folded, step, ledger, rules, program, checked, shown, extras)

@@ -12,7 +12,7 @@ from typing import Any
 from torch import fx
 
 from fxpullback import patterns
-from fxpullback.errors import RuleError, UnsupportedGateError
+from fxpullback.errors import DifferentiateError, FixedSizeError, RuleError, UnsupportedGateError
 from fxpullback.ir import (
     GETITEM,
     INJECT,
@@ -187,7 +187,12 @@ def _inject(
             soft = rule(**_pattern_arguments(builder, decision.match, env, graph), **options)
         else:
             arguments = fx.map_arg(schema_arguments(node), lambda n: env[n])
-            soft = rule(*arguments, **options)
+            try:
+                soft = rule(*arguments, **options)
+            except FixedSizeError as error:
+                raise DifferentiateError(
+                    f"free_size: {where(node)} {error}. Compile the model for one size."
+                ) from error
     primal = env[node]
     first = primal[0] if isinstance(primal, tuple) else primal
     with builder.provenance(f"{node.name}_injected", **{ORIGIN: node.name, RULE: rule.name, **kept}):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,7 +18,9 @@ from torch import Tensor, fx, nn
 
 from fxpullback.errors import VerifyError
 
-_ARITHMETIC = {f.__name__: f for f in (operator.getitem, operator.add, operator.mul, operator.floordiv, operator.mod)}
+_SIZES = (operator.add, operator.mul, operator.floordiv, operator.mod, operator.pow, operator.truediv)
+_ROUNDED = (math.trunc, math.floor, math.ceil, torch.sym_max, torch.sym_min, torch.sym_float)
+_ARITHMETIC: dict[str, Callable[..., Any]] = {f.__name__: f for f in (operator.getitem, *_SIZES, *_ROUNDED)}
 _SETTINGS = (torch.dtype, torch.device, torch.layout, torch.memory_format)
 _SMALL = 16384
 

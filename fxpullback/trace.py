@@ -8,6 +8,7 @@ turned into nodes only where an operator takes them as an argument.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -18,7 +19,8 @@ from torch import Tensor, fx
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses import FakeTensor
 
-from fxpullback.ir import EXACT_CONSTANTS, GETITEM, NAMES, ORIGIN, SHAPES, arg, aten, fake_mode_of, is_size
+from fxpullback.ir import EXACT_CONSTANTS, GETITEM, NAMES, ORIGIN, SHAPES, WATCH, arg, aten, fake_mode_of, is_size
+from fxpullback.shapes import is_free, stated_shape
 
 _METHODS = {"__add__": "add", "__radd__": "add", "__mul__": "mul", "__rmul__": "mul", "__sub__": "sub"}
 _METHODS |= {"__truediv__": "div", "__neg__": "neg", "__pow__": "pow", "__matmul__": "matmul"}
@@ -63,6 +65,10 @@ class Value:
         lifted: Value = self.builder._lift(exact.to(device=self.device, dtype=self.dtype))
         self.builder.exact[str(lifted.node.target)] = exact
         return lifted
+
+    def places(self, count: torch.SymInt) -> Any:
+        """0, 1, ... up to a free size; see `fxpullback.shapes.places`."""
+        return self.builder.call(aten.arange.default, (count,), {"device": self.device})
 
     def __getitem__(self, index: Any) -> Any:
         return _index(self, index)
@@ -167,6 +173,7 @@ class Builder:
         self._lifted: dict[Any, Value] = {}
         self._names: set[str] = source.meta.setdefault(NAMES, set())
         self.exact: dict[str, Tensor] = dict(source.meta.get(EXACT_CONSTANTS, {}))
+        self._watch: Any = source.meta.get(WATCH)
         self._shapes: dict[Any, Any] = source.meta.setdefault(SHAPES, {})
 
     @contextmanager
@@ -228,11 +235,20 @@ class Builder:
         fakes = _map((args, kwargs), lambda v: v.node.meta["val"] if isinstance(v, Value) else v)
         key = (target, _signature(fakes))
         if key not in self._shapes:
-            with self.fake_mode, enable_python_dispatcher(), torch.no_grad():
-                self._shapes[key] = target(*fakes[0], **fakes[1])
+            self._shapes[key] = self._run(target, *fakes)
         return self._shapes[key]
 
+    def _run(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if self._watch is not None:
+            stated = stated_shape(target, args)
+            if stated is not None:
+                return stated
+        with self.fake_mode, enable_python_dispatcher(), torch.no_grad():
+            return target(*args, **kwargs)
+
     def _append(self, target: Any, args: Any, kwargs: Any, val: Any) -> Any:
+        if self._watch is not None:
+            self._watch.check(str(self.meta.get(ORIGIN) or self.prefix))
         node_args, node_kwargs = _map((_settle_sizes(target, args), kwargs), self._argument)
         node = self.graph.create_node("call_function", target, node_args, node_kwargs, self.prefix)
         node.meta.update(self.meta)
@@ -269,8 +285,8 @@ class Builder:
         return self._expression(value.node.expr)
 
     def _expression(self, expr: Any) -> Any:
-        if expr.is_Integer:
-            return int(expr)
+        if expr.is_number and not expr.args:
+            return int(expr) if expr.is_Integer else float(expr)
         if expr in self._sizes:
             return self._sizes[expr]
         if expr.is_Symbol:
@@ -284,14 +300,19 @@ class Builder:
     def _symbol(self, symbol: Any) -> fx.Node:
         for source in self._inputs:
             for dim, size in enumerate(source.meta["val"].shape):
-                if isinstance(size, torch.SymInt) and size.node.expr == symbol:
-                    return self._size_node(aten.sym_size.int, (source, dim), size)
+                if not is_free(size) or symbol not in size.node.expr.free_symbols:
+                    continue
+                node = self._size_node(aten.sym_size.int, (source, dim), size)
+                multiple = size.node.expr / symbol
+                return node if multiple == 1 else self._size_node(operator.floordiv, (node, int(multiple)), None)
         raise AssertionError(f"size {symbol} is not the size of any input")
 
     def _combine(self, expr: Any, parts: list[Any]) -> fx.Node:
         function = _SIZE_FUNCTIONS.get(type(expr).__name__)
         if function is None:
             raise AssertionError(f"no size operator for {type(expr).__name__} in {expr}")
+        if len(parts) == 1:
+            return self._size_node(function, (parts[0],), None)
         total = parts[0]
         for part in parts[1:]:
             total = self._size_node(function, (total, part), None)
@@ -347,6 +368,15 @@ _SIZE_FUNCTIONS: dict[str, Any] = {
     "CleanDiv": operator.floordiv,
     "Mod": operator.mod,
     "PythonMod": operator.mod,
+    "Pow": operator.pow,
+    "Max": torch.sym_max,
+    "Min": torch.sym_min,
+    "IntTrueDiv": operator.truediv,
+    "FloatTrueDiv": operator.truediv,
+    "ToFloat": torch.sym_float,
+    "TruncToInt": math.trunc,
+    "FloorToInt": math.floor,
+    "CeilToInt": math.ceil,
 }
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fxpullback.pipeline import Pullback
 
 BATCH = 3  # none that capture ever saw
+OTHER_SIZES = 2  # drawn where sizes are free
 EXACT_BOUND = 1e-9  # float64 against float64, the same arithmetic in another order
 FOLD_BOUND = 1e-4  # float64, batch-norm weights rounded to the model's own type after folding
 ASCENT_BOUND = 1e-6  # float64, rounding carried through every step
@@ -51,6 +52,7 @@ def verify(pb: Pullback, *, seed: int = 0) -> Certificate:
         _dot_test(wide, wide_inputs, u, pullback, seed),
         *_program(pb, wide, wide_inputs, seed),
         _batch(wide, wide_inputs, u, (logits, pullback)),
+        *_sizes(pb, wide, extras, seed),
     ]
     return Certificate(tuple(checks), environment(seed))
 
@@ -158,6 +160,27 @@ def _program(pb: Pullback, wide: dict[str, fx.GraphModule], inputs: Inputs, seed
         at_most(f"{label}: {name} against autograd, float64", relative(value, wanted[name]), bound)
         for name, value in zip(pb.graph.meta[OUTPUT_NAMES], found, strict=True)
     ]
+
+
+def _sizes(pb: Pullback, wide: dict[str, fx.GraphModule], extras: list[ExtraSpread], seed: int) -> list[Check]:
+    """At other sizes, where sizes are free: logits against the model, pullback against autograd."""
+    checks = []
+    for draw in range(OTHER_SIZES if pb.free else 0):
+        spread = Spread.of(pb.example).at(pb.free, seed + draw)
+        inputs = fresh_batch(spread, extras, 2, seed + draw, pb.example)
+        u = cotangents(2, pb.classes, pb.example, seed + 5).double()
+        with torch.no_grad():
+            plain, injected = pb.captured(*inputs)[0], pb.rewritten(*inputs)[0]
+            found = wide["step"](*inputs.double(), u)
+        wanted = soft_pullback(wide["folded"], inputs.double(), u)
+        place = f"size {'x'.join(map(str, spread.shape[1:]))}"
+        exact = 0.0 if torch.equal(plain, injected) else max(relative(injected, plain), 1e-300)
+        checks += [
+            at_most(f"{place}: injected form against the model, bit for bit", exact, 0.0),
+            at_most(f"{place}: logits of the lowered graph", relative(found[0], wanted[0]), EXACT_BOUND),
+            at_most(f"{place}: pullback against autograd, float64", relative(found[1], wanted[1]), EXACT_BOUND),
+        ]
+    return checks
 
 
 def _batch(wide: dict[str, fx.GraphModule], inputs: Inputs, u: Tensor, together: tuple[Tensor, Tensor]) -> Check:

@@ -47,7 +47,7 @@ class Builder:
         self._made: dict[tuple[Any, ...], tuple[Value, ...]] = {}
         self._constants: dict[tuple[Any, ...], Value] = {}
         self._arrays: dict[int, npt.NDArray[Any]] = {}
-        self._symbols: dict[sympy.Expr, tuple[Value, int, str]] = {}
+        self._symbols: dict[sympy.Expr, tuple[Value, int, str, int]] = {}
 
     # The node being translated.
 
@@ -183,21 +183,24 @@ class Builder:
             return self.const(array, dtype)
         return self._sized(self.op("Cast", x, dtype=dtype, to=int(dtype)), x.meta.get("sizes"))
 
-    def operand(self, x: Value | Scalar, dtype: ir.DataType) -> Value:
-        """A tensor cast to `dtype`, or a Python number as a constant of that type."""
+    def operand(self, x: Value | Scalar | sympy.Expr, dtype: ir.DataType) -> Value:
+        """A tensor cast to `dtype`; a Python number as a constant of that type; a free size as a computed one."""
+        if isinstance(x, sympy.Expr):
+            return self.scalar(x, dtype)
         return self.cast(x, dtype) if isinstance(x, ir.Value) else self.const(x, dtype)
 
     # Shapes.
 
-    def bind(self, symbol: sympy.Expr, source: Value, axis: int, name: str) -> None:
-        """Say where a free size is read, and what it is called."""
-        self._symbols.setdefault(symbol, (source, axis, name))
+    def bind(self, size: sympy.Expr, source: Value, axis: int, name: str) -> None:
+        """Say where a free size, or a whole multiple of one, is read, and what it is called."""
+        (symbol,) = size.free_symbols
+        self._symbols.setdefault(symbol, (source, axis, name, int(size / symbol)))
 
     def named(self, size: Dim) -> int | str:
         """A size as it stands in the ONNX file: "batch" and expressions of it."""
         if isinstance(size, int):
             return size
-        names = {symbol: sympy.Symbol(name) for symbol, (_, _, name) in self._symbols.items()}
+        names = {symbol: sympy.Symbol(name) / multiple for symbol, (_, _, name, multiple) in self._symbols.items()}
         return str(size.xreplace(names)).replace(" ", "")
 
     def size(self, size: Dim) -> Value:
@@ -205,19 +208,31 @@ class Builder:
         if isinstance(size, (int, sympy.Integer)):
             return self.const([int(size)])
         if size in self._symbols:
-            source, axis, _ = self._symbols[size]
-            return self.op("Shape", source, start=axis, end=axis + 1)
-        op_type = ARITHMETIC.get(type(size))
+            source, axis, _, multiple = self._symbols[size]
+            whole = self.op("Shape", source, start=axis, end=axis + 1)
+            return whole if multiple == 1 else self.op("Div", whole, self.const([multiple]))
         if isinstance(size, sympy.Pow) and isinstance(size.exp, sympy.Integer) and size.exp > 0:
-            op_type, arguments = "Mul", [size.base] * int(size.exp)
-        else:
-            arguments = list(size.args)
+            return self._folded("Mul", [size.base] * int(size.exp))
+        op_type = ARITHMETIC.get(type(size))
         if op_type is None:
             raise self.error(f"cannot compute the size {size}", "Capture the model with fixed sizes but for the batch.")
+        if op_type == "Div" and not (size.args[0].is_nonnegative and size.args[1].is_positive):
+            return self._floor_division(*(self.size(argument) for argument in size.args))
+        return self._folded(op_type, list(size.args))
+
+    def _folded(self, op_type: str, arguments: Sequence[Dim]) -> Value:
         result, *rest = (self.size(argument) for argument in arguments)
         for value in rest:
             result = self.op(op_type, result, value)
         return result
+
+    def _floor_division(self, numerator: Value, divisor: Value) -> Value:
+        """Rounded down like in Python; ONNX rounds towards zero. Its remainder has the divisor's sign, as Python's."""
+        return self.op("Div", self.op("Sub", numerator, self.op("Mod", numerator, divisor)), divisor)
+
+    def scalar(self, size: Dim, dtype: ir.DataType) -> Value:
+        """A size as a number among numbers of the type `dtype`."""
+        return self.cast(self.squeeze(self._sized(self.size(size), [1]), 0), dtype)
 
     def shape(self, dims: Sequence[Dim]) -> Value:
         """A list of sizes as an int64 tensor; a constant when they are all numbers."""

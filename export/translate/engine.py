@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import onnx_ir as ir
-import sympy
 import torch
 from onnx_ir.passes import common as passes
 from onnx_ir.tensor_adapters import from_torch_dtype
@@ -17,6 +16,7 @@ from fxpullback.errors import ExportError
 from fxpullback.export.translate.builder import Builder
 from fxpullback.export.translate.values import Value, dim, where
 from fxpullback.ir import arg, node_argument, schema_arguments
+from fxpullback.sizes import axis_name
 
 OPSET = 20
 IR_VERSION = 10
@@ -75,11 +75,9 @@ def translate_graph(gm: torch.fx.GraphModule, table: Mapping[OpOverload, Transla
 def _placeholder(builder: Builder, node: torch.fx.Node) -> Value:
     value = ir.Value(name=str(node.target), type=ir.TensorType(from_torch_dtype(node.meta["val"].dtype)))
     dims = tuple(dim(size) for size in node.meta["val"].shape)
-    spatial = ("height", "width") if len(dims) == 4 else ()
     for axis, size in enumerate(dims):
-        if isinstance(size, sympy.Symbol):
-            name = BATCH if axis == 0 else spatial[axis - 2] if axis >= 2 and spatial else f"{value.name}_{axis}"
-            builder.bind(size, value, axis, name)
+        if not isinstance(size, int):
+            builder.bind(size, value, axis, axis_name(axis, len(dims)))
     _describe(builder, value, node.meta["val"])
     return value
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch._ops import OpOverload
 
 from fxpullback.export.translate.builder import Builder
 from fxpullback.export.translate.engine import Translator
-from fxpullback.export.translate.values import Dim, Value, rank, sizes
+from fxpullback.export.translate.values import Dim, Value, exact_share, rank, sizes
 
 aten = torch.ops.aten
 
@@ -115,7 +114,7 @@ def group_norm(
 ) -> Value:
     """Group normalization: instance normalization of groups, then one factor and term for each channel."""
     before = sizes(x)
-    inner = math.prod(b.fixed(size, "group normalization") for size in before[1:]) // groups
+    inner = exact_share(before[1:], groups)
     grouped = b.reshape(x, [before[0], groups, inner])
     ones, zeros = b.const(np.ones(groups), b.dtype), b.const(np.zeros(groups), b.dtype)
     normal = b.op("InstanceNormalization", grouped, ones, zeros, epsilon=float(eps))
@@ -135,7 +134,7 @@ def native_group_norm(
 ) -> tuple[Value, ...]:
     """Group normalization with the mean and inverse deviation of each group."""
     before = sizes(x)
-    each = math.prod(b.fixed(size, "group normalization") for size in before[1:]) // groups
+    each = exact_share(before[1:], groups)
     grouped = b.reshape(x, [before[0], groups, each])
     mean = b.reduce("ReduceMean", grouped, [2], True)
     centred = b.op("Sub", grouped, mean)

@@ -14,7 +14,7 @@ from torch._ops import OpOverload
 from fxpullback.export.translate.builder import Builder
 from fxpullback.export.translate.convolution import Ints, batched, spread
 from fxpullback.export.translate.engine import Translator
-from fxpullback.export.translate.values import INT64, Value, rank, sizes
+from fxpullback.export.translate.values import INT64, Value, dim, rank, sizes
 
 aten = torch.ops.aten
 
@@ -25,7 +25,7 @@ def _spatial(b: Builder, x: Value, n: int) -> list[int]:
 
 def _output(b: Builder, n: int) -> list[int]:
     val = b.out[0] if isinstance(b.out, (tuple, list)) else b.out
-    return [int(size) for size in val.shape[-n:]]
+    return [b.fixed(dim(size), "pooling") for size in val.shape[-n:]]
 
 
 def _end(
@@ -74,6 +74,12 @@ def max_pool(
 ) -> tuple[Value, Value | None]:
     """Max pooling and, on demand, the places of the maxima as torch counts them: within a channel."""
     n = len(kernel)
+    if ceil and _is_free(x, n):
+        if indices:
+            raise b.error("the places of maxima in ceil mode at a free size", "Use ceil_mode=False.")
+        x, pads = _free_end(b, x, pads, stride, -np.inf), [0] * n
+        result, _ = max_pool(b, x, kernel, stride, pads, dilation, False, False)
+        return _first_windows(b, result, n), None
     end = _end(b, x, kernel, stride, pads, dilation, ceil)
     before = sizes(x)[-n:]
     x, added = batched(b, x, n)
@@ -91,6 +97,45 @@ def max_pool(
     result, places = b.ops("MaxPool", x, dtypes=(None, INT64), **attributes)
     places = b.op("Mod", places, b.const(math.prod(b.fixed(size, "the places of maxima") for size in before)))
     return (b.squeeze(result, 0), b.squeeze(places, 0)) if added else (result, places)
+
+
+def _is_free(x: Value, n: int) -> bool:
+    return not all(isinstance(size, int) for size in sizes(x)[-n:])
+
+
+def _free_end(b: Builder, x: Value, pads: Sequence[int], stride: Sequence[int], fill: float) -> Value:
+    """Padding by hand, at the end as much as the last window of ceil mode can need at any size."""
+    lead, n = [0] * (rank(x) - len(pads)), len(pads)
+    ends = [pad + step - 1 for pad, step in zip(pads, stride, strict=True)]
+    padded = b.op("Pad", x, b.const([*lead, *pads, *lead, *ends]), b.const(fill, b.dtype), mode="constant")
+    before = sizes(x)
+    grown = [size + pad + end for size, pad, end in zip(before[-n:], pads, ends, strict=True)]
+    padded.meta["sizes"] = (*before[:-n], *grown)
+    return padded
+
+
+def _first_windows(b: Builder, x: Value, n: int) -> Value:
+    """As many windows as torch has; padding for any size may have made one more."""
+    val = b.out[0] if isinstance(b.out, (tuple, list)) else b.out
+    total = val.ndim
+    wanted = [dim(size) for size in val.shape[-n:]]
+    axes = b.const(list(range(total - n, total)))
+    return b.op("Slice", x, b.const([0] * n), b.shape(wanted), axes)
+
+
+def _free_average(b: Builder, x: Value, k: list[int], steps: list[int], pads: list[int], ceil: bool) -> Value:
+    """The mean over the positions of the input in each window, at any size: a pooling over a pooling of ones."""
+    n = len(k)
+    ends = steps if ceil else [1] * n
+
+    def pooled(values: Value) -> Value:
+        padded = _free_end(b, values, pads, ends, 0.0)
+        result = b.op("AveragePool", padded, kernel_shape=k, strides=steps, count_include_pad=1)
+        return _first_windows(b, result, n) if ceil else result
+
+    before = sizes(x)
+    ones = b.expand(b.const(np.ones([1] * len(before)), b.dtype), [1, 1, *before[-n:]])
+    return b.op("Div", pooled(x), pooled(ones))
 
 
 def _filled(b: Builder, x: Value, pads: Sequence[int], end: Sequence[int], indices: bool) -> Value:
@@ -147,6 +192,18 @@ def avg_pooling(n: int) -> Translator:
     ) -> Value:
         k, padding = spread(kernel, n), spread(pads, n)
         steps = spread(stride, n) or k
+        x, added = batched(b, x, n)
+        if _is_free(x, n) and not divisor and (ceil or (any(padding) and not include_pad)):
+            if ceil and include_pad and any(padding):
+                raise b.error("ceil mode that counts padding at a free size", "Use count_include_pad=False.")
+            result = _free_average(b, x, k, steps, padding, ceil)
+            return b.squeeze(result, 0) if added else result
+        if _is_free(x, n) and ceil:
+            padded = _free_end(b, x, padding, steps, 0.0)
+            result = b.op("AveragePool", padded, kernel_shape=k, strides=steps, count_include_pad=1)
+            times = math.prod(k) / divisor if divisor else 1.0
+            result = b.op("Mul", _first_windows(b, result, n), b.const(times, b.dtype))
+            return b.squeeze(result, 0) if added else result
         end = _end(b, x, k, steps, padding, [1] * n, ceil)
         factor = np.asarray(math.prod(k) / divisor if divisor else 1.0)
         if not divisor and (ceil or (any(padding) and not include_pad)):
@@ -155,7 +212,6 @@ def avg_pooling(n: int) -> Translator:
             for part in zip(before, after, k, steps, padding, strict=True):
                 counts = np.multiply.outer(counts, np.asarray(_counts(*part, include_pad), dtype=float))
             factor = math.prod(k) / counts
-        x, added = batched(b, x, n)
         result = b.op("AveragePool", x, kernel_shape=k, strides=steps, pads=[*padding, *end], count_include_pad=1)
         if not np.all(factor == 1):
             result = b.op("Mul", result, b.const(factor.flat[0] if np.ptp(factor) == 0 else factor, b.dtype))
@@ -218,6 +274,9 @@ def adaptive_max_pooling(n: int) -> Translator:
     def translate(b: Builder, x: Value, size: object) -> tuple[Value, Value | None]:
         if any(user.args[1:] == (1,) for user in b.node.users):
             raise b.error("the indices of adaptive max pooling", "They have no ONNX form here; use only its values.")
+        wanted = [dim(size) for size in b.out[0].shape[-n:]]
+        if wanted == [1] * n:
+            return b.reduce("ReduceMax", x, list(range(-n, 0)), True), None
         before, after, total = _spatial(b, x, n), _output(b, n), rank(x)
         if all(length % out == 0 for length, out in zip(before, after, strict=True)):
             k = [length // out for length, out in zip(before, after, strict=True)]

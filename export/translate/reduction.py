@@ -11,7 +11,7 @@ from torch._ops import OpOverload
 
 from fxpullback.export.translate.builder import Builder
 from fxpullback.export.translate.engine import Translator
-from fxpullback.export.translate.values import BOOL, INT64, Scalar, Value, axis_of, rank, sizes
+from fxpullback.export.translate.values import BOOL, INT64, Scalar, Value, axis_of, product, rank, sizes
 
 aten = torch.ops.aten
 Axes = int | Sequence[int] | None
@@ -82,7 +82,11 @@ def _moments(b: Builder, x: Value, axes: Axes, correction: Scalar, keepdims: boo
     variance = b.reduce("ReduceMean", b.op("Mul", centred, centred), chosen, keepdims)
     if correction:
         before = sizes(x)
-        count = math.prod(b.fixed(before[axis], "a corrected variance") for axis in chosen or range(len(before)))
+        count = product([before[axis] for axis in chosen or range(len(before))])
+        if not isinstance(count, int):
+            up, down = b.scalar(count, b.dtype), b.scalar(count - correction, b.dtype)
+            variance = b.op("Mul", variance, b.op("Div", up, down))
+            return variance, mean if keepdims else b.reduce("ReduceMean", x, chosen, False)
         factor = count / (count - correction) if count > correction else math.nan
         variance = b.op("Mul", variance, b.const(factor, b.dtype))
     return variance, mean if keepdims else b.reduce("ReduceMean", x, chosen, False)

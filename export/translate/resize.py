@@ -12,7 +12,7 @@ from torch._ops import OpOverload
 from fxpullback.export.translate.builder import Builder
 from fxpullback.export.translate.engine import Translator
 from fxpullback.export.translate.pooling import along
-from fxpullback.export.translate.values import Value, rank, sizes
+from fxpullback.export.translate.values import Value, rank, sizes, whole_ratio
 
 aten = torch.ops.aten
 
@@ -29,15 +29,13 @@ def nearest(n: int, exact: bool = False) -> Translator:
     """
 
     def translate(b: Builder, x: Value, size: object, *scales: Any) -> Value:
+        total, factors = rank(x), _factors(scales, n)
+        whole = [whole_ratio(m, length) for m, length in zip(b.out_sizes[-n:], sizes(x)[-n:], strict=True)]
+        if not exact and all(each and factor in (None, each) for factor, each in zip(factors, whole, strict=True)):
+            ratio = b.const([1.0] * (total - n) + whole, ir.DataType.FLOAT)
+            modes: dict[str, Any] = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            return b.op("Resize", x, None, ratio, mode="nearest", **modes)
         before, after = _measure(b, x, n)
-        total = rank(x)
-        factors = _factors(scales, n)
-        if all(out % length == 0 for length, out in zip(before, after, strict=True)) and not exact:
-            whole = [out // length for length, out in zip(before, after, strict=True)]
-            if all(factor in (None, each) for factor, each in zip(factors, whole, strict=True)):
-                ratio = b.const([1.0] * (total - n) + whole, ir.DataType.FLOAT)
-                modes: dict[str, Any] = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-                return b.op("Resize", x, None, ratio, mode="nearest", **modes)
         for axis in range(n):
             ramp = torch.arange(before[axis], dtype=torch.float64).reshape(1, 1, -1)
             operator = aten._upsample_nearest_exact1d.default if exact else aten.upsample_nearest1d.default

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,7 +82,11 @@ def roll(b: Builder, x: Value, shifts: Sequence[int], axes: Sequence[int]) -> Va
 
 
 def _rolled(b: Builder, x: Value, shift: int, axis: int, size: Dim) -> Value:
-    cut = -shift % b.fixed(size, "roll")
+    if not isinstance(size, int):
+        at = b.op("Mod", b.const([-shift]), b.size(size))
+        axes = b.const([axis])
+        return b.concat([b.op("Slice", x, at, b.const([LAST]), axes), b.op("Slice", x, b.const([0]), at, axes)], axis)
+    cut = -shift % size
     return b.concat([b.slice(x, axis, cut), b.slice(x, axis, 0, cut)], axis) if cut else x
 
 
@@ -101,8 +106,10 @@ def rot90(b: Builder, x: Value, times: int, axes: Sequence[int]) -> Value:
             return x
 
 
-def constant_pad(b: Builder, x: Value, amounts: Sequence[int], value: Scalar | None = 0) -> Value:
+def constant_pad(b: Builder, x: Value, amounts: Sequence[Any], value: Scalar | None = 0) -> Value:
     """Padding with a number; negative amounts crop."""
+    if any(not isinstance(amount, int) for amount in amounts):
+        return _free_pad(b, x, amounts, value or 0)
     before, after = _by_axis(amounts)
     total = rank(x)
     axes = list(range(total - len(before), total))
@@ -111,6 +118,14 @@ def constant_pad(b: Builder, x: Value, amounts: Sequence[int], value: Scalar | N
     if crops:
         x = b.op("Slice", x, *(b.const([crop[part] for crop in crops]) for part in (1, 2, 0)))
     return _padded(b, x, [max(i, 0) for i in before], [max(i, 0) for i in after], total, "constant", value or 0)
+
+
+def _free_pad(b: Builder, x: Value, amounts: Sequence[Dim], value: Scalar) -> Value:
+    """Padding by amounts that depend on free sizes; where one is below zero, Pad crops."""
+    before, after = list(amounts[::2])[::-1], list(amounts[1::2])[::-1]
+    lead: list[Dim] = [0] * (rank(x) - len(before))
+    fill = b.const(value, b.dtype) if value else None
+    return b.op("Pad", x, b.shape([*lead, *before, *lead, *after]), fill, mode="constant")
 
 
 def _by_axis(amounts: Sequence[int]) -> tuple[list[int], list[int]]:

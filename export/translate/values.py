@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -49,6 +50,28 @@ def sizes(x: Value) -> tuple[Dim, ...]:
     """The sizes of a value that came from a node of the fx graph, or from `cast`, `reshape`, `transpose`."""
     found: tuple[Dim, ...] = x.meta["sizes"]
     return found
+
+
+def product(dims: Sequence[Dim]) -> Dim:
+    """How many positions there are in all."""
+    total: Dim = 1
+    for size in dims:
+        total = total * size
+    return total
+
+
+def exact_share(dims: Sequence[Dim], parts: int) -> Dim:
+    """The positions in one of `parts` equal parts."""
+    total = product(dims)
+    return total // parts if isinstance(total, int) else total / parts
+
+
+def whole_ratio(size: Dim, part: Dim) -> int | None:
+    """By how much `size` is larger than `part`, where that is one whole number for all sizes."""
+    if isinstance(size, int) and isinstance(part, int):
+        return size // part if size % part == 0 else None
+    ratio = sympy.cancel(sympy.sympify(size) / part)
+    return int(ratio) if ratio.is_Integer else None
 
 
 def rank(x: Value) -> int:

@@ -10,16 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxpullback.errors import FixedSizeError
 from fxpullback.ir import aten, each_axis, stop_gradient
 from fxpullback.rules.rule import gate
-
-
-def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int, *, ceil: bool) -> int:
-    """Number of windows along one axis, as torch counts them: none may start in the padding behind the input."""
-    span = size + 2 * padding - dilation * (kernel - 1) - 1
-    count = (-(-span // stride) if ceil else span // stride) + 1
-    return count - 1 if ceil and (count - 1) * stride >= size + padding else count
-
+from fxpullback.rules.taps import pooled_size, soft_maximum_of_taps
+from fxpullback.shapes import is_free
 
 MOST_TAPS = 9  # larger windows are taken one axis after the other
 
@@ -85,6 +80,8 @@ def soft_pool(
     """The soft expression of a max-pool over one, two or three axes, two axes at a time."""
     n = x.ndim - 2
     each = [each_axis(v, n) for v in (kernel, stride or kernel, padding, dilation)]
+    if any(map(is_free, x.shape[2:])):  # columns are cut at places that must be known
+        return soft_maximum_of_taps(x, each[0], each[1], each[2], each[3], ceil, temperature)
     dims = list(zip(x.shape[2:], *each, strict=True))
     fields = (each[0], each[1], each[2], [_behind(*d, ceil=ceil) for d in dims], each[3])
     after = [pooled_size(*d, ceil=ceil) for d in dims]
@@ -170,6 +167,8 @@ def adaptive_max_pool(x: Tensor, size: list[int], *, temperature: float) -> Tens
     sizes, wanted = list(x.shape[2:]), each_axis(size, x.ndim - 2)
     if all(want == 1 for want in wanted):
         return amax.soft(x, list(range(2, x.ndim)), True, temperature=temperature)
+    if any(map(is_free, sizes)):
+        raise FixedSizeError(f"to {wanted} cells has windows that depend on the size")
     if all(have % want == 0 for have, want in zip(sizes, wanted, strict=True)):
         cells = [have // want for have, want in zip(sizes, wanted, strict=True)]
         return max_pool.soft(x, cells, cells, temperature=temperature)

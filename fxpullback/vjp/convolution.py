@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from fxpullback.ir import aten
+from fxpullback.shapes import is_free, plain
 from fxpullback.vjp.rule import NOT_DIFFERENTIABLE, vjp
 
 
@@ -29,14 +30,19 @@ def convolution(
             none = [0] * len(stride)
             return aten.convolution.default(ct, weight, None, stride, padding, dilation, False, none, groups)
         left = _left_over(x, ct, weight, stride, padding, dilation)
-        return aten.convolution.default(ct, weight, None, stride, padding, dilation, True, left, groups)
+        free = [i for i, n in enumerate(left) if is_free(n)]
+        whole = [stride[i] - 1 if i in free else plain(n) for i, n in enumerate(left)]
+        wide = aten.convolution.default(ct, weight, None, stride, padding, dilation, True, whole, groups)
+        for i in free:  # as if as much as possible were left over, and then cut
+            wide = aten.slice.Tensor(wide, 2 + i, 0, x.shape[2 + i], 1)
+        return wide
 
     return of_input, NOT_DIFFERENTIABLE, lambda: ct.sum([0, *range(2, ct.ndim)])
 
 
 def _left_over(
     x: Tensor, ct: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int]
-) -> list[int]:
+) -> list[Any]:
     """What a strided convolution left unread at the end of each axis."""
     sizes = zip(x.shape[2:], ct.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
     return [n - ((m - 1) * s - 2 * p + d * (k - 1) + 1) for n, m, k, s, p, d in sizes]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fxpullback.ir import aten
+from fxpullback.shapes import is_free
 from fxpullback.vjp.rule import NOT_DIFFERENTIABLE, vjp
 from fxpullback.vjp.shape import pad_axis
 
@@ -16,6 +17,9 @@ from fxpullback.vjp.shape import pad_axis
 def constant_pad(ct: Tensor, out: Tensor, x: Tensor, sides: list[int], value: float = 0.0) -> tuple[Any]:
     for i in range(len(sides) // 2):
         axis, (before, after) = x.ndim - 1 - i, sides[2 * i : 2 * i + 2]
+        if is_free(before) or is_free(after):
+            ct = pad_axis(ct, axis, -before, -after)
+            continue
         if before > 0 or after > 0:
             ct = aten.slice.Tensor(ct, axis, max(before, 0), ct.shape[axis] - max(after, 0), 1)
         ct = pad_axis(ct, axis, max(-before, 0), max(-after, 0))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fxpullback.errors import FixedSizeError
 from fxpullback.ir import aten, constant_like, each_axis
-from fxpullback.rules.pooling import pooled_size
+from fxpullback.rules.taps import pooled_size, taps
+from fxpullback.shapes import is_free, over, places, plain
 from fxpullback.vjp.rule import vjp
 from fxpullback.vjp.shape import pad_axis, spread
 
@@ -39,41 +42,6 @@ def max_pool(
     return (untap(contributions, x, *shape),)
 
 
-def taps(
-    x: Tensor,
-    kernel: list[int],
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    *,
-    ceil: bool,
-    fill: float,
-) -> list[Tensor]:
-    """The windows of a pooling, as one strided slice of the padded input for each position in the window.
-
-    Args:
-        x: `[batch, channels, *sizes]`.
-        kernel: window sizes; `stride`, `padding`, `dilation` and `ceil` as in torch's max-pools.
-        fill: what the padding holds.
-
-    Returns:
-        prod(kernel) tensors `[batch, channels, *pooled sizes]`.
-    """
-    sizes = list(x.shape[2:])
-    counts = [pooled_size(*dims, ceil=ceil) for dims in zip(sizes, kernel, stride, padding, dilation, strict=True)]
-    needed = [(c - 1) * s + d * (k - 1) + 1 for c, s, d, k in zip(counts, stride, dilation, kernel, strict=True)]
-    after = [max(n - p - size, 0) for n, p, size in zip(needed, padding, sizes, strict=True)]
-    sides = [side for p, a in zip(reversed(padding), reversed(after), strict=True) for side in (p, a)]
-    padded = torch.constant_pad_nd(x, sides, fill) if any(sides) else x
-    windows = []
-    for offsets in itertools.product(*[range(k) for k in kernel]):
-        tap = padded
-        for i, (o, d, s, c) in enumerate(zip(offsets, dilation, stride, counts, strict=True)):
-            tap = aten.slice.Tensor(tap, 2 + i, o * d, o * d + (c - 1) * s + 1, s)
-        windows.append(tap)
-    return windows
-
-
 def untap(
     contributions: list[Tensor],
     x: Tensor,
@@ -89,6 +57,9 @@ def untap(
             axis = 2 + i
             wide = spread(part, axis, s) if s > 1 else part
             begin = o * d - p
+            if is_free(x.shape[axis]):
+                part = pad_axis(wide, axis, begin, x.shape[axis] - begin - wide.shape[axis])
+                continue
             end = x.shape[axis] - begin - wide.shape[axis]
             low, high = max(-begin, 0), wide.shape[axis] - max(-end, 0)
             if low or high != wide.shape[axis]:
@@ -105,8 +76,8 @@ def adaptive_max_pool(ct: tuple[Any, ...], out: tuple[Any, ...], x: Tensor, size
     positions = 1
     for extent in x.shape[2:]:
         positions = positions * extent
-    places = torch.arange(positions, device=x.device)
-    rows = (out[1].reshape([*x.shape[:2], -1]).unsqueeze(-1) == places).to(ct[0].dtype)
+    numbers = places(positions, x)
+    rows = (out[1].reshape([*x.shape[:2], -1]).unsqueeze(-1) == numbers).to(ct[0].dtype)
     carried = torch.matmul(ct[0].reshape([*x.shape[:2], -1]).unsqueeze(-2), rows)
     return (carried.reshape(x.shape),)
 
@@ -126,19 +97,44 @@ def avg_pool(
     """Shares of the windows, by a transposed depthwise convolution with a kernel of ones."""
     n, channels = x.ndim - 2, x.shape[1]
     kernel, stride, padding = each_axis(kernel, n), each_axis(stride or kernel, n), each_axis(padding, n)
-    counts = window_counts(list(x.shape[2:]), kernel, stride, padding, ceil, count_include_pad, divisor)
-    share = constant_like(torch.reciprocal(counts), x) if counts.numel() > 1 else 1 / float(counts)
+    share = _shares(x, kernel, stride, padding, ceil, count_include_pad, divisor)
     shared = ct * share
     sizes = zip(x.shape[2:], ct.shape[2:], kernel, stride, padding, strict=True)
     left = [size - ((m - 1) * s - 2 * p + k) for size, m, k, s, p in sizes]
-    cut = [min(extra, 0) for extra in left]
     ones = torch.ones([channels, 1, *kernel], dtype=x.dtype, device=x.device)
-    keep = [max(extra, 0) for extra in left]
-    shares = _transposed(shared, ones, stride, padding, keep, channels)
-    for i, extra in enumerate(cut):
-        if extra:
-            shares = aten.slice.Tensor(shares, 2 + i, 0, x.shape[2 + i], 1)
+    free = [i for i, extra in enumerate(left) if is_free(extra)]
+    if free:  # as if as much as possible were left over, and then cut
+        left = [stride[i] - 1 if i in free else extra for i, extra in enumerate(left)]
+    cut = [i for i, extra in enumerate(left) if i in free or extra < 0]
+    shares = _transposed(shared, ones, stride, padding, [max(plain(extra), 0) for extra in left], channels)
+    for i in cut:
+        shares = aten.slice.Tensor(shares, 2 + i, 0, x.shape[2 + i], 1)
     return (shares,)
+
+
+def _shares(
+    x: Tensor, kernel: list[int], stride: list[int], padding: list[int], ceil: bool, include_pad: bool, divisor: Any
+) -> Any:
+    """By what torch multiplies the sum of every window: a number, or one for each window."""
+    sizes = list(x.shape[2:])
+    alike = not ceil and (include_pad or not any(padding))
+    if divisor is None and any(map(is_free, sizes)):
+        if alike:
+            return 1 / math.prod(kernel)
+        if ceil and include_pad and any(padding):
+            raise FixedSizeError("with ceil_mode, padding and count_include_pad divides by what depends on the size")
+        return torch.reciprocal(_members(torch.ones_like(x[:1, :1]), kernel, stride, padding, ceil))
+    counts = window_counts(sizes, kernel, stride, padding, ceil, include_pad, divisor)
+    return constant_like(torch.reciprocal(counts), x) if counts.numel() > 1 else 1 / float(counts)
+
+
+def _members(ones: Any, kernel: list[int], stride: list[int], padding: list[int], ceil: bool) -> Any:
+    """How many positions of the input each window holds, by a pooling of ones."""
+    if len(kernel) == 3:
+        return aten.avg_pool3d.default(ones, kernel, stride, padding, ceil, True, 1)
+    if len(kernel) == 2:
+        return aten.avg_pool2d.default(ones, kernel, stride, padding, ceil, True, 1)
+    return _members(ones.unsqueeze(2), [1, *kernel], [1, *stride], [0, *padding], ceil).squeeze(2)
 
 
 def _transposed(ct: Any, weight: Any, stride: Any, padding: Any, left: list[int], channels: int) -> Any:
@@ -180,9 +176,11 @@ def adaptive_avg_pool(ct: Tensor, out: Tensor, x: Tensor, size: list[int]) -> tu
         count: Any = 1
         for have in x.shape[2:]:
             count = count * have
-        return ((ct * (1 / count)).expand(x.shape),)
+        return (over(ct, count).expand(x.shape),)
     for i, want in enumerate(wanted):
         axis = 2 + i
+        if is_free(x.shape[axis]):
+            raise FixedSizeError(f"to {want} cells has windows that depend on the size")
         matrix = constant_like(averaging_matrix(x.shape[axis], want), x)
         ct = torch.matmul(ct.transpose(axis, -1), matrix).transpose(axis, -1)
     return (ct,)

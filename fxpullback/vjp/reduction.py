@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fxpullback.ir import aten
+from fxpullback.shapes import over, places
 from fxpullback.vjp.rule import ABSENT, NOT_DIFFERENTIABLE, vjp
 
 
@@ -38,7 +39,7 @@ def total_of_all(ct: Tensor, out: Tensor, x: Tensor, dtype: Any = None) -> tuple
 
 @vjp(aten.mean.dim, kind="linear")
 def mean(ct: Tensor, out: Tensor, x: Tensor, dims: Any, keepdim: bool = False, dtype: Any = None) -> tuple[Any]:
-    return ((restore(ct, x, dims, keepdim) * (1 / _count(x, dims))).expand(x.shape),)
+    return (over(restore(ct, x, dims, keepdim), _count(x, dims)).expand(x.shape),)
 
 
 def _count(x: Tensor, dims: Any) -> Any:
@@ -66,8 +67,8 @@ def extreme_along(ct: tuple[Any, ...], out: tuple[Any, ...], x: Tensor, dim: int
 
 def _to_places(ct: Tensor, index: Tensor, x: Tensor, dim: int, keepdim: bool) -> Tensor:
     axis = dim % x.ndim
-    places = torch.arange(x.shape[axis], device=x.device).reshape([-1] + [1] * (x.ndim - 1 - axis))
-    return torch.where(places == restore(index, x, [axis], keepdim), restore(ct, x, [axis], keepdim), 0.0)
+    numbers = places(x.shape[axis], x).reshape([-1] + [1] * (x.ndim - 1 - axis))
+    return torch.where(numbers == restore(index, x, [axis], keepdim), restore(ct, x, [axis], keepdim), 0.0)
 
 
 @vjp(aten.topk.default, aten.sort.default, kind="nonlinear")
@@ -75,8 +76,8 @@ def ordered(ct: tuple[Any, ...], out: tuple[Any, ...], x: Tensor, *options: Any)
     """Values in sorted order: each goes back to where it was; topk has k in front of the dimension, sort has not."""
     numbers = [o for o in options if isinstance(o, int) and not isinstance(o, bool)]
     axis = (numbers[-1] if numbers else -1) % x.ndim
-    places = torch.arange(x.shape[axis], device=x.device)
-    rows = (out[1].transpose(axis, -1).unsqueeze(-1) == places).to(ct[0].dtype)
+    counted = places(x.shape[axis], x)
+    rows = (out[1].transpose(axis, -1).unsqueeze(-1) == counted).to(ct[0].dtype)
     return (torch.matmul(ct[0].transpose(axis, -1).unsqueeze(-2), rows).squeeze(-2).transpose(axis, -1),)
 
 
@@ -113,7 +114,7 @@ def var_mean(
 def _of_variance(ct: Tensor, x: Tensor, dims: Any, correction: Any, keepdim: bool) -> Tensor:
     degrees = _count(x, dims) - (1 if correction is None else correction)
     centred = x - x.mean(dimensions(x, dims), keepdim=True)
-    result: Tensor = centred * (restore(ct, x, dims, keepdim) * (2 / degrees))
+    result: Tensor = centred * over(restore(ct, x, dims, keepdim) * 2, degrees)
     return result
 
 

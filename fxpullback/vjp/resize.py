@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fxpullback.errors import FixedSizeError
 from fxpullback.ir import aten, constant_like
+from fxpullback.shapes import is_free, whole_ratio
 from fxpullback.vjp.rule import vjp
 
 
@@ -30,6 +32,8 @@ def resampling_matrix(size: int, wanted: int, mode: str, align: bool, scale: flo
 def _adjoint(ct: Tensor, x: Tensor, mode: str, align: bool, scales: Any) -> Tensor:
     for axis in range(2, x.ndim):
         size, wanted = x.shape[axis], ct.shape[axis]
+        if is_free(size) or is_free(wanted):
+            raise FixedSizeError(f"in mode {mode} has weights that depend on the size")
         scale = None if not scales else scales[axis - 2]
         matrix = constant_like(resampling_matrix(size, wanted, mode, align, scale), x)
         ct = torch.matmul(ct.transpose(axis, -1), matrix).transpose(axis, -1)
@@ -38,7 +42,7 @@ def _adjoint(ct: Tensor, x: Tensor, mode: str, align: bool, scales: Any) -> Tens
 
 @vjp(aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec, kind="linear")
 def nearest(ct: Tensor, out: Tensor, x: Tensor, size: Any, scales: Any = None) -> tuple[Any]:
-    factors = [m // n if m % n == 0 else 0 for m, n in zip(ct.shape[2:], x.shape[2:], strict=True)]
+    factors = [whole_ratio(m, n) for m, n in zip(ct.shape[2:], x.shape[2:], strict=True)]
     if not all(factors):
         return (_adjoint(ct, x, "nearest", False, scales),)
     sizes = list(ct.shape[:2])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fxpullback.ir import aten
+from fxpullback.shapes import is_free, plain
 from fxpullback.vjp.rule import ABSENT, ZERO, vjp
 
 
@@ -68,9 +69,10 @@ def _selector(ct: Tensor, dim: int, index: int) -> Any:
     return lambda: aten.select.int(ct, dim, index)
 
 
-def pad_axis(ct: Tensor, dim: int, before: int, after: int) -> Tensor:
-    """Zeros before and after along one axis."""
-    if not before and not after:
+def pad_axis(ct: Tensor, dim: int, before: Any, after: Any) -> Tensor:
+    """Zeros before and after along one axis; a number below zero, or a free size that turns out to be, cuts."""
+    before, after = plain(before), plain(after)
+    if not is_free(before) and not is_free(after) and not before and not after:
         return ct
     axis = dim % ct.ndim
     return torch.constant_pad_nd(ct, [0, 0] * (ct.ndim - 1 - axis) + [before, after], 0.0)

@@ -349,6 +349,10 @@ def make(classes=4):
     return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, classes))
 
 
+def any_size():
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)).eval()
+
+
 def series():
     return nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(3, 4)).eval()
 """
@@ -403,6 +407,17 @@ def test_a_series_is_no_picture(network: str, picture: Path) -> None:
     assert "pullback" in printed
     _, said = run("explain", "net.onnx", picture, code=1)
     assert "['batch', 2, 9], which is no picture" in " ".join(said.split())
+
+
+def test_a_free_size(network: str, picture: Path) -> None:
+    arguments = ["--free-size", "-o", "net.onnx"]
+    _, said = run("compile", network.replace("make", "any_size"), "--size", "9x12", *arguments)
+    assert "height: any size from 3" in said
+    assert Session("net.onnx").input_shape == ("batch", 3, "height", "width")
+    run("verify", "net.onnx", "--seed", 1)
+    run("explain", "net.onnx", picture, "-o", "out.png")
+    _, said = run("compile", network, "--size", 8, *arguments, code=1)
+    assert "free_size: the model fixes the size of its input" in " ".join(said.split())
 
 
 def test_a_file_that_is_there_survives_a_failure(network: str) -> None:
