@@ -25,6 +25,9 @@ from fxpullback.errors import CaptureError
 from fxpullback.free import Watch, check_module, export_free, wanted_axes
 from fxpullback.inputs import check_example, check_extra_examples
 from fxpullback.ir import EXTRAS, FREE, WATCH, arg, depends_on, explained, extra_inputs, placeholders, where
+from fxpullback.names import INPUT, graph_names
+from fxpullback.quiet import no_fast_path, quiet
+from fxpullback.sizes import FreeAxis
 
 Model = nn.Module | ExportedProgram | str | os.PathLike[str]
 
@@ -298,10 +301,10 @@ def check_free_axes(gm: fx.GraphModule) -> None:
     """Refuse an extra with a free axis whose size is none of the explained input's: nothing would say what it is."""
     source = explained(gm.graph)
     known = {n.node.expr for n in source.meta["val"].shape if isinstance(n, torch.SymInt)}
-    if len(known) > 1 and not gm.meta[FREE]:
+    if len(known) > 1 and not gm.meta.get(FREE):
         raise CaptureError(
-            f"the program leaves more of its input free than the batch: {list(source.meta['val'].shape)}. Export it with "
-            "the other axes fixed, or pass the module itself with free_size=True."
+            f"the program leaves more of its input free than the batch: {list(source.meta['val'].shape)}. Export it "
+            "with the other axes fixed, or pass the module itself with free_size=True."
         )
     for node in extra_inputs(gm):
         for axis, size in enumerate(node.meta["val"].shape):
