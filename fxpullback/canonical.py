@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from fxpullback import recurrent
 from fxpullback.ir import GETITEM, ORIGIN, aten, each_axis, is_call, is_size, schema_arguments
 from fxpullback.trace import Builder, Value
 from fxpullback.walk import walk
@@ -29,10 +30,6 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         aten.chunk.default,
         aten.narrow.default,
         aten.instance_norm.default,
-        aten.lstm.input,
-        aten.gru.input,
-        aten.rnn_tanh.input,
-        aten.rnn_relu.input,
         aten.lstm_cell.default,
         aten.gru_cell.default,
         aten.rnn_tanh_cell.default,
@@ -303,6 +300,10 @@ _POOLS: dict[Any, Rewrite] = {
 }
 
 _SPELLINGS: dict[Any, Rewrite] = {
+    aten.lstm.input: recurrent.lstm,
+    aten.gru.input: recurrent.gru,
+    aten.rnn_tanh.input: recurrent.rnn(torch.tanh),
+    aten.rnn_relu.input: recurrent.rnn(torch.relu),
     **_POOLS,
     aten.conv1d.default: _convolution(1),
     aten.conv2d.default: _convolution(2),

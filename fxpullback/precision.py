@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxpullback.ir import EXACT_CONSTANTS
+from fxpullback.module import LazyGraphModule
 
 Memo = dict[tuple[Any, ...], Tensor]
 
@@ -37,7 +38,7 @@ def in_float64(gm: fx.GraphModule, memo: Memo | None = None) -> fx.GraphModule:
             node.args, node.kwargs = _widen(node.args), _widen(node.kwargs)
             if _makes_floats(node):
                 node.kwargs = {**node.kwargs, "dtype": torch.float64}
-    wide = fx.GraphModule(root, graph)
+    wide = LazyGraphModule(root, graph)
     wide.meta.update(copy.copy(gm.meta))
     return wide
 

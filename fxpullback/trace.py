@@ -20,6 +20,7 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses import FakeTensor
 
 from fxpullback.ir import EXACT_CONSTANTS, GETITEM, NAMES, ORIGIN, SHAPES, WATCH, arg, aten, fake_mode_of, is_size
+from fxpullback.module import LazyGraphModule
 from fxpullback.shapes import is_free, stated_shape
 
 _METHODS = {"__add__": "add", "__radd__": "add", "__mul__": "mul", "__rmul__": "mul", "__sub__": "sub"}
@@ -356,7 +357,7 @@ class Builder:
                 root.register_parameter(name, tensor)
             else:
                 root.register_buffer(name, tensor)
-        gm = fx.GraphModule(root, self.graph)
+        gm = LazyGraphModule(root, self.graph)
         gm.meta.update({**self.source.meta, EXACT_CONSTANTS: self.exact})
         return gm
 

@@ -1,0 +1,122 @@
+"""Recurrent layers written out step by step, both directions of a layer at once.
+
+The number of steps is fixed, and what does not depend on the step before is one product for all steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fxpullback.ir import aten
+from fxpullback.trace import Builder
+
+State = tuple[Tensor, ...]
+Step = Callable[[Tensor, State, Any, Any, Any], State]
+
+
+def lstm(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """`aten.lstm.input`: the outputs, the last hidden states and the last cell states."""
+    x, states, params, biases, layers, dropout, train, both, batch_first = args
+    if _drops(dropout, train, layers):
+        return NotImplemented
+    found, last = _layers(x, tuple(states), params, biases, layers, both, batch_first, _lstm_step)
+    return found, *last
+
+
+def gru(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """`aten.gru.input`: the outputs and the last hidden states."""
+    x, state, params, biases, layers, dropout, train, both, batch_first = args
+    if _drops(dropout, train, layers):
+        return NotImplemented
+    found, last = _layers(x, (state,), params, biases, layers, both, batch_first, _gru_step)
+    return found, *last
+
+
+def rnn(gate: Callable[[Tensor], Tensor]) -> Callable[[Builder, fx.Node, tuple[Any, ...]], Any]:
+    """`aten.rnn_tanh.input` and `aten.rnn_relu.input`: the outputs and the last hidden states."""
+
+    def step(given: Tensor, states: State, weight: Any, bias: Any, projection: Any) -> State:
+        return (gate(_plus(given + states[0] @ weight, bias)),)
+
+    def written_out(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+        x, state, params, biases, layers, dropout, train, both, batch_first = args
+        if _drops(dropout, train, layers):
+            return NotImplemented
+        found, last = _layers(x, (state,), params, biases, layers, both, batch_first, step)
+        return found, *last
+
+    return written_out
+
+
+def _lstm_step(given: Tensor, states: State, weight: Any, bias: Any, projection: Any) -> State:
+    hidden, cell = states
+    let_in, forget, new, let_out = torch.split(_plus(given + hidden @ weight, bias), cell.shape[-1], -1)
+    cell = cell * torch.sigmoid(forget) + torch.sigmoid(let_in) * torch.tanh(new)
+    hidden = torch.sigmoid(let_out) * torch.tanh(cell)
+    return hidden if projection is None else hidden @ projection, cell
+
+
+def _gru_step(given: Tensor, states: State, weight: Any, bias: Any, projection: Any) -> State:
+    (hidden,) = states
+    size = hidden.shape[-1]
+    reset, update, new = torch.split(given, size, -1)
+    own_reset, own_update, own_new = torch.split(_plus(hidden @ weight, bias), size, -1)
+    keep = torch.sigmoid(update + own_update)
+    fresh = torch.tanh(new + torch.sigmoid(reset + own_reset) * own_new)
+    return (fresh + keep * (hidden - fresh),)
+
+
+def _plus(x: Tensor, bias: Any) -> Tensor:
+    return x if bias is None else x + bias
+
+
+def _drops(dropout: float, train: bool, layers: int) -> bool:
+    return bool(train and dropout and layers > 1)
+
+
+def _layers(
+    x: Tensor, states: State, params: list[Any], biases: bool, layers: int, both: bool, batch_first: bool, step: Step
+) -> tuple[Tensor, list[Tensor]]:
+    """All layers: outputs `[steps, batch, features]` (batch first if asked), and the last states of every layer."""
+    if x.ndim == 2:  # one sequence, no batch
+        found, last = _layers(
+            x.unsqueeze(1), tuple(s.unsqueeze(1) for s in states), params, biases, layers, both, False, step
+        )
+        return found.squeeze(1), [s.squeeze(1) for s in last]
+    x = x.transpose(0, 1) if batch_first else x
+    ways = 2 if both else 1
+    each = len(params) // (layers * ways)
+    last: list[list[Tensor]] = [[] for _ in states]
+    for layer in range(layers):
+        sets = [params[(layer * ways + way) * each :][:each] for way in range(ways)]
+        begin = tuple(aten.slice.Tensor(s, 0, layer * ways, (layer + 1) * ways, 1) for s in states)
+        x, ends = _layer(x, begin, sets, biases, step)
+        for kept, end in zip(last, ends, strict=True):
+            kept.append(end)
+    joined = [parts[0] if layers == 1 else torch.cat(parts, 0) for parts in last]
+    return x.transpose(0, 1) if batch_first else x, joined
+
+
+def _layer(x: Tensor, states: State, sets: list[list[Any]], biases: bool, step: Step) -> tuple[Tensor, State]:
+    """One layer, its directions side by side: states `[directions, batch, features]`."""
+    inputs = [x if way == 0 else torch.flip(x, [0]) for way in range(len(sets))]
+    given = [z @ p[0].transpose(0, 1) for z, p in zip(inputs, sets, strict=True)]
+    if biases:
+        given = [z + p[2] for z, p in zip(given, sets, strict=True)]
+    weight = torch.stack([p[1].transpose(0, 1) for p in sets], 0)
+    bias = torch.stack([p[3] for p in sets], 0).unsqueeze(1) if biases else None
+    plain = 4 if biases else 2
+    projected = len(sets[0]) > plain
+    projection = torch.stack([p[plain].transpose(0, 1) for p in sets], 0) if projected else None
+    outputs = []
+    for now in torch.unbind(torch.stack(given, 1), 0):
+        states = step(now, states, weight, bias, projection)
+        outputs.append(states[0])
+    whole = torch.stack(outputs, 0)
+    if len(sets) == 1:
+        return whole.squeeze(1), states
+    return torch.cat([whole.select(1, 0), torch.flip(whole.select(1, 1), [0])], -1), states
