@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxpullback.ir import GETITEM, aten, input_nodes, is_call, is_size, node_argument, schema_arguments
-from fxpullback.trace import Builder
+from fxpullback.ir import GETITEM, ORIGIN, aten, input_nodes, is_call, is_size, node_argument, schema_arguments
+from fxpullback.trace import Builder, Value
 from fxpullback.walk import walk
 
 BATCH_NORM = aten._native_batch_norm_legit_no_training.default
@@ -39,7 +39,35 @@ def fold(rewritten: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, str]]:
     Returns:
         The folded graph, and which batch norm (by captured name) went into which operator.
     """
-    return fold_batch_norms(fold_constants(rewritten))
+    return fold_batch_norms(fold_constants(nest_concatenations(rewritten)))
+
+
+def nest_concatenations(gm: fx.GraphModule) -> fx.GraphModule:
+    """`cat([a, b, c])` behind `cat([a, b])` joins c to what is joined already.
+
+    Densely connected networks join everything before anew at every layer: their adjoint would cut every cotangent in as
+    many parts as there are layers before. Nested, each is cut in two.
+    """
+    seen: dict[tuple[Any, ...], Value] = {}
+
+    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+        if node.target is not aten.cat.default:
+            return builder.copy(node, env)
+        tensors, dim = schema_arguments(node)
+        dim %= node.meta["val"].ndim
+        known = [(n, seen[dim, *tensors[:n]]) for n in range(len(tensors) - 1, 1, -1) if (dim, *tensors[:n]) in seen]
+        if known:
+            count, joined = known[0]
+            parts = [joined, *(env[t] for t in tensors[count:])]
+            with builder.provenance(node.name, **{ORIGIN: node.name, **node.meta}):
+                made = builder.call(aten.cat.default, (parts, dim), {})
+            env[node] = made
+        else:
+            env[node] = builder.copy(node, env)
+        seen[dim, *tensors] = env[node]
+        return env[node]
+
+    return walk(gm, visit)
 
 
 def fold_constants(gm: fx.GraphModule) -> fx.GraphModule:
