@@ -20,6 +20,7 @@ from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
 
+from fxpullback import recurrent
 from fxpullback.canonical import canonicalise, decompositions
 from fxpullback.errors import CaptureError
 from fxpullback.free import Watch, check_module, export_free, wanted_axes
@@ -123,7 +124,7 @@ def _export(
         if batched:
             free[inputs[-1]] = {0: batch, **(dims if tensor is example else {})}
     try:
-        with quiet(), no_fast_path():
+        with quiet(), no_fast_path(), recurrent.opaque():
             args, kwargs = ((), dict(zip(names, inputs, strict=True))) if names else (tuple(inputs), None)
             return torch.export.export(model, args, kwargs, dynamic_shapes=free, strict=False)
     except Exception as error:

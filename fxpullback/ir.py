@@ -17,9 +17,9 @@ from torch import Tensor, fx
 
 aten = torch.ops.aten
 
-_LIBRARY = torch.library.Library("fxpullback", "DEF")
-_LIBRARY.define("stop_gradient(Tensor x) -> Tensor")
-_LIBRARY.define("inject(Tensor primal, Tensor soft) -> Tensor")
+LIBRARY = torch.library.Library("fxpullback", "DEF")
+LIBRARY.define("stop_gradient(Tensor x) -> Tensor")
+LIBRARY.define("inject(Tensor primal, Tensor soft) -> Tensor")
 
 
 def _stop_gradient(x: Tensor) -> Tensor:
@@ -30,8 +30,8 @@ def _inject(primal: Tensor, soft: Tensor) -> Tensor:
     return primal.detach() + (soft - soft.detach())
 
 
-_LIBRARY.impl("stop_gradient", _stop_gradient, "CompositeImplicitAutograd")
-_LIBRARY.impl("inject", _inject, "CompositeImplicitAutograd")
+LIBRARY.impl("stop_gradient", _stop_gradient, "CompositeImplicitAutograd")
+LIBRARY.impl("inject", _inject, "CompositeImplicitAutograd")
 
 STOP_GRADIENT = torch.ops.fxpullback.stop_gradient.default
 INJECT = torch.ops.fxpullback.inject.default

@@ -5,17 +5,66 @@ The number of steps is fixed, and what does not depend on the step before is one
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from fxpullback.ir import aten
+from fxpullback.ir import LIBRARY, aten
 from fxpullback.trace import Builder
 
 State = tuple[Tensor, ...]
 Step = Callable[[Tensor, State, Any, Any, Any], State]
+
+
+_OPTIONS = "Tensor[] params, bool biases, int layers, float dropout, bool train, bool both, bool batch_first"
+LIBRARY.define(f"lstm(Tensor x, Tensor[] states, {_OPTIONS}) -> (Tensor, Tensor, Tensor)")
+_NAMES = ("gru", "rnn_tanh", "rnn_relu")
+for _name in _NAMES:
+    LIBRARY.define(f"{_name}(Tensor x, Tensor state, {_OPTIONS}) -> (Tensor, Tensor)")
+
+
+def _fake_lstm(x: Tensor, states: list[Tensor], *options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    hidden, cell = states
+    return _fake_output(x, hidden, options[-2]), torch.empty_like(hidden), torch.empty_like(cell)
+
+
+def _fake_recurrent(x: Tensor, state: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
+    return _fake_output(x, state, options[-2]), torch.empty_like(state)
+
+
+def _fake_output(x: Tensor, hidden: Tensor, both: bool) -> Tensor:
+    return x.new_empty([*x.shape[:-1], hidden.shape[-1] * (2 if both else 1)])
+
+
+torch.library.register_fake("fxpullback::lstm", _fake_lstm, lib=LIBRARY)
+for _name in _NAMES:
+    torch.library.register_fake(f"fxpullback::{_name}", _fake_recurrent, lib=LIBRARY)
+
+
+@contextmanager
+def opaque() -> Iterator[None]:
+    """Keep recurrent layers whole while a model is exported; torch would trace every step of theirs several times."""
+    functions = torch._VF
+    try:
+        for name in ("lstm", *_NAMES):
+            setattr(functions, name, _whole(name))
+        yield
+    finally:
+        for name in ("lstm", *_NAMES):
+            vars(functions).pop(name, None)
+
+
+def _whole(name: str) -> Callable[..., Any]:
+    """The function `torch._VF` has, in the overload for padded sequences; packed ones go to torch's own."""
+    inner, ours = getattr(torch._C._VariableFunctions, name), getattr(torch.ops.fxpullback, name)
+
+    def call(*args: Any) -> Any:
+        return ours(*args) if len(args) == 9 and not isinstance(args[3], list | tuple) else inner(*args)
+
+    return call
 
 
 def lstm(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
@@ -40,7 +89,7 @@ def rnn(gate: Callable[[Tensor], Tensor]) -> Callable[[Builder, fx.Node, tuple[A
     """`aten.rnn_tanh.input` and `aten.rnn_relu.input`: the outputs and the last hidden states."""
 
     def step(given: Tensor, states: State, weight: Any, bias: Any, projection: Any) -> State:
-        return (gate(_plus(given + states[0] @ weight, bias)),)
+        return (gate(given + states[0] @ weight),)
 
     def written_out(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
         x, state, params, biases, layers, dropout, train, both, batch_first = args
@@ -54,7 +103,7 @@ def rnn(gate: Callable[[Tensor], Tensor]) -> Callable[[Builder, fx.Node, tuple[A
 
 def _lstm_step(given: Tensor, states: State, weight: Any, bias: Any, projection: Any) -> State:
     hidden, cell = states
-    let_in, forget, new, let_out = torch.split(_plus(given + hidden @ weight, bias), cell.shape[-1], -1)
+    let_in, forget, new, let_out = torch.split(given + hidden @ weight, cell.shape[-1], -1)
     cell = cell * torch.sigmoid(forget) + torch.sigmoid(let_in) * torch.tanh(new)
     hidden = torch.sigmoid(let_out) * torch.tanh(cell)
     return hidden if projection is None else hidden @ projection, cell
@@ -64,14 +113,11 @@ def _gru_step(given: Tensor, states: State, weight: Any, bias: Any, projection: 
     (hidden,) = states
     size = hidden.shape[-1]
     reset, update, new = torch.split(given, size, -1)
-    own_reset, own_update, own_new = torch.split(_plus(hidden @ weight, bias), size, -1)
+    own = hidden @ weight
+    own_reset, own_update, own_new = torch.split(own if bias is None else own + bias, size, -1)
     keep = torch.sigmoid(update + own_update)
     fresh = torch.tanh(new + torch.sigmoid(reset + own_reset) * own_new)
     return (fresh + keep * (hidden - fresh),)
-
-
-def _plus(x: Tensor, bias: Any) -> Tensor:
-    return x if bias is None else x + bias
 
 
 def _drops(dropout: float, train: bool, layers: int) -> bool:
@@ -109,6 +155,8 @@ def _layer(x: Tensor, states: State, sets: list[list[Any]], biases: bool, step: 
         given = [z + p[2] for z, p in zip(given, sets, strict=True)]
     weight = torch.stack([p[1].transpose(0, 1) for p in sets], 0)
     bias = torch.stack([p[3] for p in sets], 0).unsqueeze(1) if biases else None
+    if step is not _gru_step and biases:  # GRU alone puts a gate between the two biases
+        given, bias = [z + p[3] for z, p in zip(given, sets, strict=True)], None
     plain = 4 if biases else 2
     projected = len(sets[0]) > plain
     projection = torch.stack([p[plain].transpose(0, 1) for p in sets], 0) if projected else None
