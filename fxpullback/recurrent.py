@@ -129,10 +129,9 @@ def _layers(
 ) -> tuple[Tensor, list[Tensor]]:
     """All layers: outputs `[steps, batch, features]` (batch first if asked), and the last states of every layer."""
     if x.ndim == 2:  # one sequence, no batch
-        found, last = _layers(
-            x.unsqueeze(1), tuple(s.unsqueeze(1) for s in states), params, biases, layers, both, False, step
-        )
-        return found.squeeze(1), [s.squeeze(1) for s in last]
+        wide = tuple(state.unsqueeze(1) for state in states)
+        found, ends = _layers(x.unsqueeze(1), wide, params, biases, layers, both, False, step)
+        return found.squeeze(1), [end.squeeze(1) for end in ends]
     x = x.transpose(0, 1) if batch_first else x
     ways = 2 if both else 1
     each = len(params) // (layers * ways)
@@ -140,8 +139,8 @@ def _layers(
     for layer in range(layers):
         sets = [params[(layer * ways + way) * each :][:each] for way in range(ways)]
         begin = tuple(aten.slice.Tensor(s, 0, layer * ways, (layer + 1) * ways, 1) for s in states)
-        x, ends = _layer(x, begin, sets, biases, step)
-        for kept, end in zip(last, ends, strict=True):
+        x, final = _layer(x, begin, sets, biases, step)
+        for kept, end in zip(last, final, strict=True):
             kept.append(end)
     joined = [parts[0] if layers == 1 else torch.cat(parts, 0) for parts in last]
     return x.transpose(0, 1) if batch_first else x, joined

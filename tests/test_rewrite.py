@@ -140,6 +140,20 @@ def test_unsupported_gates_are_named_all_at_once_and_the_advice_works() -> None:
     assert_near(pb(x, u)[1], pulled_back(lambda z: pb.rewritten(z)[0], x, u))
 
 
+def test_two_gates_taken_out_of_the_set_are_both_named() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)).double().eval()
+    fewer = SEMANTIC.with_temperature(gelu=0.5).without("gelu", "relu")
+    with pytest.raises(UnsupportedGateError) as raised:
+        fxpullback.compile(model, torch.zeros(1, 4).double(), rules=fewer)
+    message = str(raised.value)
+    assert "no rule for 2 operators" in message
+    assert re.search(r"aten\.gelu at 1 \(", message)
+    assert re.search(r"aten\.relu at 3 \(", message)
+    assert 'keep_exact=["gelu", "relu"]' in message
+    with pytest.raises(RuleError, match=r"nothing called 'gleu' is a rule of this set .* Did you mean 'gelu'"):
+        SEMANTIC.without("gleu")
+
+
 def test_one_unsupported_gate() -> None:
     with pytest.raises(
         UnsupportedGateError, match=r"^no rule for aten\.atan at .*\nPass keep_exact=\[\"atan\"\] to use its"

@@ -85,6 +85,20 @@ class RuleSet:
                 raise RuleError(self._unknown(name, set(self.rule_names()), "is a rule of this set"))
         return replace(self, kept=self.kept | {operator_key(name) for name in names})
 
+    def without(self, *names: str) -> RuleSet:
+        """The same set with the named rules taken out: a model that needs one of them is refused, not explained.
+
+        Raises:
+            RuleError: no rule of that name.
+        """
+        known = set(self.rule_names())
+        for name in names:
+            if name not in known:
+                raise RuleError(self._unknown(name, known, "is a rule of this set"))
+        left = {k: tuple(r for r in getattr(self, k) if public_name(r) not in names) for k in ("rules", "patterns")}
+        temperatures = {name: t for name, t in self.temperatures.items() if name not in names}
+        return replace(self, name=f"{self.name} without {', '.join(names)}", temperatures=temperatures, **left)
+
     def keeps(self, target: Any) -> bool:
         """Whether `keep_exact` names this operator."""
         return operator_key(str(target)) in self.kept
