@@ -95,9 +95,12 @@ class RuleSet:
         for name in names:
             if name not in known:
                 raise RuleError(self._unknown(name, known, "is a rule of this set"))
-        left = {k: tuple(r for r in getattr(self, k) if public_name(r) not in names) for k in ("rules", "patterns")}
+        rules, patterns = (
+            tuple(rule for rule in some if public_name(rule) not in names) for some in (self.rules, self.patterns)
+        )
         temperatures = {name: t for name, t in self.temperatures.items() if name not in names}
-        return replace(self, name=f"{self.name} without {', '.join(names)}", temperatures=temperatures, **left)
+        changed = f"{self.name} without {', '.join(names)}"
+        return replace(self, name=changed, rules=rules, patterns=patterns, temperatures=temperatures)
 
     def keeps(self, target: Any) -> bool:
         """Whether `keep_exact` names this operator."""
