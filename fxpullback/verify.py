@@ -187,4 +187,16 @@ def _batch(wide: dict[str, fx.GraphModule], inputs: Inputs, u: Tensor, together:
     with torch.no_grad():
         alone = wide["step"](*inputs[-1:], u[-1:])  # not the middle one, which a reversed batch leaves in its place
     error = max(relative(a, t[-1:]) for a, t in zip(alone, together, strict=True))
-    return at_most("a sample alone gives what it gives in a batch", error, EXACT_BOUND)
+    detail = "" if error <= EXACT_BOUND else _mixing(wide["folded"], inputs, u)
+    return at_most("a sample alone gives what it gives in a batch", error, EXACT_BOUND, detail)
+
+
+def _mixing(model: fx.GraphModule, inputs: Inputs, u: Tensor) -> str:
+    """Whether the model itself, by autograd, lets the samples of a batch see each other."""
+    together, alone = soft_pullback(model, inputs, u), soft_pullback(model, inputs[-1:], u[-1:])
+    if all(relative(a, t[-1:]) <= EXACT_BOUND for a, t in zip(alone, together, strict=True)):
+        return "the model keeps its samples apart; the graph does not"
+    return (
+        "the model itself mixes the samples of a batch, so that none has an explanation of its own: "
+        "look for an attention, a mean or a norm over the batch axis"
+    )

@@ -153,3 +153,25 @@ def test_floats_made_in_the_forward_are_widened_too() -> None:
     torch.manual_seed(0)
     certificate = fxpullback.compile(Positions().eval(), (torch.randn(1, 4),)).verify()
     assert certificate.passed, str(certificate)
+
+
+class Mixing(nn.Module):
+    """Every sample sees the mean of its batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.first(x))
+        logits: Tensor = self.last(h + h.mean(0, keepdim=True))
+        return logits
+
+
+def test_a_model_that_mixes_its_samples_is_refused_and_told_why() -> None:
+    torch.manual_seed(0)
+    certificate = fxpullback.compile(Mixing().double().eval(), torch.zeros(2, 4).double()).verify()
+    (failed,) = [c for c in certificate.checks if c.name == "a sample alone gives what it gives in a batch"]
+    assert not failed.passed
+    assert "the model itself mixes the samples of a batch" in failed.detail
+    assert "the model itself mixes" in str(certificate)
