@@ -58,6 +58,7 @@ POINTWISE = (
     | SCALING
     | SHIFTING
     | {aten.softplus.default, aten.exp.default, aten.log1p.default, aten.hardtanh.default, aten.erf.default}
+    | {aten.special_ndtr.default}
     | {aten.pow.Tensor_Scalar, aten.square.default, aten._to_copy.default}
 ) - {aten.softmax.int}
 _SELECTORS = {
@@ -66,6 +67,7 @@ _SELECTORS = {
     aten.tanh.default,
     aten.hardtanh.default,
     aten.erf.default,
+    aten.special_ndtr.default,
 }
 
 

@@ -287,6 +287,18 @@ def erf(x: Tensor, *, temperature: float) -> Tensor:
     return x * stop_gradient(torch.exp(x * x * (-1 / width)) * (2 / math.sqrt(math.pi * width)))
 
 
+@gate(aten.special_ndtr.default, temperature=0.6)
+def ndtr(x: Tensor, *, temperature: float) -> Tensor:
+    """The normal distribution function as a gate of its own, such as a probit head.
+
+    Primal:  Phi(x)
+    Adjoint: ct * exp(-x^2 / (2 (1 + T^2))) / sqrt(2 pi (1 + T^2))
+    Limit:   T -> 0 gives the normal density
+    """
+    width = 1 + temperature**2
+    return x * stop_gradient(torch.exp(x * x * (-0.5 / width)) * (1 / math.sqrt(2 * math.pi * width)))
+
+
 ACTIVATIONS = (
     relu,
     silu,
@@ -311,4 +323,5 @@ ACTIVATIONS = (
     softshrink,
     hardshrink,
     erf,
+    ndtr,
 )

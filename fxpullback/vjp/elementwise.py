@@ -134,6 +134,11 @@ def erf(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
     return (ct * (torch.exp(-(x * x)) * (2 / math.sqrt(math.pi))),)
 
 
+@vjp(aten.special_ndtr.default, kind="nonlinear")
+def ndtr(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
+    return (ct * (torch.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))),)
+
+
 @vjp(aten.sigmoid.default, kind="nonlinear")
 def sigmoid(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
     return (ct * (out * (1 - out)),)
@@ -303,7 +308,7 @@ def steps(ct: Tensor, out: Tensor, x: Tensor, *options: Any) -> tuple[Any]:
 
 RULES = (
     stop_gradient, inject, add, sub, rsub, mul, addcmul, div, neg, power, square, sqrt, rsqrt, reciprocal, exp, expm1,
-    log, log1p, log2, sin, cos, absolute, erf, sigmoid, tanh, relu, silu, gelu, mish, hardswish, hardsigmoid, hardtanh,
-    clamp_min, clamp_max, clamp, threshold, leaky_relu, prelu, elu, selu, celu, softplus, log_sigmoid,
+    log, log1p, log2, sin, cos, absolute, erf, ndtr, sigmoid, tanh, relu, silu, gelu, mish, hardswish, hardsigmoid,
+    hardtanh, clamp_min, clamp_max, clamp, threshold, leaky_relu, prelu, elu, selu, celu, softplus, log_sigmoid,
     shrink, maximum, minimum, where, masked_fill, to_copy, steps,
 )  # fmt: skip

@@ -121,4 +121,5 @@ ROWS = [
     smoothed(rules.softshrink, F.softshrink, kinks=[-0.5, 0.5]),
     smoothed(rules.hardshrink, lambda x: F.hardshrink(x, 1.0), 1.0, kinks=[-1, 1]),
     smoothed(rules.erf, torch.erf),
+    smoothed(rules.ndtr, torch.special.ndtr),
 ]

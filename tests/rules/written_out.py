@@ -239,6 +239,7 @@ SELF_GATED = [
     own("hard-swish-by-hand", hard),
     own("hard-swish-functional", F.hardsigmoid),
     own("gelu-tanh-by-hand", _gelu_tanh),
+    own("gelu-ndtr-by-hand", torch.special.ndtr),
     Case(
         "gelu-erf-by-hand",
         "self_gated",

@@ -95,6 +95,7 @@ ELEMENTWISE = [
     pointwise(aten.cos.default),
     pointwise(aten.abs.default, values=wide),
     pointwise(aten.erf.default, values=wide),
+    pointwise(aten.special_ndtr.default, values=wide),
     pointwise(aten.sigmoid.default, values=wide),
     pointwise(aten.tanh.default, values=wide),
     pointwise(aten.relu.default, values=wide),
