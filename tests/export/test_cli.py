@@ -412,7 +412,7 @@ def test_a_series_is_no_picture(network: str, picture: Path) -> None:
 def test_a_free_size(network: str, picture: Path) -> None:
     arguments = ["--free-size", "-o", "net.onnx"]
     _, said = run("compile", network.replace("make", "any_size"), "--size", "9x12", *arguments)
-    assert "height: any size from 3" in said
+    assert "height: any size from 4" in said
     assert Session("net.onnx").input_shape == ("batch", 3, "height", "width")
     run("verify", "net.onnx", "--seed", 1)
     run("explain", "net.onnx", picture, "-o", "out.png")
