@@ -34,10 +34,12 @@ def group_norm(
     Primal:  (x - mean) * rstd * gamma + beta, statistics over each group of channels and all positions
     Adjoint: ct * gamma * rstd
     """
-    grouped = x.reshape([x.shape[0], groups, -1])
-    variance, mean = torch.var_mean(grouped, [2], correction=0, keepdim=True)
-    rstd = torch.rsqrt(variance + eps)
-    normal = ((grouped - stop_gradient(mean)) * stop_gradient(rstd)).reshape(x.shape)
+    whole = groups == 1 or groups == x.shape[1]  # each group lies along axes of the input itself
+    grouped = x if whole else x.reshape([x.shape[0], groups, -1])
+    dims = list(range(1 if groups == 1 else 2, grouped.ndim))
+    variance, mean = torch.var_mean(grouped, dims, correction=0, keepdim=True)
+    normal = (grouped - stop_gradient(mean)) * stop_gradient(torch.rsqrt(variance + eps))
+    normal = normal if whole else normal.reshape(x.shape)
     channel = [-1] + [1] * (x.ndim - 2)
     scale = None if weight is None else weight.reshape(channel)
     return affine(normal, scale, None if bias is None else bias.reshape(channel))
