@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -26,19 +27,23 @@ def build(spec: str, size: int | None = None) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(SEED)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model, own = _create(spec)
+        model, own = _create(spec, size)
     shape = own if size is None else (own[0], size, size)
     wake(model)
     calibrate(model, shape)
     return model.eval(), torch.randn(1, *shape).clamp(-2, 2)
 
 
-def _create(spec: str) -> tuple[Any, tuple[int, ...]]:
+def _create(spec: str, size: int | None) -> tuple[Any, tuple[int, ...]]:
     kind, name = spec.split(":")
     if kind == "timm":
         import timm
 
-        model: Any = timm.create_model(name)
+        model: Any = None
+        if size is not None:  # networks with positions of their own are told; the others take any size
+            with suppress(TypeError):
+                model = timm.create_model(name, img_size=size)
+        model = model or timm.create_model(name)
         return model, tuple(model.pretrained_cfg["input_size"])
     import torchvision
 
