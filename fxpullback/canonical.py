@@ -301,11 +301,11 @@ _POOLS: dict[Any, Rewrite] = {
 
 _SPELLINGS: dict[Any, Rewrite] = {
     torch.ops.fxpullback.lstm.default: recurrent.lstm,
-    torch.ops.fxpullback.gru.default: recurrent.gru,
+    torch.ops.fxpullback.gru.default: recurrent.gru(),
     torch.ops.fxpullback.rnn_tanh.default: recurrent.rnn(torch.tanh),
     torch.ops.fxpullback.rnn_relu.default: recurrent.rnn(torch.relu),
     aten.lstm.input: recurrent.lstm,
-    aten.gru.input: recurrent.gru,
+    aten.gru.input: recurrent.gru(),
     aten.rnn_tanh.input: recurrent.rnn(torch.tanh),
     aten.rnn_relu.input: recurrent.rnn(torch.relu),
     **_POOLS,

@@ -17,6 +17,7 @@ from fxpullback.trace import Builder
 
 State = tuple[Tensor, ...]
 Step = Callable[[Tensor, State, Any, Any, Any], State]
+WrittenOut = Callable[[Builder, fx.Node, tuple[Any, ...]], Any]
 
 
 _OPTIONS = "Tensor[] params, bool biases, int layers, float dropout, bool train, bool both, bool batch_first"
@@ -76,21 +77,21 @@ def lstm(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
     return found, *last
 
 
-def gru(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+def gru() -> WrittenOut:
     """`aten.gru.input`: the outputs and the last hidden states."""
-    x, state, params, biases, layers, dropout, train, both, batch_first = args
-    if _drops(dropout, train, layers):
-        return NotImplemented
-    found, last = _layers(x, (state,), params, biases, layers, both, batch_first, _gru_step)
-    return found, *last
+    return _of_one_state(_gru_step)
 
 
-def rnn(gate: Callable[[Tensor], Tensor]) -> Callable[[Builder, fx.Node, tuple[Any, ...]], Any]:
+def rnn(gate: Callable[[Tensor], Tensor]) -> WrittenOut:
     """`aten.rnn_tanh.input` and `aten.rnn_relu.input`: the outputs and the last hidden states."""
 
     def step(given: Tensor, states: State, weight: Any, bias: Any, projection: Any) -> State:
         return (gate(given + states[0] @ weight),)
 
+    return _of_one_state(step)
+
+
+def _of_one_state(step: Step) -> WrittenOut:
     def written_out(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
         x, state, params, biases, layers, dropout, train, both, batch_first = args
         if _drops(dropout, train, layers):
