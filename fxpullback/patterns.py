@@ -24,6 +24,7 @@ from fxpullback.ir import (
     node_argument,
     schema_arguments,
 )
+from fxpullback.thresholds import threshold
 
 RELAYOUT: set[Callable[..., Any]] = {
     aten.reshape.default,
@@ -122,13 +123,20 @@ def find(graph: fx.Graph) -> Iterator[Match]:
     routing = {m.replays["routing"][1] for m in attention.values()}
     normal: dict[fx.Node, Match] = {}
     for node in graph.nodes:
-        match = attention.get(node) or _gated(node, flow, routing) or _normalization(node, flow)
+        match = (
+            attention.get(node) or _threshold(node, flow) or _gated(node, flow, routing) or _normalization(node, flow)
+        )
         if match is None:
             continue
         if match.rule == "normalization_by_hand":
             normal[node] = match
         yield match
     yield from _centrings(normal, flow)
+
+
+def _threshold(node: fx.Node, flow: Flow) -> Match | None:
+    found = threshold(node) if node in flow.active else None
+    return Match(node, found[0], found[1], {}) if found and found[1]["x"] in flow.active else None
 
 
 def _attention(softmax: fx.Node, flow: Flow) -> Iterator[Match]:

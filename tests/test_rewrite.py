@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -76,16 +77,16 @@ def test_verdicts() -> None:
 
 
 CHOICES: dict[str, tuple[Any, str]] = {
-    "where": (lambda x: torch.where(x > 0, x, 0.0), "aten.where.ScalarOther"),
-    "product-with-a-comparison": (lambda x: x * (x > 0), "aten.mul.Tensor"),
-    "masked_fill": (lambda x: x.masked_fill(x < 0, 0.0), "aten.masked_fill.Scalar"),
+    "where": (lambda x: torch.where(x > 1, x, 0.0), "aten.where.ScalarOther"),
+    "product-with-a-comparison": (lambda x: x * (x > 1), "aten.mul.Tensor"),
+    "masked_fill": (lambda x: x.masked_fill(x < 1, 0.0), "aten.masked_fill.Scalar"),
     "order": (lambda x: x.gather(1, x.argsort(1)), "aten.gather"),
 }
 
 
 @pytest.mark.parametrize("name", CHOICES)
 def test_a_choice_by_the_input_is_a_gate_kept_exact(name: str) -> None:
-    """A ReLU written as a comparison is not listed as linear."""
+    """A comparison that is no ReLU is not listed as linear."""
     model, operator = CHOICES[name]
     rows = rows_of(model, 4)
     assert (rows[operator].verdict, rows[operator].gate) == ("exact", True)
@@ -304,3 +305,21 @@ def test_pullback_nodes_are_counted() -> None:
     rows = {row.node: row for row in pb.ledger.rows}
     assert all(row.pullback_nodes > 0 for row in rows.values() if row.rule)
     assert sum(row.pullback_nodes for row in rows.values()) <= len(list(calls(pb.step.graph)))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.where(x > 1, x, 0.0),
+        lambda x: torch.where(x > 0, 2 * x, 0.0),
+        lambda x: torch.where(x > 0, x, -1.0),
+        lambda x: torch.where(x.flip(1) > 0, x, 0.0),
+        lambda x: x * (x.flip(1) > 0),
+        lambda x: torch.where(x.abs() > 0.5, x, 0.1 * x),
+        lambda x: torch.where(x.abs() > 0.5, x - torch.sign(x) * 0.4, 0.0),
+    ],
+)
+def test_a_choice_that_is_no_threshold_keeps_its_exact_derivative(function: Callable[[Tensor], Tensor]) -> None:
+    verdicts = {row.verdict for row in rewrite(graph_of(function, 4), SEMANTIC)[1].rows}
+    assert "softened" not in verdicts
+    assert "exact" in verdicts

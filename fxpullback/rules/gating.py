@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from fxpullback.ir import stop_gradient
+from fxpullback.rules.activations import leaky_relu, relu, softshrink
 from fxpullback.rules.rule import gate
 
 
@@ -42,4 +43,26 @@ def silu_by_hand(x: Tensor, gate_of: Callable[[Tensor], Tensor], scale: float = 
     return x * stop_gradient(gate_of(x / temperature) * scale)
 
 
-GATING_PATTERNS = (gated_product, self_gated, silu_by_hand)
+@gate(temperature=0.6)
+def relu_by_hand(x: Tensor, slope: float, *, temperature: float) -> Tensor:
+    """ReLU or leaky ReLU written as a choice or a product: `where(x > 0, x, a x)`, `x * (x > 0)`.
+
+    Primal:  x where x > 0, else a x
+    Adjoint: ct * (a + (1 - a) Phi(x / T))
+    Limit:   T -> 0 gives a + (1 - a) 1[x > 0]
+    """
+    return leaky_relu.soft(x, slope, temperature=temperature) if slope else relu.soft(x, temperature=temperature)
+
+
+@gate(temperature=0.6)
+def shrink_by_hand(x: Tensor, width: float, *, temperature: float) -> Tensor:
+    """Hard or soft shrinkage written as a choice by |x| > width.
+
+    Primal:  x, or x - sign(x) width, where |x| > width, else 0
+    Adjoint: ct * (Phi((x - width) / T) + Phi(-(x + width) / T))
+    Limit:   T -> 0 gives 1[|x| > width]
+    """
+    return softshrink.soft(x, width, temperature=temperature)
+
+
+GATING_PATTERNS = (gated_product, self_gated, silu_by_hand, relu_by_hand, shrink_by_hand)

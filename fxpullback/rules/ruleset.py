@@ -14,7 +14,13 @@ from fxpullback.ir import aten
 from fxpullback.rules.rule import Rule
 
 # Rules under one name: what holds for the operator holds for the same thing written out.
-_SAME = {"attention_by_hand": "attention", "silu_by_hand": "silu", "max_pool_zero_padding": "max_pool"}
+_SAME = {
+    "attention_by_hand": "attention",
+    "silu_by_hand": "silu",
+    "relu_by_hand": "relu",
+    "shrink_by_hand": "softshrink",
+    "max_pool_zero_padding": "max_pool",
+}
 
 
 def public_name(rule: Rule) -> str:

@@ -258,6 +258,44 @@ SELF_GATED = [
     ),
 ]
 
+# Thresholds written as a choice.
+
+
+def choice(name: str, model: Model, slope: float = 0.0) -> Case:
+    return Case(
+        name,
+        "relu_by_hand",
+        model,
+        lambda x, t: injected(model(x), x * sg(slope + (1 - slope) * phi(x / t))),
+        (3, 7),
+        (0.6, 0.3),
+    )
+
+
+def shrinkage(name: str, model: Model, width: float) -> Case:
+    return Case(
+        name,
+        "shrink_by_hand",
+        model,
+        lambda x, t: injected(model(x), x * sg(phi((x - width) / t) + phi(-(x + width) / t))),
+        (3, 7),
+        (0.6, 0.3),
+    )
+
+
+THRESHOLDS = [
+    choice("relu-where", lambda x: torch.where(x > 0, x, 0.0)),
+    choice("relu-where-zeros", lambda x: torch.where(x >= 0, x, torch.zeros_like(x))),
+    choice("relu-where-turned", lambda x: torch.where(x < 0, 0.0, x)),
+    choice("relu-masked-fill", lambda x: x.masked_fill(x < 0, 0.0)),
+    choice("relu-product", lambda x: x * (x > 0)),
+    choice("relu-product-cast", lambda x: (x > 0).to(x.dtype) * x),
+    choice("leaky-where", lambda x: torch.where(x > 0, x, 0.1 * x), 0.1),
+    choice("leaky-where-turned", lambda x: torch.where(x <= 0, x * 0.2, x), 0.2),
+    shrinkage("softshrink", lambda x: F.softshrink(x, 0.4), 0.4),
+    shrinkage("hardshrink", lambda x: F.hardshrink(x, 0.3), 0.3),
+]
+
 # Normalisations written out: maps [batch, 6, 4].
 
 GAMMA = draw(6, 1, seed=4)
@@ -308,7 +346,7 @@ NORMAL = [
     normal("std", _std, centred=True),
 ]
 
-CASES = [*ATTENTION, *GATED, *SELF_GATED, *NORMAL]
+CASES = [*ATTENTION, *GATED, *SELF_GATED, *THRESHOLDS, *NORMAL]
 
 
 # Products of two factors that both carry the picture: no gate, the product rule stays; (model, oracle).
