@@ -243,6 +243,17 @@ def _copy(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
     return builder.call(aten.expand.default, (source, list(x.shape)), {})
 
 
+def _filled(number: Callable[[tuple[Any, ...]], Any]) -> Rewrite:
+    """A tensor of one number, which takes nothing but type and device of the tensor it is made from."""
+
+    def rewrite(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+        made = node.meta["val"]
+        options = {"dtype": made.dtype, "device": made.device}
+        return builder.call(aten.full.default, (list(made.shape), number(args)), options)
+
+    return rewrite
+
+
 _MAX_POOLS = {
     aten.max_pool1d.default,
     aten.max_pool2d.default,
@@ -330,6 +341,10 @@ _SPELLINGS: dict[Any, Rewrite] = {
     aten.native_dropout.default: _dropout,
     aten.batch_norm.default: _batch_norm,
     aten.layer_norm.default: _layer_norm,
+    aten.new_zeros.default: _filled(lambda args: 0),
+    aten.new_ones.default: _filled(lambda args: 1),
+    aten.new_full.default: _filled(lambda args: args[2]),
+    aten.fill.Scalar: _filled(lambda args: args[1]),
     aten.pad.default: _pad,
     aten.constant_pad_nd.default: _pad_for_maximum,
     aten.type_as.default: _type_as,

@@ -323,3 +323,31 @@ def test_a_choice_that_is_no_threshold_keeps_its_exact_derivative(function: Call
     verdicts = {row.verdict for row in rewrite(graph_of(function, 4), SEMANTIC)[1].rows}
     assert "softened" not in verdicts
     assert "exact" in verdicts
+
+
+def test_tensors_that_a_forward_fills_are_constants() -> None:
+    """As a shifted-window mask is made: zeros of the input's type, numbered slice by slice."""
+
+    def model(x: Tensor) -> Tensor:
+        mask = x.new_zeros((4, 4))
+        mask[0:2, 1:3] = 1.5
+        mask[2:, :] = 2
+        filled = x.new_full((4,), 3.0) + x.new_ones((4,)) * mask.sum(0)
+        return x * filled
+
+    rows = rewrite(graph_of(model, 4), SEMANTIC)[1].rows
+    assert {row.verdict for row in rows if row.operator != "aten.mul.Tensor"} == {"constant"}
+    assert [row.verdict for row in rows if row.operator == "aten.mul.Tensor"][-1] == "linear"
+    pb = fxpullback.compile(Scaled(model).double().eval(), draw(1, 4))
+    x, u = draw(3, 4), draw(3, 4, seed=1)
+    found = pb.step(x, u)[1]
+    assert_near(found, u * model(torch.ones_like(x)))
+
+
+class Scaled(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
