@@ -36,8 +36,9 @@ run held."""
 
 GATES = ("gates", "softened", "frozen", "exact")
 TABLE = [
-    "| family | network | gates | soft | constant | exact | graph | ONNX Runtime | operators | ratio | MB | s | GB |",
-    "|---|---|" + "--:|" * 11,
+    "| family | network | input | gates | soft | constant | exact | graph | ONNX Runtime "
+    "| operators | ratio | MB | s | GB |",
+    "|---|---|" + "--:|" * 12,
 ]
 
 
@@ -101,15 +102,21 @@ def _conditions(found: Sequence[Row]) -> list[str]:
     return [f"Measured with {versions}; {days[0]}{f' to {days[-1]}' if len(days) > 1 else ''}."]
 
 
+def _side(row: Row) -> str:
+    """Height and width of the input, one number where they are the same."""
+    return "x".join(map(str, dict.fromkeys(row.size)))
+
+
 def _line(row: Row) -> str:
     if row.status != "ok":
         where = f" in {row.stage}" if row.stage else ""
-        return f"| {row.family} | {row.name} | {row.status}{where} |" + " |" * 10
+        return f"| {row.family} | {row.name} | {_side(row)} | {row.status}{where} |" + " |" * 10
     runtime = max(row.errors[key] or 0.0 for key in ("ort1", "ort3"))
     took = row.cpu_seconds["compile"] + row.cpu_seconds["export"]
     cells = [
         row.family,
         row.name,
+        _side(row),
         row.gates,
         row.softened,
         row.frozen,
