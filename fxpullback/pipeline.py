@@ -117,6 +117,8 @@ class Pullback:
 
     def check_input(self, x: Any) -> None:
         """Refuse an input the graph was not compiled for."""
+        if not isinstance(x, Tensor):
+            raise InputError(f"the input is a {type(x).__name__}; pass a tensor [batch, ...].")
         wanted = self.example
         free = {axis.axis: axis.name for axis in self.free}
         fixed = [i for i in range(1, wanted.ndim) if i not in free]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import fxpullback
 from fxpullback import EXACT, SEMANTIC, Ascent, Double, Pullback, RuleSet, Soft
-from fxpullback.errors import InputError, ProgramError
+from fxpullback.errors import CaptureError, InputError, ProgramError
 from fxpullback.ir import INJECT, STOP_GRADIENT, calls, placeholders
 from fxpullback.lower import simplify
 from fxpullback.target import Target
@@ -253,7 +253,7 @@ def test_bad_target_is_refused(case: str) -> None:
 
 
 def test_more_than_one_example_is_refused() -> None:
-    with pytest.raises(InputError, match="2 example inputs"):
+    with pytest.raises(CaptureError, match="cannot be called with 2 example inputs"):
         fxpullback.compile(network("convolutional"), (GOOD, GOOD))
 
 
