@@ -95,7 +95,7 @@ def warn_if_unused(wanted: Sequence[Provider], used: Sequence[str], *, asked: bo
     for name in map(name_of, wanted):
         if name not in used:
             what = f"{name} was asked for and is not used" if asked else f"a GPU is here, but {name} does not start"
-            warnings.warn(f"{what}: {failure or _reason(name)} Running on {used[0]}.", ProviderWarning, stacklevel=3)
+            warnings.warn(f"{what}: {failure or _reason(name)} Running on {used[0]}.", ProviderWarning, stacklevel=4)
 
 
 def _reason(name: str) -> str:

@@ -1,0 +1,81 @@
+"""An ONNX file in ONNX Runtime: loading it, what it takes and returns, and the reasons where it cannot be loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import onnxruntime as ort
+
+from fxpullback.errors import SessionError
+from fxpullback.export.providers import CPU, Provider, chosen, startable, warn_if_unused
+from fxpullback.export.signature import TensorInput, input_of
+
+Run: TypeAlias = Callable[[Mapping[str, Any]], Sequence[Any]]
+
+
+class OnnxFile:
+    """An ONNX file, loaded.
+
+    Args:
+        path: The file; external data is looked for beside it.
+        providers: Execution providers as ONNX Runtime takes them; None for the best that works here.
+
+    Attributes:
+        metadata: The custom metadata map of the file.
+        inputs: Every input by name.
+        outputs: The shape of every output by name; a dimension that is free is its name.
+        providers: Execution providers actually used, in order of preference.
+        run: From arguments by name to the outputs in order, numpy arrays.
+
+    Raises:
+        SessionError: The file cannot be loaded.
+
+    Warns:
+        ProviderWarning: A GPU was asked for and is not used.
+    """
+
+    def __init__(self, path: Path, providers: Sequence[Provider] | None) -> None:
+        wanted = chosen(providers)
+        session, failure = _load(path, startable(wanted))
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+        warn_if_unused(wanted, self.providers, asked=providers is not None, failure=failure)
+        self.metadata: dict[str, str] = session.get_modelmeta().custom_metadata_map
+        self.inputs: dict[str, TensorInput] = {value.name: input_of(value) for value in session.get_inputs()}
+        self.outputs: dict[str, tuple[int | str, ...]] = {v.name: tuple(v.shape) for v in session.get_outputs()}
+        self.run: Run = partial(session.run, list(self.outputs))
+
+
+def _load(path: Path, providers: Sequence[Provider]) -> tuple[ort.InferenceSession, str | None]:
+    """The ONNX Runtime session of `path`, on the CPU where the others fail; and what was said about those."""
+    try:
+        # ONNX Runtime's own fallback prints to stdout and changes a session that is shared by threads.
+        return ort.InferenceSession(os.fspath(path), providers=list(providers), enable_fallback=0), None
+    except Exception as error:
+        text = " ".join(str(error).split())
+        if list(providers) != [CPU] and (session := _load_on_cpu(path)) is not None:
+            return session, text
+        raise SessionError(f"{path}: {_load_reason(text)} ONNX Runtime says: {text}") from error
+
+
+def _load_on_cpu(path: Path) -> ort.InferenceSession | None:
+    """The session on the CPU, or None when the file itself is at fault."""
+    try:
+        return ort.InferenceSession(os.fspath(path), providers=[CPU], enable_fallback=0)
+    except Exception:
+        return None
+
+
+def _load_reason(text: str) -> str:
+    """What a loading failure of ONNX Runtime most probably means, and what to do."""
+    lower = text.lower()
+    if "external data" in lower or "external initializer" in lower:
+        return (
+            "the external data with its weights is missing or cut short. Keep that file beside it, under its own name."
+        )
+    if "parsing failed" in lower or "graph" in lower:
+        return "this is no whole ONNX file: it is truncated, or another kind of file. Copy or compile it again."
+    return "ONNX Runtime cannot load the file."
