@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fxpullback.export.onnx import to_onnx
     from fxpullback.export.session import ProviderWarning, Result, Session
+    from fxpullback.export.trt import tensorrt
 
-__all__ = ["ProviderWarning", "Result", "Session", "to_onnx"]
+_HOMES = {"onnx": ("to_onnx",), "session": ("ProviderWarning", "Result", "Session"), "trt": ("tensorrt",)}
+
+__all__ = ["ProviderWarning", "Result", "Session", "tensorrt", "to_onnx"]
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use: a server that only runs a file has no need of what writes one."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{'onnx' if name == 'to_onnx' else 'session'}"), name)
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

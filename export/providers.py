@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeAlias
 
 import onnxruntime as ort
@@ -16,8 +16,10 @@ Provider: TypeAlias = str | tuple[str, dict[Any, Any]]
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
-_SHORT = {"cpu": CPU, "cuda": CUDA, "gpu": CUDA, "tensorrt": "TensorrtExecutionProvider"}
-_NEED_CUDA = frozenset({CUDA, "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"})
+TENSORRT = "TensorrtExecutionProvider"
+ON_GPU = frozenset({CUDA, TENSORRT, "NvTensorRTRTXExecutionProvider"})
+"""Providers whose buffers lie on a CUDA device."""
+_SHORT = {"cpu": CPU, "cuda": CUDA, "gpu": CUDA, "tensorrt": TENSORRT}
 
 
 class ProviderWarning(UserWarning):
@@ -74,10 +76,40 @@ def chosen(providers: Sequence[Provider] | None) -> list[Provider]:
 def startable(wanted: Sequence[Provider]) -> list[Provider]:
     """Those of `wanted` that have a chance to start here: ONNX Runtime logs errors of its own for the others."""
     offered = ort.get_available_providers()
-    gpu = any(name_of(item) in _NEED_CUDA for item in wanted) and gpu_present()
+    gpu = any(name_of(item) in ON_GPU for item in wanted) and gpu_present()
     if gpu:
         _preload()
-    return [item for item in wanted if name_of(item) in offered and (gpu or name_of(item) not in _NEED_CUDA)]
+    return [item for item in wanted if name_of(item) in offered and (gpu or name_of(item) not in ON_GPU)]
+
+
+def recording(wanted: Sequence[Provider], cuda_graph: bool | Collection[int]) -> list[Provider]:
+    """The providers with CUDA told to record graphs, where that was asked for and can be done.
+
+    Args:
+        wanted: Providers as `chosen` returned them.
+        cuda_graph: Whether to record, or for which batch sizes.
+
+    Raises:
+        SessionError: CUDA is not the first provider, is not here, or the batch sizes are none; nothing else is tried.
+    """
+    if not cuda_graph:
+        return list(wanted)
+    if not isinstance(cuda_graph, bool) and any(type(batch) is not int or batch < 1 for batch in cuda_graph):
+        raise SessionError(f"cuda_graph={cuda_graph!r}: pass True, or the batch sizes to record, such as (1, 8).")
+    if name_of(wanted[0]) != CUDA:
+        raise SessionError(
+            f"cuda_graph: {name_of(wanted[0])} comes first, and CUDA graphs are recorded by CUDA alone. "
+            "Pass providers=['cuda'], or leave cuda_graph out."
+        )
+    if CUDA not in ort.get_available_providers() or not gpu_present():
+        raise SessionError(f"cuda_graph: {why_not(CUDA)} Leave cuda_graph out to run without.")
+    return [(CUDA, {**options_of(wanted[0]), "enable_cuda_graph": "1"}), *wanted[1:]]
+
+
+def asks_for_graphs(wanted: Sequence[Provider]) -> bool:
+    """Whether the options of CUDA itself ask for graphs."""
+    given = [options_of(item).get("enable_cuda_graph") for item in wanted if name_of(item) == CUDA]
+    return any(str(value).lower() in ("1", "true") for value in given)
 
 
 def warn_if_unused(wanted: Sequence[Provider], used: Sequence[str], *, asked: bool, failure: str | None) -> None:
@@ -95,13 +127,14 @@ def warn_if_unused(wanted: Sequence[Provider], used: Sequence[str], *, asked: bo
     for name in map(name_of, wanted):
         if name not in used:
             what = f"{name} was asked for and is not used" if asked else f"a GPU is here, but {name} does not start"
-            warnings.warn(f"{what}: {failure or _reason(name)} Running on {used[0]}.", ProviderWarning, stacklevel=4)
+            warnings.warn(f"{what}: {failure or why_not(name)} Running on {used[0]}.", ProviderWarning, stacklevel=4)
 
 
-def _reason(name: str) -> str:
+def why_not(name: str) -> str:
+    """Why a provider does not start here, as far as it can be told."""
     if name not in ort.get_available_providers():
         return "this build of ONNX Runtime does not have it (onnxruntime-gpu brings CUDA)."
-    if name in _NEED_CUDA and not gpu_present():
+    if name in ON_GPU and not gpu_present():
         return "the CUDA driver sees no GPU on this machine."
     return (
         "ONNX Runtime could not start it, as its own message above says; it needs CUDA and cuDNN of matching versions."
@@ -118,3 +151,8 @@ def _preload() -> None:
 def name_of(provider: Provider) -> str:
     """The name of a provider, without its options."""
     return provider if isinstance(provider, str) else provider[0]
+
+
+def options_of(provider: Provider) -> dict[Any, Any]:
+    """The options of a provider."""
+    return {} if isinstance(provider, str) else provider[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,10 +11,25 @@ from typing import Any, TypeAlias
 import onnxruntime as ort
 
 from fxpullback.errors import SessionError
-from fxpullback.export.providers import CPU, Provider, chosen, startable, warn_if_unused
+from fxpullback.export.binding import Bound
+from fxpullback.export.providers import (
+    CPU,
+    CUDA,
+    ON_GPU,
+    Provider,
+    asks_for_graphs,
+    chosen,
+    recording,
+    startable,
+    warn_if_unused,
+    why_not,
+)
 from fxpullback.export.signature import TensorInput, input_of
 
 Run: TypeAlias = Callable[[Mapping[str, Any]], Sequence[Any]]
+
+BUFFERS = "cuda"
+"""Where the buffers of GPU providers lie, in ONNX Runtime's words."""
 
 
 class OnnxFile:
@@ -23,6 +38,8 @@ class OnnxFile:
     Args:
         path: The file; external data is looked for beside it.
         providers: Execution providers as ONNX Runtime takes them; None for the best that works here.
+        io_binding: Whether inputs and outputs are bound to buffers that stay; None binds them on a GPU.
+        cuda_graph: Whether CUDA records graphs and replays them, or for which batch sizes.
 
     Attributes:
         metadata: The custom metadata map of the file.
@@ -32,21 +49,52 @@ class OnnxFile:
         run: From arguments by name to the outputs in order, numpy arrays.
 
     Raises:
-        SessionError: The file cannot be loaded.
+        SessionError: The file cannot be loaded, or graphs were asked for and cannot be recorded.
 
     Warns:
         ProviderWarning: A GPU was asked for and is not used.
     """
 
-    def __init__(self, path: Path, providers: Sequence[Provider] | None) -> None:
-        wanted = chosen(providers)
+    runtime = "ONNX Runtime"
+
+    def __init__(
+        self,
+        path: Path,
+        providers: Sequence[Provider] | None,
+        io_binding: bool | None = None,
+        cuda_graph: bool | Collection[int] = False,
+    ) -> None:
+        wanted = chosen([CUDA] if providers is None and cuda_graph else providers)
+        cuda_graph = cuda_graph or asks_for_graphs(wanted)
+        wanted = recording(wanted, cuda_graph)
+        if cuda_graph and io_binding is False:
+            raise SessionError(
+                "io_binding=False: CUDA graphs are recorded of bound buffers alone. Leave one of them out."
+            )
         session, failure = _load(path, startable(wanted))
         self.providers: tuple[str, ...] = tuple(session.get_providers())
+        if cuda_graph and self.providers[0] != CUDA:
+            raise SessionError(f"{path}: no CUDA graphs can be recorded. ONNX Runtime says: {failure or why_not(CUDA)}")
         warn_if_unused(wanted, self.providers, asked=providers is not None, failure=failure)
         self.metadata: dict[str, str] = session.get_modelmeta().custom_metadata_map
         self.inputs: dict[str, TensorInput] = {value.name: input_of(value) for value in session.get_inputs()}
         self.outputs: dict[str, tuple[int | str, ...]] = {v.name: tuple(v.shape) for v in session.get_outputs()}
+        on_gpu = self.providers[0] in ON_GPU
         self.run: Run = partial(session.run, list(self.outputs))
+        if io_binding or cuda_graph or (io_binding is None and on_gpu):
+            self.run = Bound(
+                session,
+                self.inputs,
+                self.outputs,
+                device=BUFFERS if on_gpu else "cpu",
+                device_id=_device_id(session, self.providers[0]),
+                recorded=cuda_graph if isinstance(cuda_graph, bool) else frozenset(cuda_graph),
+            )
+
+
+def _device_id(session: ort.InferenceSession, provider: str) -> int:
+    """Which device a provider runs on."""
+    return int(session.get_provider_options().get(provider, {}).get("device_id", 0))
 
 
 def _load(path: Path, providers: Sequence[Provider]) -> tuple[ort.InferenceSession, str | None]:

@@ -6,7 +6,7 @@ Needs numpy and ONNX Runtime; no torch is used on the way from a picture to its 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,18 @@ class Result:
 class Session:
     """A compiled file, loaded in ONNX Runtime.
 
-    A session holds no state between calls and may be shared by threads.
+    A session may be shared by threads; what it returns belongs to the caller.
 
     Args:
         path: The ONNX file; external data is looked for beside it.
         providers: Execution providers in order of preference, as ONNX Runtime takes them. None picks the best that
             works here: CUDA where there is a GPU that ONNX Runtime can use, else the CPU.
+        io_binding: Bind inputs and outputs to buffers that are kept for each shape; calls of one shape then wait for
+            each other. None does so on a GPU and not on the CPU.
+        cuda_graph: Record the work of a call once per shape, as a CUDA graph, and replay it from then on; for small
+            batches, where launching kernels takes longer than running them. True for every batch size that comes, each
+            holding memory as long as the session lives; or the batch sizes, such as `(1, 8)`: others run without. All
+            calls go through one thread then.
 
     Attributes:
         metadata: Everything the file says about itself.
@@ -66,16 +72,24 @@ class Session:
         providers: Execution providers actually used, in order of preference.
 
     Raises:
-        SessionError: The file is absent, truncated, not written by fxpullback, or lacks its external data.
+        SessionError: The file is absent, truncated, not written by fxpullback, or lacks its external data; or CUDA
+            graphs were asked for and cannot be recorded here.
 
     Warns:
         ProviderWarning: A GPU was asked for and is not used.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, providers: Sequence[Provider] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        providers: Sequence[Provider] | None = None,
+        io_binding: bool | None = None,
+        cuda_graph: bool | Collection[int] = False,
+    ) -> None:
         self.path = Path(path)
         _check_file(self.path)
-        file = OnnxFile(self.path, providers)
+        file = OnnxFile(self.path, providers, io_binding, cuda_graph)
         self.providers = file.providers
         self.metadata = _metadata(self.path, file.metadata)
         self.program = self.metadata.program

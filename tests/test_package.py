@@ -38,6 +38,11 @@ def test_compiler_needs_torch_and_nothing_else(tmp_path: Path) -> None:
     assert json.loads(_run(code, tmp_path)) == before == []
 
 
+def test_a_session_needs_no_torch(tmp_path: Path) -> None:
+    code = "import sys; from fxpullback.export import Result, Session, tensorrt; print('torch' in sys.modules)"
+    assert _run(code, tmp_path).strip() == "False"
+
+
 def test_export_is_importable_outside_the_tree(tmp_path: Path) -> None:
     where = _run("import fxpullback.export as e; print(e.__name__, e.__file__)", tmp_path).split()
     assert where[0] == "fxpullback.export"

@@ -10,12 +10,14 @@ from threading import Barrier
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 import torch
 from torch import nn
 
 import fxpullback
 from fxpullback.export import Result, Session, to_onnx
+from fxpullback.export.binding import Bound
 
 THREADS, CALLS, SIZE, CLASSES = 8, 12, 16, 5
 
@@ -75,3 +77,18 @@ def same(found: list[list[Result]], wanted: list[list[Result]]) -> None:
 def test_threads_share_a_session(path: Path) -> None:
     session = Session(path, providers=["cpu"])
     same(together(session), alone(session))
+
+
+def test_threads_share_bound_buffers(path: Path) -> None:
+    same(together(Session(path, providers=["cpu"], io_binding=True)), alone(Session(path, providers=["cpu"])))
+
+
+@pytest.mark.parametrize("recorded", [True, frozenset({1, 3})])
+def test_threads_share_recorded_graphs(path: Path, recorded: bool | frozenset[int]) -> None:
+    """The way of a session that records CUDA graphs, run on the CPU, where the number of a graph means nothing."""
+    session = Session(path, providers=["cpu"])
+    wanted = alone(session)
+    runtime = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    outputs = {value.name: tuple(value.shape) for value in runtime.get_outputs()}
+    session._run = Bound(runtime, session.inputs, outputs, device="cpu", recorded=recorded)
+    same(together(session), wanted)
