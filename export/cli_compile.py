@@ -15,8 +15,10 @@ import typer
 import fxpullback
 from fxpullback import EXACT, REFERENCE, SEMANTIC, Ascent, Double, Soft
 from fxpullback.errors import ModelSourceError
+from fxpullback.export.aoti import to_aoti
 from fxpullback.export.models import LoadedModel, load_model
 from fxpullback.export.onnx import to_onnx
+from fxpullback.export.package import SUFFIX, on_cpu
 from fxpullback.export.pictures import SUFFIXES, load_picture
 from fxpullback.export.session import Session
 from fxpullback.export.terminal import check_output, pairs, say
@@ -31,7 +33,7 @@ class Job:
 
     Attributes:
         spec: The model, as the user named it.
-        output: ONNX file to write.
+        output: ONNX file to write; or, by its suffix .pt2, a package of AOTInductor.
         program: Soft, Double or Ascent.
         rules: The rule set.
         target: `index`, `top1`, `cotangent` or `contrast`.
@@ -59,6 +61,8 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
         FxPullbackError: Whatever went wrong; nothing is left at `job.output` that was not there before.
     """
     check_output(job.output)
+    if is_aoti(job.output) and Path(job.spec).is_file() and job.output.resolve() == Path(job.spec).resolve():
+        raise ModelSourceError(f"{job.output}: this is the model itself; name another file with -o.")
     stage("load model")
     loaded = load_model(job.spec, **job.source)
     for note in loaded.notes:
@@ -87,10 +91,16 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
         say("note", str(axis))
     stage("export, certify")
     preprocessing = None if loaded.preprocessing is None else loaded.preprocessing.to_json()
-    to_onnx(pb, job.output, classes=loaded.classes, preprocessing=preprocessing)
-    certificate = Session(job.output, providers=["cpu"]).certificate
+    write = to_aoti if is_aoti(job.output) else to_onnx
+    write(pb, job.output, classes=loaded.classes, preprocessing=preprocessing)
+    certificate = Session(job.output, providers=on_cpu(job.output)).certificate
     checks = f", certificate passed with {len(certificate['checks'])} checks" if certificate else ", no certificate"
     return f"{job.output}: {size_text(job.output)}, {pb.ledger.sum()}{checks}"
+
+
+def is_aoti(output: Path) -> bool:
+    """Whether a file is to hold machine code, and not ONNX."""
+    return output.suffix == SUFFIX
 
 
 def note_step_length(program: Any, loaded: LoadedModel) -> None:

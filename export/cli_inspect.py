@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fxpullback.export.package import Package, on_cpu
 from fxpullback.export.session import Session
 from fxpullback.export.terminal import COLUMNS
 
@@ -26,9 +27,8 @@ def run(file: Path, *, full: bool, console: Console) -> None:
     Raises:
         SessionError: Not a file of fxpullback.
     """
-    session = Session(file, providers=["cpu"])
-    model = onnx.load(file, load_external_data=False)
-    console.print(facts_table(session, model))
+    session = Session(file, providers=on_cpu(file))
+    console.print(facts_table(session))
     console.print()
     rows = session.ledger.get("rows", [])
     console.print(f"Ledger: {ledger_sum(session.ledger)}", style="bold", markup=False)
@@ -45,33 +45,52 @@ def run(file: Path, *, full: bool, console: Console) -> None:
         console.print(certificate_table(session.certificate))
 
 
-def facts_table(session: Session, model: onnx.ModelProto) -> Table:
+def facts_table(session: Session) -> Table:
     """Two columns: what, and its value."""
     meta = session.metadata
     table = Table(box=None, show_header=False, pad_edge=False, width=COLUMNS)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    operators = Counter(node.op_type for node in model.graph.node)
-    common = ", ".join(f"{name} {count}" for name, count in operators.most_common(8))
+    computes = package_facts(session) if session.runtime == Package.runtime else onnx_facts(session)
     for name, value in (
         ("file", session.path),
-        ("size", disk_size(session.path, model)),
         ("fxpullback", meta.version),
         ("program", described(meta.program)),
         ("rules", described(meta.rules, leave_out=("temperatures", "calibrated"))),
         ("temperatures", temperatures(meta.ledger.get("rows", []), meta.rules)),
         ("target", meta.target),
-        ("opset", ", ".join(f"{item.domain or 'ai.onnx'} {item.version}" for item in model.opset_import)),
-        ("nodes", f"{len(model.graph.node)}: {common}{', ...' if len(operators) > 8 else ''}"),
-        ("inputs", signature(model.graph.input)),
-        *((("passed through", ", ".join(session.extras)),) if session.extras else ()),
-        ("outputs", signature(model.graph.output)),
+        *computes,
         ("preprocessing", described(meta.preprocessing or {}) or "not given"),
         ("classes", class_text(session)),
         ("weights sha256", meta.weights_sha256 or "not given"),
     ):
         table.add_row(name, escape(str(value)))
     return table
+
+
+def onnx_facts(session: Session) -> list[tuple[str, str]]:
+    """What an ONNX file computes."""
+    model = onnx.load(session.path, load_external_data=False)
+    operators = Counter(node.op_type for node in model.graph.node)
+    common = ", ".join(f"{name} {count}" for name, count in operators.most_common(8))
+    return [
+        ("size", disk_size(session.path, model)),
+        ("opset", ", ".join(f"{item.domain or 'ai.onnx'} {item.version}" for item in model.opset_import)),
+        ("nodes", f"{len(model.graph.node)}: {common}{', ...' if len(operators) > 8 else ''}"),
+        ("inputs", signature(model.graph.input)),
+        *((("passed through", ", ".join(session.extras)),) if session.extras else ()),
+        ("outputs", signature(model.graph.output)),
+    ]
+
+
+def package_facts(session: Session) -> list[tuple[str, str]]:
+    """What a package is, as far as machine code says."""
+    return [
+        ("size", mebibytes(session.path.stat().st_size)),
+        ("machine code", f"by {session.runtime}, for {session.providers[0]}"),
+        ("inputs", ", ".join(map(str, session.inputs.values()))),
+        *((("passed through", ", ".join(session.extras)),) if session.extras else ()),
+    ]
 
 
 def disk_size(path: Path, model: onnx.ModelProto) -> str:
