@@ -1,4 +1,4 @@
-"""The certificate of a file: its runtime against eager autograd through the injected form, on fresh inputs.
+"""The certificate of a file: ONNX Runtime against eager autograd through the injected form, on fresh inputs.
 
 A file carries the injected form of its model as text (operators and the names of its weights), so that the check can be
 run again wherever the file is, without the model it came from.
@@ -24,7 +24,6 @@ from fxpullback.certificate import Certificate, Check, at_least, at_most
 from fxpullback.eager import run_eagerly
 from fxpullback.errors import VerifyError
 from fxpullback.export import metadata as md
-from fxpullback.export.package import Package
 from fxpullback.export.session import Result, Session
 from fxpullback.fresh import ExtraSpread, Spread, fresh_batch, fresh_target
 from fxpullback.precision import in_float64
@@ -40,6 +39,7 @@ BANNED = {"ScatterND", "ScatterElements", "Col2Im", "NonZero", "If", "Loop", "Sc
 BOUNDS = {"soft": 1e-4, "double": 1e-3}
 COSINE = 0.999
 BATCHES = (1, 3)
+_HALF = ("float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,10 @@ def _same(gm: fx.GraphModule, name: str, held: ir.Value) -> bool:
     constant = getattr(gm, name, None)
     if not isinstance(constant, Tensor) or held.const_value is None:
         return False
-    return np.array_equal(held.const_value.numpy(), constant.detach().cpu().numpy())
+    array, wanted = held.const_value.numpy(), constant.detach().cpu()
+    if array.dtype.name in _HALF and wanted.dtype is torch.float32:
+        return np.array_equal(array.astype(np.float32), wanted.to(getattr(torch, array.dtype.name)).float().numpy())
+    return np.array_equal(array, wanted.numpy())
 
 
 def certify(pb: Pullback, path: str | os.PathLike[str], *, seed: int = 0) -> Certificate:
@@ -99,10 +102,7 @@ def certify(pb: Pullback, path: str | os.PathLike[str], *, seed: int = 0) -> Cer
     Returns:
         The graph's own certificate (`Pullback.verify`) with the checks of the file added.
     """
-    session = Session(path)
-    checks = runtime_checks(session, pb.folded, pb.program, pb.target, Looks.of(pb), seed + 10)
-    if session.runtime == Package.runtime:
-        return pb.verify(seed=seed).with_checks(tuple(checks), runtime=session.runtime)
+    checks = runtime_checks(Session(path), pb.folded, pb.program, pb.target, Looks.of(pb), seed + 10)
     return pb.verify(seed=seed).with_checks((*file_checks(path), *checks), onnxruntime=ort.__version__)
 
 
@@ -114,29 +114,25 @@ def recheck(path: str | os.PathLike[str], seed: int = 1) -> Certificate:
         seed: seed of the fresh inputs.
 
     Returns:
-        The new certificate.
+        The new certificate. For a file in half precision it compares with float64 at the weights that the file holds.
 
     Raises:
         SessionError: the file cannot be loaded.
         VerifyError: the file does not carry what the check needs.
     """
     session = Session(path)
-    if session.runtime == Package.runtime:
-        raise VerifyError(
-            f"{path} is machine code, and its weights are in it: there is nothing to check it against. It was "
-            "certified as it was written. In Python, fxpullback.export.certify.certify(pb, path) checks it again."
-        )
     carried = json.loads(_carried(session, path))
     weights = {name: torch.from_numpy(array.copy()) for name, array in _initializers(path).items()}
     injected = from_text(carried["graph"], weights)
     target: Target = session.target  # type: ignore[assignment]
-    checks = (
-        *file_checks(path),
-        _weights_check(path, session),
-        *runtime_checks(
-            session, injected, program_of(session.metadata.program), target, Looks.from_dict(carried), seed
-        ),
-    )
+    program, looks = program_of(session.metadata.program), Looks.from_dict(carried)
+    if session.metadata.precision_name == "fp32":
+        ran = runtime_checks(session, injected, program, target, looks, seed)
+    else:
+        from fxpullback.export.certify_half import half_checks
+
+        ran = half_checks(session, injected, program, target, looks, seed)
+    checks = (*file_checks(path), _weights_check(path, session), *ran)
     environment = {"torch": torch.__version__, "onnxruntime": ort.__version__, "seed": seed, "batches": list(BATCHES)}
     return Certificate(checks, {**environment, "providers": list(session.providers)})
 
@@ -152,8 +148,10 @@ def _carried(session: Session, path: str | os.PathLike[str]) -> str:
 
 
 def _initializers(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The weights of a file by name, half precision as float32."""
     model = ir.load(path)
-    return {n: v.const_value.numpy() for n, v in model.graph.initializers.items() if v.const_value is not None}
+    held = {n: v.const_value.numpy() for n, v in model.graph.initializers.items() if v.const_value is not None}
+    return {n: array.astype(np.float32) if array.dtype.name in _HALF else array for n, array in held.items()}
 
 
 def program_of(described: Mapping[str, Any]) -> Program:
@@ -190,7 +188,7 @@ def _weights_check(path: str | os.PathLike[str], session: Session) -> Check:
 def runtime_checks(
     session: Session, injected: fx.GraphModule, program: Program, target: Target, looks: Looks, seed: int
 ) -> list[Check]:
-    """What runs the file against eager autograd in float64, on fresh inputs at batch sizes of which none was captured.
+    """ONNX Runtime against eager autograd in float64, on fresh inputs at batch sizes of which none was captured.
 
     Args:
         session: the loaded file.
@@ -229,7 +227,7 @@ def _runs(
     for batch in batches:
         x, *extras = (tensor.numpy() for tensor in inputs[:batch])
         found = session(x, None if given is None else given[:batch].numpy(), *extras)
-        checks += _compare(found, wanted, rounding, program, session.runtime, f"batch {batch}{place}")
+        checks += _compare(found, wanted, rounding, program, batch, place)
     return checks
 
 
@@ -246,13 +244,13 @@ class _Rounding:
 
 
 def _compare(
-    found: Result, wanted: dict[str, Tensor], rounding: _Rounding, program: Program, runtime: str, place: str
+    found: Result, wanted: dict[str, Tensor], rounding: _Rounding, program: Program, batch: int, place: str = ""
 ) -> list[Check]:
     """A file may be off by the bound, or by ten times what torch's own float32 is off, whichever is more."""
     checks = []
     for name, all_samples in wanted.items():
-        here = torch.from_numpy(getattr(found, name)).double()
-        value, label = all_samples[: len(here)], f"{runtime}: {name}, {place}"
+        value, here = all_samples[:batch], torch.from_numpy(getattr(found, name)).double()
+        label = f"ONNX Runtime: {name}, batch {batch}{place}"
         if isinstance(program, Ascent) and name != "logits":
             if name == "pullback":
                 checks.append(at_least(f"{label}, cosine", _cosine(here, value), COSINE))
@@ -272,8 +270,13 @@ def _cosine(a: Tensor, b: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1), dim=1).min())
 
 
-def demand(certificate: Certificate, path: str | os.PathLike[str]) -> None:
+def demand(certificate: Certificate, path: str | os.PathLike[str], advice: str = "") -> None:
     """Refuse a certificate that did not pass.
+
+    Args:
+        certificate: the certificate.
+        path: the file it is of.
+        advice: what to do; by default to report it.
 
     Raises:
         VerifyError: names the checks that failed and what to do.
@@ -285,5 +288,5 @@ def demand(certificate: Certificate, path: str | os.PathLike[str]) -> None:
     )
     raise VerifyError(
         f"the certificate of {Path(path).name} did not pass, so the file was not written:\n  {failed}\n"
-        "Please report this with the model; certify=False writes the file all the same."
+        f"{advice or 'Please report this with the model.'} In Python, certify=False writes the file all the same."
     )

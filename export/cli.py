@@ -47,6 +47,14 @@ class TargetName(Enum):
     contrast = "contrast"
 
 
+class PrecisionName(Enum):
+    """Types of weights and activations."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
 class ClipWhen(Enum):
     """When ascent clips to [-1, 1]."""
 
@@ -67,10 +75,7 @@ ModelSpec = Annotated[
 ]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A file written by fxpullback compile.")]
 Picture = Annotated[Path, typer.Argument(metavar="PICTURE", help="A picture file.")]
-FileOut = Annotated[
-    Path | None,
-    _option("--output", "-o", text="ONNX file to write (default: NAME.onnx); .pt2 for machine code", meta="FILE"),
-]
+OnnxOut = Annotated[Path | None, _option("--output", "-o", text="ONNX file to write (default: NAME.onnx)", meta="FILE")]
 PictureOut = Annotated[
     Path | None, _option("--output", "-o", text="Picture to write (default: PICTURE-CLASS.png)", meta="FILE")
 ]
@@ -114,6 +119,10 @@ Clip = Annotated[
 ClipTime = Annotated[ClipWhen | None, _option(text="When ascent clips (default: every)", panel=_PROGRAM)]
 Eps = Annotated[float | None, _option(text="Radius around the picture that ascent stays in", panel=_PROGRAM)]
 
+PrecisionOption = Annotated[
+    PrecisionName, _option(text="Type of weights and activations (default: fp32)", panel=_PROGRAM)
+]
+
 Rules = Annotated[RulesName, _option(text="Rule set (default: semantic)", panel=_RULES)]
 Temperature = Annotated[list[str] | None, _option(text="Temperature; repeatable", meta="RULE=T", panel=_RULES)]
 Calibrate = Annotated[
@@ -133,7 +142,7 @@ def common(
 @app.command("compile")
 def compile_command(
     model: ModelSpec,
-    output: FileOut = None,
+    output: OnnxOut = None,
     pretrained: Pretrained = False,
     weights: Weights = None,
     size: Size = None,
@@ -151,13 +160,14 @@ def compile_command(
     clip: Clip = None,
     clip_when: ClipTime = None,
     eps: Eps = None,
+    precision: PrecisionOption = PrecisionName.fp32,
     rules: Rules = RulesName.semantic,
     temperature: Temperature = None,
     calibrate: Calibrate = None,
     spread: Spread = None,
     keep_exact: KeepExact = None,
 ) -> None:
-    """Compile a model: one file with its logits, its pullback and the ledger of both."""
+    """Compile a model: one ONNX file with its logits, its pullback and the ledger of both."""
     from fxpullback.export import cli_compile as work
 
     when = None if clip_when is None else clip_when.value
@@ -168,6 +178,7 @@ def compile_command(
         program=chosen,
         rules=work.rules_of(rules.value, temperature or [], keep_exact or []),
         target=target.value,
+        precision=precision.value,
         calibrate=calibrate,
         spread=work.spread_of(spread, calibrate),
         free_size=free_size,
@@ -226,10 +237,9 @@ def verify(
 
     with Stages() as stages:
         stages("load")
-        from fxpullback.export.package import on_cpu
         from fxpullback.export.session import Session
 
-        Session(file, providers=on_cpu(file))  # says plainly what is wrong with a file that is none
+        Session(file)  # says plainly what is wrong with a file that is none
         from fxpullback.export.recheck import recheck
 
         stages("certify")

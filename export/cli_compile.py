@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 import typer
 
 import fxpullback
 from fxpullback import EXACT, REFERENCE, SEMANTIC, Ascent, Double, Soft
 from fxpullback.errors import ModelSourceError
-from fxpullback.export.aoti import to_aoti
+from fxpullback.export import metadata as md
+from fxpullback.export.cli_inspect import precision_text
 from fxpullback.export.models import LoadedModel, load_model
 from fxpullback.export.onnx import to_onnx
-from fxpullback.export.package import SUFFIX, on_cpu
 from fxpullback.export.pictures import SUFFIXES, load_picture
-from fxpullback.export.session import Session
 from fxpullback.export.terminal import check_output, pairs, say
 
 RULES = {"semantic": SEMANTIC, "reference": REFERENCE, "exact": EXACT}
@@ -33,10 +33,11 @@ class Job:
 
     Attributes:
         spec: The model, as the user named it.
-        output: ONNX file to write; or, by its suffix .pt2, a package of AOTInductor.
+        output: ONNX file to write.
         program: Soft, Double or Ascent.
         rules: The rule set.
         target: `index`, `top1`, `cotangent` or `contrast`.
+        precision: `fp32`, `fp16` or `bf16`.
         calibrate: Folder of pictures to calibrate temperatures on, or None.
         spread: Temperature over the standard deviation of a gate's input.
         free_size: Whether the size behind the channels stays free.
@@ -48,6 +49,7 @@ class Job:
     program: Any
     rules: Any
     target: str
+    precision: str
     calibrate: Path | None
     spread: float
     free_size: bool
@@ -61,8 +63,6 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
         FxPullbackError: Whatever went wrong; nothing is left at `job.output` that was not there before.
     """
     check_output(job.output)
-    if is_aoti(job.output) and Path(job.spec).is_file() and job.output.resolve() == Path(job.spec).resolve():
-        raise ModelSourceError(f"{job.output}: this is the model itself; name another file with -o.")
     stage("load model")
     loaded = load_model(job.spec, **job.source)
     for note in loaded.notes:
@@ -91,16 +91,18 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
         say("note", str(axis))
     stage("export, certify")
     preprocessing = None if loaded.preprocessing is None else loaded.preprocessing.to_json()
-    write = to_aoti if is_aoti(job.output) else to_onnx
-    write(pb, job.output, classes=loaded.classes, preprocessing=preprocessing)
-    certificate = Session(job.output, providers=on_cpu(job.output)).certificate
+    to_onnx(pb, job.output, classes=loaded.classes, preprocessing=preprocessing, precision=job.precision)
+    props = onnx.load(job.output, load_external_data=False).metadata_props
+    meta = md.parse({prop.key: prop.value for prop in props})
+    if job.precision != "fp32":
+        say("note", precision_text(meta.precision))
+    if job.precision == "bf16":
+        say(
+            "note", "certified in torch: ONNX Runtime has no bfloat16 arithmetic on the CPU, and runs the file on a GPU"
+        )
+    certificate = meta.certificate
     checks = f", certificate passed with {len(certificate['checks'])} checks" if certificate else ", no certificate"
     return f"{job.output}: {size_text(job.output)}, {pb.ledger.sum()}{checks}"
-
-
-def is_aoti(output: Path) -> bool:
-    """Whether a file is to hold machine code, and not ONNX."""
-    return output.suffix == SUFFIX
 
 
 def note_step_length(program: Any, loaded: LoadedModel) -> None:

@@ -20,6 +20,7 @@ PREPROCESSING = PREFIX + "preprocessing"
 CLASSES = PREFIX + "classes"
 INPUTS = PREFIX + "inputs"
 SIZES = PREFIX + "sizes"
+PRECISION = PREFIX + "precision"
 ORACLE = PREFIX + "injected_form"
 WEIGHTS_SHA256 = PREFIX + "weights_sha256"
 
@@ -44,6 +45,8 @@ class Metadata:
         explained: Name of the input that is explained.
         extras: Names of the inputs that are passed through, in order.
         sizes: The axes of the input beside the batch whose size is free, and what sizes they allow.
+        precision: `name` (fp32, fp16 or bf16), and for half precision `seed_scale`, `float32` (operators that stay in
+            it, by name), `operators` and `casts` of one pullback.
     """
 
     version: str
@@ -58,6 +61,7 @@ class Metadata:
     explained: str = "input"
     extras: tuple[str, ...] = ()
     sizes: tuple[FreeAxis, ...] = ()
+    precision: dict[str, Any] = field(default_factory=lambda: {"name": "fp32"})
     raw: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -65,6 +69,11 @@ class Metadata:
         """`soft`, `double` or `ascent`."""
         name = self.program.get("name", "") if isinstance(self.program, dict) else str(self.program)
         return str(name).strip().lower().split("(")[0]
+
+    @property
+    def precision_name(self) -> str:
+        """`fp32`, `fp16` or `bf16`."""
+        return str(self.precision.get("name", "fp32"))
 
 
 def parse(raw: Mapping[str, str]) -> Metadata:
@@ -98,6 +107,7 @@ def parse(raw: Mapping[str, str]) -> Metadata:
         explained=str(inputs.get("explained", "input")),
         extras=tuple(map(str, inputs.get("extras", []))),
         sizes=tuple(FreeAxis.from_dict(axis) for axis in _parsed(raw, SIZES, list) or []),
+        precision=_parsed(raw, PRECISION, dict) or {"name": "fp32"},
         raw=dict(raw),
     )
 

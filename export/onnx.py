@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -20,12 +21,20 @@ from fxpullback.errors import ExportError
 from fxpullback.export import metadata as md
 from fxpullback.export.certify import certify as certify_file
 from fxpullback.export.certify import demand, oracle_text
-from fxpullback.export.translate import translate
+from fxpullback.export.certify_half import advice, certify_half
+from fxpullback.export.translate import OPSET, translate
 from fxpullback.names import INPUT
+from fxpullback.narrow import Narrowed, check_precision, narrowed
 from fxpullback.unroll import describe
 
 if TYPE_CHECKING:
+    from fxpullback.certificate import Certificate
     from fxpullback.pipeline import Pullback
+
+log = logging.getLogger(__name__)
+
+BFLOAT16_OPSET = 22
+"""The first opset whose convolutions and pools take bfloat16."""
 
 EXTERNAL_ABOVE = 2_000_000_000
 """Bytes of weights above which they go to a file of their own: one ONNX file holds no more than 2 GiB."""
@@ -37,6 +46,8 @@ def to_onnx(
     *,
     classes: Sequence[str] | None = None,
     preprocessing: Mapping[str, object] | str | None = None,
+    precision: str = "fp32",
+    seed_scale: float | None = None,
     certify: bool = True,
     external_above: int = EXTERNAL_ABOVE,
 ) -> Path:
@@ -47,6 +58,9 @@ def to_onnx(
         path: The file. Weights above `external_above` bytes go to `<path>.data` beside it.
         classes: Class names in the order of the logits.
         preprocessing: How a picture becomes an input; a mapping, or JSON text.
+        precision: `fp32`, or `fp16` or `bf16` for weights and activations of half the size; inputs and outputs stay
+            float32. See `fxpullback.narrow`.
+        seed_scale: For half precision, what cotangents are scaled by; measured by default.
         certify: Run the file in ONNX Runtime on fresh inputs and keep the outcome in it.
         external_above: Bytes of weights above which they go to a file of their own.
 
@@ -55,6 +69,7 @@ def to_onnx(
 
     Raises:
         VerifyError: The certificate did not pass; nothing is written.
+        ProgramError: A precision that there is not.
         ExportError: The folder cannot be written to, the class names do not fit, or an operator has no translation.
             What was at `path` before is still there.
     """
@@ -63,12 +78,15 @@ def to_onnx(
             f"the model was compiled in {pb.example.dtype}; files are float32, since ONNX Runtime has no float64 "
             "convolution. Compile model.float() with a float32 example."
         )
+    half = None if check_precision(precision) == "fp32" else narrowed(pb, precision, seed_scale)
+    if half is not None:
+        log.info("%s", half)
     return write(
-        pb.graph,
+        pb.graph if half is None else half.graph,
         path,
-        lambda: described(pb, classes, preprocessing),
+        lambda: described(pb, classes, preprocessing, half),
         oracle=lambda model: oracle_text(pb, model),
-        certificate=(lambda file: certificate(pb, file)) if certify else None,
+        certificate=(lambda file: certificate(pb, file, half)) if certify else None,
         external_above=external_above,
     )
 
@@ -83,9 +101,9 @@ def write(
     external_above: int = EXTERNAL_ABOVE,
 ) -> Path:
     """Translate a lowered graph and write it with `metadata()`; `to_onnx` without a `Pullback`."""
-    target = writable(path)
+    target = _writable(path)
     texts = metadata()
-    model = translate(graph)
+    model = translate(graph, BFLOAT16_OPSET if _holds_bfloat16(graph) else OPSET)
     model.metadata_props.update(texts)
     model.metadata_props[md.WEIGHTS_SHA256] = weights_sha256(model)
     carried = oracle(model) if oracle is not None else None
@@ -95,7 +113,7 @@ def write(
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
-        raise refused(target, error) from error
+        raise _refused(target, error) from error
     try:
         draft = folder / target.name
         files = _save(model, draft, external_above)
@@ -107,25 +125,41 @@ def write(
         for file in files:
             os.replace(file, target.parent / file.name)
     except OSError as error:
-        raise refused(target, error) from error
+        raise _refused(target, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return target
 
 
-def certificate(pb: Pullback, file: Path) -> Mapping[str, Any]:
+def certificate(pb: Pullback, file: Path, half: Narrowed | None = None) -> Mapping[str, Any]:
     """The certificate that goes into the file, made of the finished file under a temporary name.
 
     Raises:
         VerifyError: a check failed; the file is not written.
     """
-    made = certify_file(pb, file)
-    demand(made, file)
+    if half is None:
+        made = certify_file(pb, file)
+        demand(made, file)
+    else:
+        made = certify_half(pb, half, file)
+        demand(made, file, advice(half.precision) if _is_of_type(made, half.precision) else "")
     return made.to_dict()
 
 
+def _is_of_type(made: Certificate, precision: str) -> bool:
+    """Whether nothing failed but what the half-precision type is responsible for."""
+    return all(check.passed or check.name.startswith(precision) for check in made.checks)
+
+
+def _holds_bfloat16(graph: torch.fx.GraphModule) -> bool:
+    return any(getattr(n.meta.get("val"), "dtype", None) is torch.bfloat16 for n in graph.graph.nodes)
+
+
 def described(
-    pb: Pullback, classes: Sequence[str] | None, preprocessing: Mapping[str, object] | str | None
+    pb: Pullback,
+    classes: Sequence[str] | None,
+    preprocessing: Mapping[str, object] | str | None,
+    half: Narrowed | None = None,
 ) -> dict[str, str]:
     """The metadata of a compiled pullback, as texts."""
     if classes is not None and len(classes) != pb.classes:
@@ -138,6 +172,8 @@ def described(
         md.LEDGER: pb.ledger.to_json(),
         md.INPUTS: json.dumps({"explained": INPUT, "extras": [extra.name for extra in pb.extras]}),
     }
+    if half is not None:
+        texts[md.PRECISION] = json.dumps(half.describe())
     if pb.free:
         texts[md.SIZES] = json.dumps([asdict(axis) for axis in pb.free])
     if classes is not None:
@@ -158,7 +194,7 @@ def weights_sha256(model: ir.Model) -> str:
     return digest.hexdigest()
 
 
-def writable(path: str | os.PathLike[str]) -> Path:
+def _writable(path: str | os.PathLike[str]) -> Path:
     """The absolute path of the file to write, once it is clear that it can be written."""
     target = Path(path).absolute()
     if not target.parent.is_dir():
@@ -168,12 +204,11 @@ def writable(path: str | os.PathLike[str]) -> Path:
     try:
         tempfile.TemporaryFile(dir=target.parent).close()
     except OSError as error:
-        raise refused(target, error) from error
+        raise _refused(target, error) from error
     return target
 
 
-def refused(target: Path, error: OSError) -> ExportError:
-    """What is said of a file that cannot be written."""
+def _refused(target: Path, error: OSError) -> ExportError:
     return ExportError(
         f"{target} cannot be written: {error.strerror or error}. Nothing was changed; choose another path."
     )

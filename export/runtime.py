@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -12,6 +13,7 @@ import onnxruntime as ort
 
 from fxpullback.errors import SessionError
 from fxpullback.export.binding import Bound
+from fxpullback.export.metadata import PREFIX
 from fxpullback.export.providers import (
     CPU,
     CUDA,
@@ -106,7 +108,7 @@ def _load(path: Path, providers: Sequence[Provider]) -> tuple[ort.InferenceSessi
         text = " ".join(str(error).split())
         if list(providers) != [CPU] and (session := _load_on_cpu(path)) is not None:
             return session, text
-        raise SessionError(f"{path}: {_load_reason(text)} ONNX Runtime says: {text}") from error
+        raise SessionError(f"{path}: {_load_reason(text, path)} ONNX Runtime says: {text}") from error
 
 
 def _load_on_cpu(path: Path) -> ort.InferenceSession | None:
@@ -117,9 +119,20 @@ def _load_on_cpu(path: Path) -> ort.InferenceSession | None:
         return None
 
 
-def _load_reason(text: str) -> str:
+def computes_in_bfloat16(path: Path) -> bool:
+    """Whether a file says of itself that it computes in bfloat16; told without loading it."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return data.find(f"{PREFIX}precision".encode()) >= 0 and data.find(b'{"name": "bf16"') >= 0
+
+
+def _load_reason(text: str, path: Path) -> str:
     """What a loading failure of ONNX Runtime most probably means, and what to do."""
     lower = text.lower()
+    if "not_implemented" in lower and computes_in_bfloat16(path):
+        return (
+            "the file computes in bfloat16, for which ONNX Runtime has no kernels on the CPU. Run it on an NVIDIA GPU, "
+            "or compile the model with --precision fp16 or fp32."
+        )
     if "external data" in lower or "external initializer" in lower:
         return (
             "the external data with its weights is missing or cut short. Keep that file beside it, under its own name."

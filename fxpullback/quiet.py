@@ -18,7 +18,6 @@ _TALKATIVE = (
     "torch.fx.experimental.proxy_tensor",
     "torch._export.utils",
     "torch.export._draft_export",
-    "torch.utils.cpp_extension",
 )
 
 

@@ -55,12 +55,13 @@ TABLE: dict[OpOverload, Translator] = merge(
 )
 
 
-def translate(gm: torch.fx.GraphModule) -> ir.Model:
-    """Translate a lowered graph into an ONNX model (opset 20, default domain).
+def translate(gm: torch.fx.GraphModule, opset: int = OPSET) -> ir.Model:
+    """Translate a lowered graph into an ONNX model (default domain).
 
     Args:
         gm: Placeholders, get_attr constants, ATen calls with `meta["val"]`, and one output holding a tuple;
             `gm.meta["output_names"]` names its parts.
+        opset: 20, or for a graph in bfloat16 22, the first whose convolutions and pools take that type.
 
     Returns:
         The model, shape-inferred and checked.
@@ -68,4 +69,4 @@ def translate(gm: torch.fx.GraphModule) -> ir.Model:
     Raises:
         ExportError: An operator has no translation, or a size is free that must be fixed.
     """
-    return translate_graph(gm, TABLE)
+    return translate_graph(gm, TABLE, opset)

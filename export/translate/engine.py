@@ -42,7 +42,7 @@ def merge(*tables: Mapping[OpOverload, Translator]) -> dict[OpOverload, Translat
     return merged
 
 
-def translate_graph(gm: torch.fx.GraphModule, table: Mapping[OpOverload, Translator]) -> ir.Model:
+def translate_graph(gm: torch.fx.GraphModule, table: Mapping[OpOverload, Translator], opset: int = OPSET) -> ir.Model:
     """Translate with a given table; see `translate` for the contract."""
     output = gm.graph.output_node()
     results = output.args[0] if isinstance(output.args[0], (tuple, list)) else (output.args[0],)
@@ -66,7 +66,7 @@ def translate_graph(gm: torch.fx.GraphModule, table: Mapping[OpOverload, Transla
         outputs,
         nodes=builder.nodes,
         initializers=builder.initializers,
-        opset_imports={"": OPSET},
+        opset_imports={"": opset},
         name="fxpullback",
     )
     return _cleaned(ir.Model(graph, ir_version=IR_VERSION, producer_name="fxpullback"))
