@@ -8,13 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fxpullback.export.aoti import to_aoti
     from fxpullback.export.onnx import to_onnx
     from fxpullback.export.session import ProviderWarning, Result, Session
     from fxpullback.export.trt import tensorrt
 
-_HOMES = {"onnx": ("to_onnx",), "session": ("ProviderWarning", "Result", "Session"), "trt": ("tensorrt",)}
+_HOMES = {
+    "aoti": ("to_aoti",),
+    "onnx": ("to_onnx",),
+    "session": ("ProviderWarning", "Result", "Session"),
+    "trt": ("tensorrt",),
+}
 
-__all__ = ["ProviderWarning", "Result", "Session", "tensorrt", "to_onnx"]
+__all__ = ["ProviderWarning", "Result", "Session", "tensorrt", "to_aoti", "to_onnx"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The certificate of a file: ONNX Runtime against eager autograd through the injected form, on fresh inputs.
+"""The certificate of a file: its runtime against eager autograd through the injected form, on fresh inputs.
 
 A file carries the injected form of its model as text (operators and the names of its weights), so that the check can be
 run again wherever the file is, without the model it came from.
@@ -24,6 +24,7 @@ from fxpullback.certificate import Certificate, Check, at_least, at_most
 from fxpullback.eager import run_eagerly
 from fxpullback.errors import VerifyError
 from fxpullback.export import metadata as md
+from fxpullback.export.package import Package
 from fxpullback.export.session import Result, Session
 from fxpullback.fresh import ExtraSpread, Spread, fresh_batch, fresh_target
 from fxpullback.precision import in_float64
@@ -102,7 +103,10 @@ def certify(pb: Pullback, path: str | os.PathLike[str], *, seed: int = 0) -> Cer
     Returns:
         The graph's own certificate (`Pullback.verify`) with the checks of the file added.
     """
-    checks = runtime_checks(Session(path), pb.folded, pb.program, pb.target, Looks.of(pb), seed + 10)
+    session = Session(path)
+    checks = runtime_checks(session, pb.folded, pb.program, pb.target, Looks.of(pb), seed + 10)
+    if session.runtime == Package.runtime:
+        return pb.verify(seed=seed).with_checks(tuple(checks), runtime=session.runtime)
     return pb.verify(seed=seed).with_checks((*file_checks(path), *checks), onnxruntime=ort.__version__)
 
 
@@ -121,6 +125,11 @@ def recheck(path: str | os.PathLike[str], seed: int = 1) -> Certificate:
         VerifyError: the file does not carry what the check needs.
     """
     session = Session(path)
+    if session.runtime == Package.runtime:
+        raise VerifyError(
+            f"{path} is machine code, and its weights are in it: there is nothing to check it against. It was "
+            "certified as it was written. In Python, fxpullback.export.certify.certify(pb, path) checks it again."
+        )
     carried = json.loads(_carried(session, path))
     weights = {name: torch.from_numpy(array.copy()) for name, array in _initializers(path).items()}
     injected = from_text(carried["graph"], weights)
@@ -188,7 +197,7 @@ def _weights_check(path: str | os.PathLike[str], session: Session) -> Check:
 def runtime_checks(
     session: Session, injected: fx.GraphModule, program: Program, target: Target, looks: Looks, seed: int
 ) -> list[Check]:
-    """ONNX Runtime against eager autograd in float64, on fresh inputs at batch sizes of which none was captured.
+    """What runs the file against eager autograd in float64, on fresh inputs at batch sizes of which none was captured.
 
     Args:
         session: the loaded file.
@@ -227,7 +236,7 @@ def _runs(
     for batch in batches:
         x, *extras = (tensor.numpy() for tensor in inputs[:batch])
         found = session(x, None if given is None else given[:batch].numpy(), *extras)
-        checks += _compare(found, wanted, rounding, program, batch, place)
+        checks += _compare(found, wanted, rounding, program, session.runtime, f"batch {batch}{place}")
     return checks
 
 
@@ -244,13 +253,13 @@ class _Rounding:
 
 
 def _compare(
-    found: Result, wanted: dict[str, Tensor], rounding: _Rounding, program: Program, batch: int, place: str = ""
+    found: Result, wanted: dict[str, Tensor], rounding: _Rounding, program: Program, runtime: str, place: str
 ) -> list[Check]:
     """A file may be off by the bound, or by ten times what torch's own float32 is off, whichever is more."""
     checks = []
     for name, all_samples in wanted.items():
-        value, here = all_samples[:batch], torch.from_numpy(getattr(found, name)).double()
-        label = f"ONNX Runtime: {name}, batch {batch}{place}"
+        here = torch.from_numpy(getattr(found, name)).double()
+        value, label = all_samples[: len(here)], f"{runtime}: {name}, {place}"
         if isinstance(program, Ascent) and name != "logits":
             if name == "pullback":
                 checks.append(at_least(f"{label}, cosine", _cosine(here, value), COSINE))

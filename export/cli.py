@@ -75,7 +75,10 @@ ModelSpec = Annotated[
 ]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A file written by fxpullback compile.")]
 Picture = Annotated[Path, typer.Argument(metavar="PICTURE", help="A picture file.")]
-OnnxOut = Annotated[Path | None, _option("--output", "-o", text="ONNX file to write (default: NAME.onnx)", meta="FILE")]
+FileOut = Annotated[
+    Path | None,
+    _option("--output", "-o", text="ONNX file to write (default: NAME.onnx); .pt2 for machine code", meta="FILE"),
+]
 PictureOut = Annotated[
     Path | None, _option("--output", "-o", text="Picture to write (default: PICTURE-CLASS.png)", meta="FILE")
 ]
@@ -142,7 +145,7 @@ def common(
 @app.command("compile")
 def compile_command(
     model: ModelSpec,
-    output: OnnxOut = None,
+    output: FileOut = None,
     pretrained: Pretrained = False,
     weights: Weights = None,
     size: Size = None,
@@ -167,7 +170,7 @@ def compile_command(
     spread: Spread = None,
     keep_exact: KeepExact = None,
 ) -> None:
-    """Compile a model: one ONNX file with its logits, its pullback and the ledger of both."""
+    """Compile a model: one file with its logits, its pullback and the ledger of both."""
     from fxpullback.export import cli_compile as work
 
     when = None if clip_when is None else clip_when.value

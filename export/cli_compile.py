@@ -17,9 +17,11 @@ import fxpullback
 from fxpullback import EXACT, REFERENCE, SEMANTIC, Ascent, Double, Soft
 from fxpullback.errors import ModelSourceError
 from fxpullback.export import metadata as md
+from fxpullback.export.aoti import to_aoti
 from fxpullback.export.cli_inspect import precision_text
 from fxpullback.export.models import LoadedModel, load_model
 from fxpullback.export.onnx import to_onnx
+from fxpullback.export.package import SUFFIX, read
 from fxpullback.export.pictures import SUFFIXES, load_picture
 from fxpullback.export.terminal import check_output, pairs, say
 
@@ -33,7 +35,7 @@ class Job:
 
     Attributes:
         spec: The model, as the user named it.
-        output: ONNX file to write.
+        output: ONNX file to write; or, by its suffix .pt2, a package of AOTInductor.
         program: Soft, Double or Ascent.
         rules: The rule set.
         target: `index`, `top1`, `cotangent` or `contrast`.
@@ -63,6 +65,10 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
         FxPullbackError: Whatever went wrong; nothing is left at `job.output` that was not there before.
     """
     check_output(job.output)
+    if is_aoti(job.output) and Path(job.spec).is_file() and job.output.resolve() == Path(job.spec).resolve():
+        raise ModelSourceError(f"{job.output}: this is the model itself; name another file with -o.")
+    if is_aoti(job.output) and job.precision != "fp32":
+        raise typer.BadParameter(f"{SUFFIX} files are fp32; half precision is for ONNX.", param_hint="--precision")
     stage("load model")
     loaded = load_model(job.spec, **job.source)
     for note in loaded.notes:
@@ -91,9 +97,8 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
         say("note", str(axis))
     stage("export, certify")
     preprocessing = None if loaded.preprocessing is None else loaded.preprocessing.to_json()
-    to_onnx(pb, job.output, classes=loaded.classes, preprocessing=preprocessing, precision=job.precision)
-    props = onnx.load(job.output, load_external_data=False).metadata_props
-    meta = md.parse({prop.key: prop.value for prop in props})
+    texts = _written(job, pb, classes=loaded.classes, preprocessing=preprocessing)
+    meta = md.parse(texts)
     if job.precision != "fp32":
         say("note", precision_text(meta.precision))
     if job.precision == "bf16":
@@ -103,6 +108,20 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
     certificate = meta.certificate
     checks = f", certificate passed with {len(certificate['checks'])} checks" if certificate else ", no certificate"
     return f"{job.output}: {size_text(job.output)}, {pb.ledger.sum()}{checks}"
+
+
+def _written(job: Job, pb: fxpullback.Pullback, **about: Any) -> dict[str, str]:
+    """Write the file; returns its metadata."""
+    if is_aoti(job.output):
+        to_aoti(pb, job.output, **about)
+        return read(job.output)
+    to_onnx(pb, job.output, precision=job.precision, **about)
+    return {prop.key: prop.value for prop in onnx.load(job.output, load_external_data=False).metadata_props}
+
+
+def is_aoti(output: Path) -> bool:
+    """Whether a file is to hold machine code, and not ONNX."""
+    return output.suffix == SUFFIX
 
 
 def note_step_length(program: Any, loaded: LoadedModel) -> None:

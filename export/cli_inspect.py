@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fxpullback.export.described import Described, opened
+from fxpullback.export.package import DEVICE, Package, inputs_of
 from fxpullback.export.session import Session
 from fxpullback.export.terminal import COLUMNS
 
@@ -28,8 +29,7 @@ def run(file: Path, *, full: bool, console: Console) -> None:
         SessionError: Not a file of fxpullback.
     """
     session = opened(file)
-    model = onnx.load(file, load_external_data=False)
-    console.print(facts_table(session, model))
+    console.print(facts_table(session))
     console.print()
     rows = session.ledger.get("rows", [])
     console.print(f"Ledger: {ledger_sum(session.ledger)}", style="bold", markup=False)
@@ -46,28 +46,23 @@ def run(file: Path, *, full: bool, console: Console) -> None:
         console.print(certificate_table(session.certificate))
 
 
-def facts_table(session: Session | Described, model: onnx.ModelProto) -> Table:
+def facts_table(session: Session | Described) -> Table:
     """Two columns: what, and its value."""
     meta = session.metadata
     table = Table(box=None, show_header=False, pad_edge=False, width=COLUMNS)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    operators = Counter(node.op_type for node in model.graph.node)
-    common = ", ".join(f"{name} {count}" for name, count in operators.most_common(8))
+    is_code = isinstance(session, Session) and session.runtime == Package.runtime
+    computes = package_facts(session) if is_code else onnx_facts(session)
     for name, value in (
         ("file", session.path),
-        ("size", disk_size(session.path, model)),
         ("fxpullback", meta.version),
         ("program", described(meta.program)),
         ("rules", described(meta.rules, leave_out=("temperatures", "calibrated"))),
         ("temperatures", temperatures(meta.ledger.get("rows", []), meta.rules)),
         ("target", meta.target),
         ("precision", precision_text(meta.precision)),
-        ("opset", ", ".join(f"{item.domain or 'ai.onnx'} {item.version}" for item in model.opset_import)),
-        ("nodes", f"{len(model.graph.node)}: {common}{', ...' if len(operators) > 8 else ''}"),
-        ("inputs", signature(model.graph.input)),
-        *((("passed through", ", ".join(session.extras)),) if session.extras else ()),
-        ("outputs", signature(model.graph.output)),
+        *computes,
         ("preprocessing", described(meta.preprocessing or {}) or "not given"),
         ("classes", class_text(session)),
         ("weights sha256", meta.weights_sha256 or "not given"),
@@ -86,6 +81,31 @@ def precision_text(precision: Mapping[str, Any]) -> str:
         f"{precision['name']}; in float32: {sum(wide.values())} of {precision['operators']} operators of a pullback "
         f"({names}); {precision['casts']} casts; cotangents scaled by {precision['seed_scale']:g}"
     )
+
+
+def onnx_facts(session: Session | Described) -> list[tuple[str, str]]:
+    """What an ONNX file computes."""
+    model = onnx.load(session.path, load_external_data=False)
+    operators = Counter(node.op_type for node in model.graph.node)
+    common = ", ".join(f"{name} {count}" for name, count in operators.most_common(8))
+    return [
+        ("size", disk_size(session.path, model)),
+        ("opset", ", ".join(f"{item.domain or 'ai.onnx'} {item.version}" for item in model.opset_import)),
+        ("nodes", f"{len(model.graph.node)}: {common}{', ...' if len(operators) > 8 else ''}"),
+        ("inputs", signature(model.graph.input)),
+        *((("passed through", ", ".join(session.extras)),) if session.extras else ()),
+        ("outputs", signature(model.graph.output)),
+    ]
+
+
+def package_facts(session: Session | Described) -> list[tuple[str, str]]:
+    """What a package is, as far as machine code says."""
+    return [
+        ("size", mebibytes(session.path.stat().st_size)),
+        ("machine code", f"by {Package.runtime}, for {session.metadata.raw[DEVICE]}"),
+        ("inputs", ", ".join(map(str, inputs_of(session.metadata.raw).values()))),
+        *((("passed through", ", ".join(session.extras)),) if session.extras else ()),
+    ]
 
 
 def disk_size(path: Path, model: onnx.ModelProto) -> str:

@@ -11,6 +11,7 @@ import onnx
 
 from fxpullback.errors import SessionError
 from fxpullback.export import metadata as md
+from fxpullback.export.package import is_package, on_cpu
 from fxpullback.export.runtime import computes_in_bfloat16
 from fxpullback.export.session import Session
 
@@ -59,8 +60,8 @@ def opened(file: Path) -> Session | Described:
         SessionError: not a file of fxpullback, or it cannot be loaded.
     """
     try:
-        return Session(file, providers=["cpu"])
+        return Session(file, providers=on_cpu(file))
     except SessionError:
-        if not file.is_file() or not computes_in_bfloat16(file):
+        if not file.is_file() or is_package(file) or not computes_in_bfloat16(file):
             raise
         return Described.read(file)

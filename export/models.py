@@ -22,6 +22,7 @@ from fxpullback.errors import ModelSourceError
 from fxpullback.export.arrays import read_examples
 from fxpullback.export.hubs import Source, from_timm, from_torchvision
 from fxpullback.export.normalise import Normalise
+from fxpullback.export.package import is_compiled
 from fxpullback.export.preprocessing import Preprocessing
 from fxpullback.export.weights import load_weights
 
@@ -283,6 +284,8 @@ def _from_file(
     try:
         program = torch.export.load(path)
     except Exception as error:
+        if is_compiled(path):
+            raise ModelSourceError(f"{path}: this is no model; fxpullback compiled it already.") from error
         raise ModelSourceError(
             f"{path}: not a whole .pt2 file ({' '.join(str(error).split())[:160]}). Write it with torch.export.save."
         ) from error

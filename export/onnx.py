@@ -101,7 +101,7 @@ def write(
     external_above: int = EXTERNAL_ABOVE,
 ) -> Path:
     """Translate a lowered graph and write it with `metadata()`; `to_onnx` without a `Pullback`."""
-    target = _writable(path)
+    target = writable(path)
     texts = metadata()
     model = translate(graph, BFLOAT16_OPSET if _holds_bfloat16(graph) else OPSET)
     model.metadata_props.update(texts)
@@ -113,7 +113,7 @@ def write(
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
-        raise _refused(target, error) from error
+        raise refused(target, error) from error
     try:
         draft = folder / target.name
         files = _save(model, draft, external_above)
@@ -125,7 +125,7 @@ def write(
         for file in files:
             os.replace(file, target.parent / file.name)
     except OSError as error:
-        raise _refused(target, error) from error
+        raise refused(target, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return target
@@ -194,7 +194,7 @@ def weights_sha256(model: ir.Model) -> str:
     return digest.hexdigest()
 
 
-def _writable(path: str | os.PathLike[str]) -> Path:
+def writable(path: str | os.PathLike[str]) -> Path:
     """The absolute path of the file to write, once it is clear that it can be written."""
     target = Path(path).absolute()
     if not target.parent.is_dir():
@@ -204,11 +204,12 @@ def _writable(path: str | os.PathLike[str]) -> Path:
     try:
         tempfile.TemporaryFile(dir=target.parent).close()
     except OSError as error:
-        raise _refused(target, error) from error
+        raise refused(target, error) from error
     return target
 
 
-def _refused(target: Path, error: OSError) -> ExportError:
+def refused(target: Path, error: OSError) -> ExportError:
+    """What is said of a file that cannot be written."""
     return ExportError(
         f"{target} cannot be written: {error.strerror or error}. Nothing was changed; choose another path."
     )

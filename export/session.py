@@ -1,6 +1,7 @@
-"""Load a compiled file in ONNX Runtime and run it on checked inputs.
+"""Load a compiled file and run it on checked inputs.
 
-Needs numpy and ONNX Runtime; no torch is used on the way from a picture to its explanation.
+An ONNX file needs numpy and ONNX Runtime; no torch is used on the way from a picture to its explanation. A package of
+AOTInductor (.pt2) is run by torch, which is imported when one is loaded.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from fxpullback.errors import SessionError
 from fxpullback.export import metadata as md
 from fxpullback.export.arguments import Arguments, Array
+from fxpullback.export.package import Package, is_package
 from fxpullback.export.providers import Provider, ProviderWarning
 from fxpullback.export.runtime import OnnxFile
 
@@ -40,12 +42,13 @@ class Result:
 
 
 class Session:
-    """A compiled file, loaded in ONNX Runtime.
+    """A compiled file, loaded: an ONNX file in ONNX Runtime, or a package that `to_aoti` wrote in torch.
 
     A session may be shared by threads; what it returns belongs to the caller.
 
     Args:
-        path: The ONNX file; external data is looked for beside it.
+        path: The file; external data of an ONNX file is looked for beside it. Loading a package runs the machine code
+            in it. It runs on the device it was compiled for, and the options below are not for it.
         providers: Execution providers in order of preference, as ONNX Runtime takes them. None picks the best that
             works here: CUDA where there is a GPU that ONNX Runtime can use, else the CPU.
         io_binding: Bind inputs and outputs to buffers that are kept for each shape; calls of one shape then wait for
@@ -69,7 +72,8 @@ class Session:
         input_shape: Shape of `input`; a dimension that is free is its name, such as `"batch"`.
         sizes: The axes of `input` beside the batch whose size is free, and what sizes they allow; empty for most files.
         class_count: Number of logits.
-        providers: Execution providers actually used, in order of preference.
+        providers: Execution providers actually used, in order of preference; for a package its device.
+        runtime: What runs the file: `ONNX Runtime` or `AOTInductor`.
 
     Raises:
         SessionError: The file is absent, truncated, not written by fxpullback, or lacks its external data; or CUDA
@@ -89,8 +93,9 @@ class Session:
     ) -> None:
         self.path = Path(path)
         _check_file(self.path)
-        file = OnnxFile(self.path, providers, io_binding, cuda_graph)
-        self.providers = file.providers
+        kind = Package if is_package(self.path) else OnnxFile
+        file: Package | OnnxFile = kind(self.path, providers, io_binding, cuda_graph)
+        self.providers, self.runtime = file.providers, file.runtime
         self.metadata = _metadata(self.path, file.metadata)
         self.program = self.metadata.program
         self.rules = self.metadata.rules
@@ -127,14 +132,14 @@ class Session:
         Raises:
             InputError: An input has the wrong rank, size or type, holds NaN or infinity, names no class, or an extra is
                 missing or unknown.
-            SessionError: ONNX Runtime failed while running.
+            SessionError: The runtime failed while running.
         """
         feed = self._feed(x, target, extras, named)
         try:
             outputs = self._run(feed)
         except Exception as error:
             raise SessionError(
-                f"{self.path}: ONNX Runtime failed on an input of shape {feed['input'].shape}: {error}"
+                f"{self.path}: {self.runtime} failed on an input of shape {feed['input'].shape}: {error}"
             ) from error
         return Result(*outputs)
 
@@ -170,7 +175,7 @@ def _metadata(path: Path, raw: Mapping[str, str]) -> md.Metadata:
         ) from error
 
 
-def _class_count(path: Path, file: OnnxFile, metadata: md.Metadata) -> int:
+def _class_count(path: Path, file: Package | OnnxFile, metadata: md.Metadata) -> int:
     """The number of classes, once the names are found to be those of the contract."""
     inputs, outputs = list(file.inputs), list(file.outputs)
     wanted = ["input", *metadata.extras, *([] if metadata.target == "top1" else ["target"])]

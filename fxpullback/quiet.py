@@ -18,6 +18,7 @@ _TALKATIVE = (
     "torch.fx.experimental.proxy_tensor",
     "torch._export.utils",
     "torch.export._draft_export",
+    "torch.utils.cpp_extension",
 )
 
 
