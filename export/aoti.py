@@ -132,7 +132,9 @@ def _compiled(pb: Pullback, path: Path) -> Path:
     try:
         with quiet(), torch.no_grad():
             program = torch.export.export(pb.graph, given, dynamic_shapes=(tuple(shapes),))
-            torch._inductor.aoti_compile_and_package(program, package_path=os.fspath(path), inductor_configs=_SETTINGS)
+            # On a CPU the weights are laid out for its convolutions beforehand: a quarter faster, and twice the size.
+            settings = {**_SETTINGS, "freezing": pb.example.device.type == "cpu"}
+            torch._inductor.aoti_compile_and_package(program, package_path=os.fspath(path), inductor_configs=settings)
     except Exception as error:
         raise ExportError(
             f"AOTInductor cannot compile this graph: {' '.join(str(error).split())[:600]} "

@@ -19,6 +19,7 @@ _TALKATIVE = (
     "torch._export.utils",
     "torch.export._draft_export",
     "torch.utils.cpp_extension",
+    "torch._inductor.package.package",
 )
 
 
