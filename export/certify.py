@@ -293,7 +293,7 @@ def demand(certificate: Certificate, path: str | os.PathLike[str], advice: str =
     if certificate.passed:
         return
     failed = "\n  ".join(
-        f"{c.name}: {c.measured:.2e}, allowed {c.bound:.0e}. {c.detail}" for c in certificate.checks if not c.passed
+        f"{c.name}: {c.measured:.2e}, allowed {c.bound:.3g}. {c.detail}" for c in certificate.checks if not c.passed
     )
     raise VerifyError(
         f"the certificate of {Path(path).name} did not pass, so the file was not written:\n  {failed}\n"
