@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from fxpullback import recurrent
-from fxpullback.ir import GETITEM, ORIGIN, aten, each_axis, is_call, is_size, schema_arguments
+from fxpullback.ir import GETITEM, ORIGIN, aten, attribute, each_axis, is_call, is_size, schema_arguments
 from fxpullback.trace import Builder, Value
 from fxpullback.walk import walk
 
@@ -141,6 +141,8 @@ def _transposed(spatial: int) -> Rewrite:
 
 def _clamp(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
     x, low, high = args
+    if not x.dtype.is_floating_point:
+        return NotImplemented
     if low == 0 and high is None:
         return builder.call(aten.relu.default, (x,), {})
     if low is not None and high is not None:
@@ -149,7 +151,35 @@ def _clamp(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
 
 
 def _clamp_min(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
-    return builder.call(aten.relu.default, args[:1], {}) if args[1] == 0 else NotImplemented
+    floats = args[0].dtype.is_floating_point
+    return builder.call(aten.relu.default, args[:1], {}) if floats and args[1] == 0 else NotImplemented
+
+
+def _clamp_by_constants(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """Bounds that are constants of one number each, as numbers; an infinite one bounds nothing."""
+    low, high = (_number(builder, bound) for bound in (node.args + (None,) * 3)[1:3])
+    if low is NotImplemented or high is NotImplemented or not args[0].dtype.is_floating_point:
+        return NotImplemented
+    low, high = (None if low == -math.inf else low), (None if high == math.inf else high)
+    if low is None and high is None:
+        return args[0]
+    if low is not None and high is not None:
+        return builder.call(aten.hardtanh.default, (args[0], low, high), {})
+    if high is not None:
+        return builder.call(aten.clamp_max.default, (args[0], high), {})
+    if low == 0:
+        return builder.call(aten.relu.default, (args[0],), {})
+    return builder.call(aten.clamp_min.default, (args[0], low), {})
+
+
+def _number(builder: Builder, bound: Any) -> Any:
+    """The value of a constant of one number, None for none, NotImplemented for any other node."""
+    if bound is None:
+        return None
+    if not isinstance(bound, fx.Node) or bound.op != "get_attr":
+        return NotImplemented
+    held = attribute(builder.source, str(bound.target))
+    return float(held) if held.numel() == 1 else NotImplemented
 
 
 def _threshold(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
@@ -331,6 +361,7 @@ _SPELLINGS: dict[Any, Rewrite] = {
     aten.conv_transpose3d.input: _transposed(3),
     aten.clamp.default: _clamp,
     aten.clamp_min.default: _clamp_min,
+    aten.clamp.Tensor: _clamp_by_constants,
     aten.slice_scatter.default: _slice_scatter,
     aten.index.Tensor: _index,
     aten.relu6.default: lambda b, n, a: b.call(aten.hardtanh.default, (a[0], 0.0, 6.0), {}),

@@ -79,6 +79,7 @@ STEP = "fxpullback_step"  # which copy of an unrolled program it belongs to, fro
 EXTRAS = "fxpullback_extras"  # on a GraphModule: how many inputs behind the explained one are passed through
 FREE = "fxpullback_free"  # on a GraphModule: the axes of its input, beside the batch, whose size is free
 WATCH = "fxpullback_watch"  # on a GraphModule: what checks its assumptions about free sizes, for one compilation
+REWRITES_DONE = "rewrites"  # on a lowered GraphModule: at how many places each rewrite of the lowering was made
 OUTPUT_NAMES = "output_names"  # on a GraphModule: names of the outputs, in order
 
 

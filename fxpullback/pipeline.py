@@ -21,6 +21,7 @@ from fxpullback.ir import (
     NAMES,
     ORIGIN,
     OUTPUT_NAMES,
+    REWRITES_DONE,
     SHAPES,
     WATCH,
     calls,
@@ -77,6 +78,12 @@ class Pullback:
         """Names of what a call returns: `logits, pullback[, counterfactual, counterfactual_logits]`."""
         names: tuple[str, ...] = self.graph.meta[OUTPUT_NAMES]
         return names
+
+    @property
+    def rewrites(self) -> Mapping[str, int]:
+        """At how many places of one pullback each rewrite of the lowering was made, by its name."""
+        done: dict[str, int] = self.step.meta.get(REWRITES_DONE, {})
+        return done
 
     @property
     def free(self) -> tuple[FreeAxis, ...]:
@@ -155,6 +162,7 @@ def compile(
     target: str = "index",
     keep_exact: tuple[str, ...] | list[str] = (),
     free_size: bool | Sequence[int] = False,
+    without: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Pullback:
     """Compile a model and its pullback into one forward-only graph.
@@ -177,7 +185,7 @@ def compile(
         The compiled `Pullback`.
 
     Raises:
-        CaptureError, UnsupportedGateError, DifferentiateError, ProgramError, RuleError: see each class.
+        CaptureError, UnsupportedGateError, DifferentiateError, LowerError, ProgramError, RuleError: see each class.
     """
     say = progress or (lambda stage: None)
     checked, program = check_target(target), program or Soft()
@@ -200,7 +208,7 @@ def compile(
     invariants.check_differentiated(differentiated, injections)
     invariants.check_held(folded, differentiated)
     say("lower")
-    step = lower(differentiated)
+    step = lower(differentiated, without)
     invariants.check_lowered(step)
     say("unroll")
     graph = simplify(unroll(step, program, checked))

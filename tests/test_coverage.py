@@ -164,7 +164,7 @@ def test_the_smallest_of_a_family_is_no_toy() -> None:
 def test_the_page_says_what_failed_and_what_is_missing() -> None:
     networks = [SMALL, replace(SMALL, spec="torchvision:other", family="vgg")]
     text = page({OK.spec: OK}, networks)
-    assert "| resnet | small | 3 | 1 | 1 | 1 | 1e-15 | 1e-06 | 20 | 2.0 | 0 | 3 | 0.0 |" in text
+    assert "| resnet | small | 32 | 3 | 1 | 1 | 1 | 1e-15 | 1e-06 | 20 | 2.0 | 0 | 3 | 0.0 |" in text
     assert "| `aten.norm` | a smooth function | 1 | small |" in text
     assert "- not run: no result yet: torchvision:other." in text
     assert "- rewrite: UnsupportedGateError, `aten.erfinv`: timm:small." in page({OK.spec: FAILED}, networks)

@@ -212,7 +212,10 @@ def avg_pooling(n: int) -> Translator:
             for part in zip(before, after, k, steps, padding, strict=True):
                 counts = np.multiply.outer(counts, np.asarray(_counts(*part, include_pad), dtype=float))
             factor = math.prod(k) / counts
-        result = b.op("AveragePool", x, kernel_shape=k, strides=steps, pads=[*padding, *end], count_include_pad=1)
+        # Said so, "no padding" also keeps ONNX Runtime from merging a padding in front, which it refuses if it is wide.
+        wide = any(padding) or any(end)
+        how: dict[str, Any] = {"pads": [*padding, *end], "count_include_pad": 1} if wide else {"auto_pad": "VALID"}
+        result = b.op("AveragePool", x, kernel_shape=k, strides=steps, **how)
         if not np.all(factor == 1):
             result = b.op("Mul", result, b.const(factor.flat[0] if np.ptp(factor) == 0 else factor, b.dtype))
         return b.squeeze(result, 0) if added else result

@@ -75,6 +75,8 @@ def im2col(
         x = b.reshape(x, [*lead, down.count, down.kernel, across.count, across.kernel])
         n = total - 2
         x = b.transpose(x, [*range(n), n + 1, n + 3, n, n + 2])
+    elif total == 4 and down.stride == across.stride > 1 and down.kernel * across.kernel <= MOST_SLICES:
+        x = b.concat(_picked(b, b.fixed(lead[1], "windows of a picture"), x, axes), 2)
     elif down.kernel * across.kernel <= MOST_SLICES:
         x = b.unsqueeze(x, total - 2)
         places = [p for row in _slices(b, x, total - 1, down) for p in _slices(b, row, total, across)]
@@ -87,6 +89,26 @@ def im2col(
         x = b.gather(b.gather(x, rows, n), columns, n + 2)
         x = b.transpose(x, [*range(n), n, n + 2, n + 1, n + 3])
     return b.reshape(x, b.out_sizes)
+
+
+def _picked(b: Builder, channels: int, x: Value, axes: tuple[_Axis, _Axis]) -> list[Value]:
+    """One value for each place in the window: every s-th of the picture, by a convolution that picks it, shifted."""
+    down, across = axes
+    parts: dict[tuple[int, int], Value] = {}
+    places = []
+    for place in itertools.product(range(down.kernel), range(across.kernel)):
+        (row, row_phase), (column, column_phase) = (axis.offset(p) for axis, p in zip(axes, place, strict=True))
+        phase = row_phase, column_phase
+        if phase not in parts:
+            single = np.zeros((channels, 1, row_phase + 1, column_phase + 1))
+            single[:, :, row_phase, column_phase] = 1
+            steps = [down.stride, across.stride]
+            parts[phase] = b.op("Conv", x, b.const(single, b.dtype), strides=steps, group=channels)
+        starts, counts = [row, column], [down.count, across.count]
+        stops = [start + count for start, count in zip(starts, counts, strict=True)]
+        cut = b.op("Slice", parts[phase], b.const(starts), b.const(stops), b.const([2, 3]))
+        places.append(b.unsqueeze(cut, 2))
+    return places
 
 
 def _cropped(b: Builder, x: Value, first: int, lengths: Sequence[int], start: Sequence[int] = (0, 0)) -> Value:
@@ -129,7 +151,10 @@ def col2im(
     if steps[0] == steps[1] > 1 and n == 2:
         channels = b.fixed(lead[1], "windows of a picture") * len(ordered)
         joined = b.reshape(b.concat(ordered, n), [lead[0], channels, down.blocks, across.blocks])
-        merged = b.op("DepthToSpace", joined, blocksize=steps[0], mode="CRD")
+        picks = np.eye(len(ordered)).reshape(-1, 1, *steps)
+        picks = np.tile(picks, (channels // len(ordered), 1, 1, 1))
+        groups = channels // len(ordered)  # DepthToSpace has slow kernels
+        merged = b.op("ConvTranspose", joined, b.const(picks, b.dtype), strides=list(steps), group=groups)
     else:
         joined = b.reshape(b.concat(ordered, n), [*lead, *steps, down.blocks, across.blocks])
         order = [*range(n), n + 2, n, n + 3, n + 1]

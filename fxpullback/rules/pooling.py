@@ -16,6 +16,7 @@ from fxpullback.rules.rule import gate
 from fxpullback.rules.taps import pooled_size, soft_maximum_of_taps
 from fxpullback.shapes import is_free
 
+NOWHERE = -1e30  # what padding holds beside values to be compared: finite, so that a factor of zero makes it zero
 MOST_TAPS = 9  # larger windows are taken one axis after the other
 
 
@@ -49,29 +50,43 @@ class Windows:
         return [(n + p + q - d * (k - 1) - 1) // s + 1 for n, k, s, p, q, d in dims]
 
 
-def soft_maximum(values: Tensor, selectors: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-    """sum_i values_i * sg[softmax_i(selectors_i)] over every window, and the logarithm of the softmax's denominator.
+def soft_maximum(values: Tensor, selectors: Tensor, windows: Windows, temperature: float) -> tuple[Tensor, Tensor]:
+    """sum_i values_i * sg[softmax_i(selectors_i / T)] over every window, and T times the softmax's log-denominator.
 
     Args:
         values: `[batch, channels, height, width]`.
-        selectors: the same, divided by the temperature.
+        selectors: the same; divided by the temperature only once the largest is subtracted, which rounds nothing away.
         windows: the windows; padding takes no part.
+        temperature: T.
 
     Returns:
         Two tensors `[batch, channels, windows down, windows across]`. The second is what a next stage takes for
         selectors: a softmax over rows of softmaxes over columns is the softmax over both.
     """
     if math.prod(windows.kernel) > MOST_TAPS and min(windows.kernel) > 1:
-        values, selectors = soft_maximum(values, selectors, windows.along(0))
-        return soft_maximum(values, selectors, windows.along(1))
+        values, selectors = soft_maximum(values, selectors, windows.along(0), temperature)
+        return soft_maximum(values, selectors, windows.along(1), temperature)
     shape = [-1, values.shape[1], *windows.counts(values)]
-    chosen = windows.columns(selectors, -math.inf)
+    chosen = windows.columns(selectors, NOWHERE)
     largest = torch.amax(chosen, [2], True)
-    weights = torch.exp(chosen - largest)
+    weights = torch.exp((chosen - largest) * (1 / temperature))
     total = weights.sum([2], keepdim=True)
     taken = windows.columns(values, 0.0) * stop_gradient(weights)
     soft = taken.sum([2], keepdim=True) * stop_gradient(torch.reciprocal(total))
-    return soft.reshape(shape), (largest + torch.log(total)).reshape(shape)
+    return soft.reshape(shape), (largest + torch.log(total) * temperature).reshape(shape)
+
+
+def soft_tiles(x: Tensor, kernel: list[int], temperature: float) -> Tensor:
+    """`soft_maximum` of windows that lie side by side: each value belongs to one, so none need be taken apart."""
+    for axis, (size, k) in enumerate(zip(x.shape[2:], kernel, strict=True), start=2):
+        if size % k:
+            x = aten.slice.Tensor(x, axis, 0, size // k * k, 1)
+    largest = aten.max_pool2d.default(x, kernel, kernel)
+    below = x + aten.upsample_nearest2d.vec(-largest, None, [float(k) for k in kernel])
+    weights = torch.exp(stop_gradient(below) * (1 / temperature))
+    taken = aten.avg_pool2d.default(x * stop_gradient(weights), kernel, kernel)
+    mean: Tensor = taken * stop_gradient(torch.reciprocal(aten.avg_pool2d.default(weights, kernel, kernel)))
+    return mean
 
 
 def soft_pool(
@@ -83,19 +98,21 @@ def soft_pool(
     if any(map(is_free, x.shape[2:])):  # columns are cut at places that must be known
         return soft_maximum_of_taps(x, each[0], each[1], each[2], each[3], ceil, temperature)
     dims = list(zip(x.shape[2:], *each, strict=True))
+    if n == 2 and each[0] == each[1] and not any(each[2]) and each[3] == [1, 1] and not ceil:
+        return soft_tiles(x, each[0], temperature)
     fields = (each[0], each[1], each[2], [_behind(*d, ceil=ceil) for d in dims], each[3])
     after = [pooled_size(*d, ceil=ceil) for d in dims]
-    values, selectors = x, x * (1 / temperature)
+    values, selectors = x, x
     if n == 2:
-        return soft_maximum(values, selectors, Windows(*fields))[0]
+        return soft_maximum(values, selectors, Windows(*fields), temperature)[0]
     lead = [-1, x.shape[1]]
     first = Windows(*([f[0], rest] for f, rest in zip(fields, (1, 1, 0, 0, 1), strict=True)))
     flat = [*lead, x.shape[2], 1 if n == 1 else x.shape[3] * x.shape[4]]
-    values, selectors = soft_maximum(values.reshape(flat), selectors.reshape(flat), first)
+    values, selectors = soft_maximum(values.reshape(flat), selectors.reshape(flat), first, temperature)
     if n == 3:
         slices = [-1, x.shape[1] * after[0], *x.shape[3:]]
         rest = Windows(*(f[1:] for f in fields))
-        values, _ = soft_maximum(values.reshape(slices), selectors.reshape(slices), rest)
+        values, _ = soft_maximum(values.reshape(slices), selectors.reshape(slices), rest, temperature)
     return values.reshape([*lead, *after])
 
 

@@ -101,6 +101,8 @@ def avg_pool(
     shared = ct * share
     sizes = zip(x.shape[2:], ct.shape[2:], kernel, stride, padding, strict=True)
     left = [size - ((m - 1) * s - 2 * p + k) for size, m, k, s, p in sizes]
+    if kernel == stride and not any(padding) and all(plain_zero(extra) for extra in left):
+        return (_REPEAT[n](shared, None, [float(k) for k in kernel]),)
     ones = torch.ones([channels, 1, *kernel], dtype=x.dtype, device=x.device)
     free = [i for i, extra in enumerate(left) if is_free(extra)]
     if free:  # as if as much as possible were left over, and then cut
@@ -110,6 +112,14 @@ def avg_pool(
     for i in cut:
         shares = aten.slice.Tensor(shares, 2 + i, 0, x.shape[2 + i], 1)
     return (shares,)
+
+
+_REPEAT = {1: aten.upsample_nearest1d.vec, 2: aten.upsample_nearest2d.vec, 3: aten.upsample_nearest3d.vec}
+
+
+def plain_zero(extra: Any) -> bool:
+    """Whether nothing is left over, at any size."""
+    return not is_free(extra) and plain(extra) == 0
 
 
 def _shares(

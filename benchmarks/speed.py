@@ -1,0 +1,175 @@
+"""What a pullback costs: ONNX Runtime's time for it as a ratio to the forward of the same network, in alternation.
+
+`python -m benchmarks.speed` measures every network, each in a process of its own, and writes benchmarks/RESULTS.md.
+`--names resnet50 --profile` names the costliest operators of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+
+import fxpullback
+from benchmarks.alternate import alternate
+from benchmarks.measure import versions
+from benchmarks.models import build
+from benchmarks.peak import peak_mb
+from benchmarks.profile import told
+from fxpullback import Ascent, Double, Soft
+from fxpullback.export import to_onnx
+from fxpullback.pipeline import Pullback
+from fxpullback.unroll import Program
+
+RESULTS = Path(__file__).parent / "speed.jsonl"
+NETWORKS = (
+    "resnet50",
+    "vgg11_bn",
+    "densenet121",
+    "mobilenetv2_100",
+    "efficientnet_b0",
+    "convnext_tiny",
+    "vit_tiny_patch16_224",
+    "pvt_v2_b1",
+    "swin_tiny_patch4_window7_224",
+)
+BATCHES = (1, 8)
+STEPS = 5
+PROGRAMS: dict[str, Program] = {"soft": Soft(), "double": Double(), "ascent": Ascent(steps=STEPS)}
+
+
+def plain_forward(model: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
+    """The network alone, exported and optimised as torch.onnx.export does it, the batch free."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pair = torch.cat([example, example])
+        shapes = ({0: torch.export.Dim("batch")},)
+        torch.onnx.export(
+            model, (pair,), path, dynamo=True, optimize=True, verbose=False, dynamic_shapes=shapes, external_data=False
+        )
+
+
+def runner(file: Path, x: np.ndarray[Any, Any]) -> Callable[[], object]:
+    """Call that runs a file on a batch, the top classes as its target."""
+    session = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    feed: dict[str, Any] = {}
+    for given in session.get_inputs():
+        feed[given.name] = x if given.type == "tensor(float)" else np.arange(len(x), dtype=np.int64)
+    return lambda: session.run(None, feed)
+
+
+def eager(pb: Pullback, x: torch.Tensor) -> Callable[[], object]:
+    """Call that takes the same pullback by PyTorch's autograd through the injected form."""
+    rows = torch.arange(len(x))
+
+    def call() -> object:
+        leaf = x.clone().requires_grad_()
+        logits = pb.rewritten(leaf)[0]
+        return torch.autograd.grad(logits[rows, rows].sum(), leaf)
+
+    return call
+
+
+def measure(
+    name: str, batches: Sequence[int], budget: float, skip: Sequence[str], programs: Sequence[str]
+) -> dict[str, Any]:
+    """Everything that is measured of one network."""
+    model, example = build(f"timm:{name}")
+    row: dict[str, Any] = {"name": name, "size": list(example.shape[2:]), "batches": {}}
+    with tempfile.TemporaryDirectory() as scratch:
+        files = {kind: Path(scratch) / f"{kind}.onnx" for kind in ("forward", *programs)}
+        plain_forward(model, example, files["forward"])
+        for kind in programs:
+            begin = time.process_time()
+            pb = fxpullback.compile(model, (example,), program=PROGRAMS[kind], without=skip)
+            to_onnx(pb, files[kind], certify=False)
+            row[f"{kind}_compile_s"] = round(time.process_time() - begin, 1)
+        row["megabytes"] = {kind: round(file.stat().st_size / 1e6, 2) for kind, file in files.items()}
+        row["rewrites"] = dict(pb.rewrites)
+        for batch in batches:
+            x = torch.randn(batch, *example.shape[1:]).clamp(-2, 2)
+            calls = {kind: runner(file, x.numpy()) for kind, file in files.items()}
+            calls["eager"] = eager(pb, x)
+            times = alternate(calls, budget=budget)
+            forward = times["forward"]
+            row["batches"][str(batch)] = {
+                "forward_ms": round(forward.median * 1e3, 2),
+                "rounds": len(forward.seconds),
+                "ratio": {kind: round(t.ratio(forward), 3) for kind, t in times.items() if kind != "forward"},
+                "spread": {kind: round(t.spread(forward), 3) for kind, t in times.items() if kind != "forward"},
+                "faster": round(times["eager"].ratio(times["soft"]), 2),
+            }
+        peak = {kind: peak_mb(file, max(batches)) for kind, file in files.items()}
+        row["peak_mb"] = peak
+    row["versions"], row["date"] = versions(), datetime.date.today().isoformat()
+    return row
+
+
+def show_profile(name: str, kind: str, batch: int, skip: Sequence[str]) -> str:
+    """Where the time goes in one file of a network."""
+    model, example = build(f"timm:{name}")
+    x = torch.randn(batch, *example.shape[1:]).numpy()
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "model.onnx"
+        feed: dict[str, Any] = {"input": x}
+        if kind == "forward":
+            plain_forward(model, example, file)
+            (only,) = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"]).get_inputs()
+            feed = {only.name: x}
+        else:
+            to_onnx(fxpullback.compile(model, (example,), program=PROGRAMS[kind], without=skip), file, certify=False)
+            feed["target"] = np.zeros(batch, np.int64)
+        return f"{name}, {kind}, batch {batch}\n{told(file, feed)}"
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row as one line of text."""
+    parts = [row["name"]]
+    for batch, found in row["batches"].items():
+        ratios = ", ".join(f"{kind} {value:.2f}" for kind, value in found["ratio"].items())
+        parts.append(f"batch {batch}: forward {found['forward_ms']:.1f} ms, {ratios}, {found['faster']:.2f}x eager")
+    return "; ".join(parts)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="benchmarks.speed", description=__doc__)
+    parser.add_argument("--names", nargs="+", default=list(NETWORKS), help="timm names")
+    parser.add_argument("--batch", type=int, nargs="+", default=list(BATCHES))
+    parser.add_argument("--programs", nargs="+", default=list(PROGRAMS), choices=list(PROGRAMS))
+    parser.add_argument("--seconds", type=float, default=40.0, help="budget of a network at one batch size")
+    parser.add_argument("--without", nargs="+", default=[], help="rewrites of the lowering to leave out")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--profile", nargs="?", const="soft", choices=["forward", *PROGRAMS])
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.profile:
+        for name in given.names:
+            print(show_profile(name, given.profile, max(given.batch), given.without))
+        return
+    if given.here:
+        (name,) = given.names
+        row = measure(name, given.batch, given.seconds, given.without, given.programs)
+        with given.results.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(line(row), flush=True)
+        return
+    for name in given.names:
+        rest = [item for item in sys.argv[1:] if item not in given.names and item != "--names"]
+        subprocess.run([sys.executable, "-m", "benchmarks.speed", "--here", "--names", name, *rest], check=False)
+
+
+if __name__ == "__main__":
+    main()

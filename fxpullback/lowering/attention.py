@@ -1,0 +1,51 @@
+"""Attention written out in plain products, its weights shared by forward and adjoint."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import fx
+
+from fxpullback.fold import LAYOUT
+from fxpullback.ir import aten, attribute, input_nodes, is_call, is_size, node_argument
+from fxpullback.lowering.rewrites import same_shape
+from fxpullback.rules.attention import attention_weights, shared_heads
+from fxpullback.trace import Builder
+
+
+def write_out_attention(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """softmax(scale q k^T + mask) v in plain products; the pullback needs the same weights."""
+    q, k, v, mask, _, is_causal, scale, enable_gqa = args
+    if enable_gqa:
+        k, v = shared_heads(k, q.shape[-3]), shared_heads(v, q.shape[-3])
+    return torch.matmul(attention_weights(q, k, mask, is_causal, scale), v)
+
+
+def without_empty_rows(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """Attention weights as they are, where the mask is known to leave something of every row."""
+    condition, _, weights = node.args
+    assert isinstance(condition, fx.Node)
+    assert isinstance(weights, fx.Node)
+    if not same_shape(node, weights):
+        return NotImplemented
+    if condition.op == "get_attr":
+        return NotImplemented if bool(attribute(builder.source, str(condition.target)).any()) else args[2]
+    if not is_call(condition, aten.eq.Scalar) or condition.args[1] != -math.inf:
+        return NotImplemented
+    extreme = node_argument(condition, 0)
+    finite = is_call(extreme, aten.amax.default) and surely_finite(builder.source, node_argument(extreme, 0))
+    return args[2] if finite else NotImplemented
+
+
+def surely_finite(gm: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is made of finite constants alone, laid out anew, joined, or added up."""
+    if node.op == "get_attr":
+        constant = attribute(gm, str(node.target))
+        most = torch.finfo(constant.dtype).max if constant.is_floating_point() else math.inf
+        return bool((constant.double().abs() < most / 1024).all())  # far enough from where sums become infinite
+    return node.target in _FINITE and all(is_size(n) or surely_finite(gm, n) for n in input_nodes(node))
+
+
+_FINITE = LAYOUT | {aten.add.Tensor, aten.cat.default, aten.slice.Tensor, aten.select.int, aten.repeat.default}
