@@ -32,7 +32,7 @@ for every operator."""
 COLUMNS = """Errors are the largest difference relative to the largest entry of the pullback: of the graph in float64,
 of ONNX Runtime in float32. Operators are those of the graph, logits and pullback together; beside them their ratio to
 the model's own. Seconds are processor time for compiling and writing the file; the memory is the most that the whole
-run held."""
+run held. Networks that need too much memory or time at their own size were measured at a smaller one, under `input`."""
 
 GATES = ("gates", "softened", "frozen", "exact")
 TABLE = [

@@ -62,6 +62,7 @@ def facts_table(session: Session | Described) -> Table:
         ("temperatures", temperatures(meta.ledger.get("rows", []), meta.rules)),
         ("target", meta.target),
         ("precision", precision_text(meta.precision)),
+        ("rewrites", ", ".join(f"{name} {count}" for name, count in meta.rewrites.items() if count) or "none"),
         *computes,
         ("preprocessing", described(meta.preprocessing or {}) or "not given"),
         ("classes", class_text(session)),

@@ -20,6 +20,7 @@ PREPROCESSING = PREFIX + "preprocessing"
 CLASSES = PREFIX + "classes"
 INPUTS = PREFIX + "inputs"
 SIZES = PREFIX + "sizes"
+REWRITES = PREFIX + "rewrites"
 PRECISION = PREFIX + "precision"
 ORACLE = PREFIX + "injected_form"
 WEIGHTS_SHA256 = PREFIX + "weights_sha256"
@@ -47,6 +48,7 @@ class Metadata:
         sizes: The axes of the input beside the batch whose size is free, and what sizes they allow.
         precision: `name` (fp32, fp16 or bf16), and for half precision `seed_scale`, `float32` (operators that stay in
             it, by name), `operators` and `casts` of one pullback.
+        rewrites: At how many places each rewrite of the lowering was made, by its name.
     """
 
     version: str
@@ -62,6 +64,7 @@ class Metadata:
     extras: tuple[str, ...] = ()
     sizes: tuple[FreeAxis, ...] = ()
     precision: dict[str, Any] = field(default_factory=lambda: {"name": "fp32"})
+    rewrites: dict[str, int] = field(default_factory=dict)
     raw: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -108,6 +111,7 @@ def parse(raw: Mapping[str, str]) -> Metadata:
         extras=tuple(map(str, inputs.get("extras", []))),
         sizes=tuple(FreeAxis.from_dict(axis) for axis in _parsed(raw, SIZES, list) or []),
         precision=_parsed(raw, PRECISION, dict) or {"name": "fp32"},
+        rewrites=_parsed(raw, REWRITES, dict) or {},
         raw=dict(raw),
     )
 

@@ -170,6 +170,7 @@ def described(
         md.PROGRAM: json.dumps(describe(pb.program)),
         md.TARGET: pb.target,
         md.LEDGER: pb.ledger.to_json(),
+        md.REWRITES: json.dumps(pb.rewrites),
         md.INPUTS: json.dumps({"explained": INPUT, "extras": [extra.name for extra in pb.extras]}),
     }
     if half is not None:
