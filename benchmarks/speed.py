@@ -63,7 +63,7 @@ def plain_forward(model: torch.nn.Module, example: torch.Tensor, path: Path) -> 
         )
 
 
-def runner(file: Path, x: np.ndarray[Any, Any]) -> Callable[[], object]:
+def runner(file: Path, x: np.ndarray[Any, Any]) -> Callable[[], Any]:
     """Call that runs a file on a batch, the top classes as its target."""
     session = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     feed: dict[str, Any] = {}
@@ -72,7 +72,7 @@ def runner(file: Path, x: np.ndarray[Any, Any]) -> Callable[[], object]:
     return lambda: session.run(None, feed)
 
 
-def eager(pb: Pullback, x: torch.Tensor) -> Callable[[], object]:
+def eager(pb: Pullback, x: torch.Tensor) -> Callable[[], Any]:
     """Call that takes the same pullback by PyTorch's autograd through the injected form."""
     rows = torch.arange(len(x))
 
