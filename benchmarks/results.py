@@ -32,7 +32,7 @@ and run by ONNX Runtime with all of its own, in the same process, in turn; the m
 Spread is half the distance between the quartiles of soft's ratios, relative to it. Faster: by how much eager PyTorch's
 autograd through the injected form takes longer than soft, with as many threads. File and memory are those of soft
 beside those of the forward; memory is the most that loading a file and running it at batch 8 adds to an idle process.
-Compile: seconds of the processor, export included, certificate not."""
+Compile: seconds of the processor, export included, certificate not. What is empty was not measured."""
 
 TABLE = [
     "| network | batch | forward, ms | soft | spread | double | ascent | faster | file | memory | compile, s |",
@@ -46,6 +46,7 @@ stand-ins as far as a CPU goes; none of them has run on a GPU."""
 
 OVERHEAD = re.compile(r"<!-- overhead -->\n(.*?)<!-- /overhead -->", re.DOTALL)
 PRECISION = re.compile(r"<!-- precision -->\n(.*?)<!-- /precision -->", re.DOTALL)
+WORTH = re.compile(r"<!-- rewrites -->\n(.*?)<!-- /rewrites -->", re.DOTALL)
 LIMITS = re.compile(r"<!-- limits -->\n(.*?)<!-- /limits -->", re.DOTALL)
 
 
@@ -59,8 +60,8 @@ def lines(row: dict[str, Any]) -> list[str]:
     """The lines of one network, one for each batch size."""
     found = []
     for batch, of in row["batches"].items():
-        cells = [row["name"], batch, f"{of['forward_ms']:.1f}", *(f"{of['ratio'][kind]:.2f}" for kind in ("soft",))]
-        cells += [f"{of['spread']['soft']:.0%}", f"{of['ratio']['double']:.2f}", f"{of['ratio']['ascent']:.1f}"]
+        ratio = [f"{of['ratio'][kind]:.2f}" if kind in of["ratio"] else "" for kind in ("soft", "double", "ascent")]
+        cells = [row["name"], batch, f"{of['forward_ms']:.1f}", ratio[0], f"{of['spread']['soft']:.0%}", *ratio[1:]]
         cells += [f"{of['faster']:.1f}x", f"{row['megabytes']['soft'] / row['megabytes']['forward']:.2f}"]
         cells += [f"{row['peak_mb']['soft'] / row['peak_mb']['forward']:.1f}", f"{row['soft_compile_s']:.0f}"]
         found.append(f"| {' | '.join(cells)} |")
@@ -89,7 +90,7 @@ def page(rows: list[dict[str, Any]], before: str) -> str:
     dates = sorted({row["date"] for row in rows})
     parts = [HEAD, f"{machine()}; {versions}; {' to '.join(dates)}."]
     parts += ["\n".join([*TABLE, *(line for row in rows for line in lines(row))])]
-    parts += [kept(LIMITS, "limits", before), GPU]
+    parts += [kept(LIMITS, "limits", before), kept(WORTH, "rewrites", before), GPU]
     parts += [kept(OVERHEAD, "overhead", before), kept(PRECISION, "precision", before)]
     return "\n\n".join(parts) + "\n"
 

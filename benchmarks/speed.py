@@ -30,6 +30,7 @@ from benchmarks.peak import peak_mb
 from benchmarks.profile import told
 from fxpullback import Ascent, Double, Soft
 from fxpullback.export import to_onnx
+from fxpullback.lower import REWRITES
 from fxpullback.pipeline import Pullback
 from fxpullback.unroll import Program
 
@@ -136,6 +137,25 @@ def show_profile(name: str, kind: str, batch: int, skip: Sequence[str]) -> str:
         return f"{name}, {kind}, batch {batch}\n{told(file, feed)}"
 
 
+def worth(name: str, batch: int, budget: float) -> str:
+    """What leaving one rewrite out costs: rows of Markdown, soft without it as a ratio to soft with all of them."""
+    model, example = build(f"timm:{name}")
+    x = torch.randn(batch, *example.shape[1:]).numpy()
+    whole = fxpullback.compile(model, (example,))
+    left = [rewrite.name for rewrite in REWRITES if rewrite.optional and whole.rewrites[rewrite.name]]
+    with tempfile.TemporaryDirectory() as scratch:
+        calls = {}
+        for rewrite in ["", *left]:
+            pb = fxpullback.compile(model, (example,), without=[rewrite]) if rewrite else whole
+            calls[rewrite] = runner(to_onnx(pb, Path(scratch) / f"{rewrite}.onnx", certify=False), x)
+        times = alternate(calls, budget=budget)
+    return "\n".join(
+        f"| {name} | {batch} | {rewrite} | {whole.rewrites[rewrite]} | {times[rewrite].ratio(times['']):.2f} "
+        f"| {times[rewrite].spread(times['']):.0%} |"
+        for rewrite in left
+    )
+
+
 def line(row: dict[str, Any]) -> str:
     """A row as one line of text."""
     parts = [row["name"]]
@@ -155,11 +175,16 @@ def main() -> None:
     parser.add_argument("--without", nargs="+", default=[], help="rewrites of the lowering to leave out")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--profile", nargs="?", const="soft", choices=["forward", *PROGRAMS])
+    parser.add_argument("--rewrites", action="store_true", help="what each rewrite of the lowering is worth")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.profile:
         for name in given.names:
             print(show_profile(name, given.profile, max(given.batch), given.without))
+        return
+    if given.rewrites:
+        for name in given.names:
+            print(worth(name, max(given.batch), given.seconds), flush=True)
         return
     if given.here:
         (name,) = given.names
