@@ -176,10 +176,16 @@ def _scaled_product(builder: Builder, gm: fx.GraphModule, node: fx.Node, norm: f
 
 
 def _scale_and_shift(builder: Builder, gm: fx.GraphModule, norm: fx.Node, x: Any) -> Any:
+    """Of pictures a convolution of one weight a channel, which runtimes do in the layout of its neighbours."""
     scale, shift = _statistics(gm, norm)
-    shape = [-1] + [1] * (x.ndim - 2)
+    picture = x.ndim == 4
+    shape = [-1] + [1] * (x.ndim - 1 if picture else x.ndim - 2)
     kept = {k: v for k, v in norm.meta.items() if k != "val"}
     with builder.provenance(norm.name, **kept):
         factor = builder.constant(f"{norm.name}_scale", scale.to(x.dtype).reshape(shape))
+        if picture:
+            offset = builder.constant(f"{norm.name}_shift", shift.to(x.dtype))
+            one, none, groups = [1, 1], [0, 0], len(scale)
+            return aten.convolution.default(x, factor, offset, one, none, one, False, none, groups)
         offset = builder.constant(f"{norm.name}_shift", shift.to(x.dtype).reshape(shape))
         return x * factor + offset

@@ -73,6 +73,7 @@ RULE = "fxpullback_rule"  # name of the rule that emitted it
 TRANSPOSES = "fxpullback_transposes"  # name of the node whose cotangent it is
 COTANGENT_OF = "fxpullback_cotangent_of"  # names of the nodes whose whole cotangent a node is
 EXACT_CONSTANTS = "fxpullback_exact"  # on a GraphModule: constants of the rules in float64, by name
+SCALED = "fxpullback_scaled"  # on a GraphModule: names of those that are a constant of the model times a number
 NAMES = "fxpullback_names"  # on a GraphModule: names of constants made so far, for one compilation
 SHAPES = "fxpullback_shapes"  # on a GraphModule: fake values by operator and argument shapes, for one compilation
 STEP = "fxpullback_step"  # which copy of an unrolled program it belongs to, from 1

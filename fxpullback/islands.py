@@ -18,6 +18,7 @@ from fxpullback.fold import LAYOUT
 from fxpullback.ir import (
     EXACT_CONSTANTS,
     GETITEM,
+    SCALED,
     arg,
     aten,
     attribute,
@@ -174,7 +175,7 @@ def wide_nodes(gm: fx.GraphModule, dtype: torch.dtype) -> set[fx.Node]:
         Islands; and of moves and plain arithmetic what is read by them alone, or lies between two of them. Constants
         that the type cannot hold are among them, and those that a rule computed in float64, for sums that cancel.
     """
-    exact = gm.meta.get(EXACT_CONSTANTS, {})
+    exact = gm.meta.get(EXACT_CONSTANTS, {}).keys() - gm.meta.get(SCALED, set())
     constants = [n for n in gm.graph.nodes if n.op == "get_attr"]
     islands = {n for n in constants if n.target in exact or not held(attribute(gm, str(n.target)), dtype)}
     for node in calls(gm.graph):

@@ -19,6 +19,7 @@ from fxpullback.ir import INJECT, REWRITES_DONE, STOP_GRADIENT, arg, aten
 from fxpullback.lowering.attention import without_empty_rows, write_out_attention
 from fxpullback.lowering.cleanup import drop_no_ops, merge_equal, merge_factors, simplify
 from fxpullback.lowering.convolution import shuffled, strided, unit_stride
+from fxpullback.lowering.factors import carry_factors
 from fxpullback.lowering.rewrites import Rewrite, replacing
 from fxpullback.trace import Builder
 from fxpullback.walk import walk
@@ -108,6 +109,11 @@ REWRITES = (
         "spread-channels",
         "channels that are spread over places are picked by a transposed convolution of one group a channel",
         replacing({aten.pixel_shuffle.default: shuffled}),
+    ),
+    Rewrite(
+        "carried-factors",
+        "temperatures and other numbers are carried along to a weight that takes them in",
+        carry_factors,
     ),
 )
 """The rewrites, in the order they are made."""

@@ -20,7 +20,10 @@ def relu(b: Builder, x: Value) -> Value:
 
 
 def clipped(b: Builder, x: Value, low: Scalar = 0, high: Scalar = 6) -> Value:
-    """Relu6 and hardtanh."""
+    """Relu6 and hardtanh; between 0 and 1 a hard sigmoid, which is done in the layout of convolutions."""
+    if (low, high) == (0, 1):
+        source, factor = _unscaled(b, x)
+        return b.op("HardSigmoid", source, alpha=factor, beta=0.0)
     return b.op("Clip", x, b.const(low, b.dtype), b.const(high, b.dtype))
 
 
@@ -36,7 +39,8 @@ def gelu(b: Builder, x: Value, approximate: str) -> Value:
 
 def hardsigmoid(b: Builder, x: Value) -> Value:
     """`clip(x / 6 + 1 / 2, 0, 1)`."""
-    return b.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)
+    source, factor = _unscaled(b, x)
+    return b.op("HardSigmoid", source, alpha=factor / 6, beta=0.5)
 
 
 def hardswish(b: Builder, x: Value) -> Value:

@@ -1,15 +1,18 @@
 """Sliding windows of a picture as columns, and their transpose, without any scatter.
 
-The windows are taken by one strided slice for each place in the window, and put back by sums of shifted copies: places
-are told apart by their remainder modulo the stride, so that no zero is ever put between values.
+Windows that leave places out are taken by a convolution that gives each place of the window a channel of its own, and
+put back by its transpose: strided slices are slow. Others are taken by one slice for each place in the window, and put
+back by sums of shifted copies.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +25,7 @@ from fxpullback.export.translate.values import Dim, Value, rank, sizes
 
 aten = torch.ops.aten
 MOST_SLICES = 16  # windows of more places are gathered by a constant index
+MOST_PICKS = 49  # and of more than these are not taken by a convolution
 
 
 @dataclass(frozen=True)
@@ -66,17 +70,25 @@ def im2col(
     axes = _axes(b, sizes(x)[-2:], kernel, dilation, pads, stride)
     total = rank(x)
     lead = list(sizes(x)[:-2])
+    tiles = all(axis.tiles for axis in axes)
+    if not tiles and _apart(b, lead, axes):
+        channels = b.fixed(lead[1], "windows of a picture")
+        around: dict[str, Any] = {
+            "pads": [axis.pad for axis in axes] * 2,
+            "dilations": [axis.dilation for axis in axes],
+        }
+        steps = [axis.stride for axis in axes]
+        x = b.op("Conv", x, _picks(b, channels, axes), strides=steps, group=channels, **around)
+        return b.reshape(x, b.out_sizes)
     if any(axis.pad for axis in axes):
         amounts = [*[0] * (total - 2), *(axis.pad for axis in axes)]
         x = b.op("Pad", x, b.const(amounts * 2))
     down, across = axes
-    if down.tiles and across.tiles:
+    if tiles:
         x = _cropped(b, x, total - 2, [axis.count * axis.kernel for axis in axes])
         x = b.reshape(x, [*lead, down.count, down.kernel, across.count, across.kernel])
         n = total - 2
         x = b.transpose(x, [*range(n), n + 1, n + 3, n, n + 2])
-    elif total == 4 and down.stride == across.stride > 1 and down.kernel * across.kernel <= MOST_SLICES:
-        x = b.concat(_picked(b, b.fixed(lead[1], "windows of a picture"), x, axes), 2)
     elif down.kernel * across.kernel <= MOST_SLICES:
         x = b.unsqueeze(x, total - 2)
         places = [p for row in _slices(b, x, total - 1, down) for p in _slices(b, row, total, across)]
@@ -91,24 +103,17 @@ def im2col(
     return b.reshape(x, b.out_sizes)
 
 
-def _picked(b: Builder, channels: int, x: Value, axes: tuple[_Axis, _Axis]) -> list[Value]:
-    """One value for each place in the window: every s-th of the picture, by a convolution that picks it, shifted."""
-    down, across = axes
-    parts: dict[tuple[int, int], Value] = {}
-    places = []
-    for place in itertools.product(range(down.kernel), range(across.kernel)):
-        (row, row_phase), (column, column_phase) = (axis.offset(p) for axis, p in zip(axes, place, strict=True))
-        phase = row_phase, column_phase
-        if phase not in parts:
-            single = np.zeros((channels, 1, row_phase + 1, column_phase + 1))
-            single[:, :, row_phase, column_phase] = 1
-            steps = [down.stride, across.stride]
-            parts[phase] = b.op("Conv", x, b.const(single, b.dtype), strides=steps, group=channels)
-        starts, counts = [row, column], [down.count, across.count]
-        stops = [start + count for start, count in zip(starts, counts, strict=True)]
-        cut = b.op("Slice", parts[phase], b.const(starts), b.const(stops), b.const([2, 3]))
-        places.append(b.unsqueeze(cut, 2))
-    return places
+def _picks(b: Builder, channels: int, axes: tuple[_Axis, _Axis]) -> Value:
+    """Weights of a convolution of one group a channel that takes each place of its window by itself."""
+    kernel = [axis.kernel for axis in axes]
+    each = np.eye(math.prod(kernel)).reshape(-1, 1, *kernel)
+    return b.const(np.tile(each, (channels, 1, 1, 1)), b.dtype)
+
+
+def _apart(b: Builder, lead: Sequence[Dim], axes: tuple[_Axis, _Axis]) -> bool:
+    """Whether a convolution takes the windows, or puts them back, faster than slices: they leave places out."""
+    places = math.prod(axis.kernel for axis in axes)
+    return len(lead) == 2 and max(axis.stride for axis in axes) > 1 and places <= MOST_PICKS
 
 
 def _cropped(b: Builder, x: Value, first: int, lengths: Sequence[int], start: Sequence[int] = (0, 0)) -> Value:
@@ -143,23 +148,34 @@ def col2im(
         whole = b.transpose(whole, [*range(n), n + 2, n, n + 3, n + 1])
         lengths = [axis.count * axis.kernel for axis in axes]
         return _placed(b, b.reshape(whole, [*lead, *lengths]), lengths, axes)
+    if _apart(b, lead, axes):
+        return _put_back(b, whole, lead, axes)
     columns = _overlapped(b, _parts(b, whole, n + 1, across), n + 3, n + 4, across)
     phases = [_overlapped(b, _parts(b, column, n, down), n + 2, n + 4, down) for column in columns]
     lengths = [axis.blocks * axis.stride for axis in axes]
-    steps = (down.stride, across.stride)
+    steps = [down.stride, across.stride]
     ordered = [column[phase] for phase, column in itertools.product(range(down.stride), phases)]
-    if steps[0] == steps[1] > 1 and n == 2:
-        channels = b.fixed(lead[1], "windows of a picture") * len(ordered)
-        joined = b.reshape(b.concat(ordered, n), [lead[0], channels, down.blocks, across.blocks])
-        picks = np.eye(len(ordered)).reshape(-1, 1, *steps)
-        picks = np.tile(picks, (channels // len(ordered), 1, 1, 1))
-        groups = channels // len(ordered)  # DepthToSpace has slow kernels
-        merged = b.op("ConvTranspose", joined, b.const(picks, b.dtype), strides=list(steps), group=groups)
-    else:
-        joined = b.reshape(b.concat(ordered, n), [*lead, *steps, down.blocks, across.blocks])
-        order = [*range(n), n + 2, n, n + 3, n + 1]
-        merged = b.reshape(b.transpose(joined, order) if max(steps) > 1 else joined, [*lead, *lengths])
+    joined = b.reshape(b.concat(ordered, n), [*lead, *steps, down.blocks, across.blocks])
+    order = [*range(n), n + 2, n, n + 3, n + 1]
+    merged = b.reshape(b.transpose(joined, order) if max(steps) > 1 else joined, [*lead, *lengths])
     return _placed(b, merged, lengths, axes)
+
+
+def _put_back(b: Builder, x: Value, lead: Sequence[Dim], axes: tuple[_Axis, _Axis]) -> Value:
+    """All at once, by the transpose of the convolution that takes them."""
+    channels = b.fixed(lead[1], "windows of a picture")
+    x = b.reshape(x, [lead[0], channels * math.prod(a.kernel for a in axes), *(a.count for a in axes)])
+    behind = [(a.count - 1) * a.stride + a.dilation * (a.kernel - 1) + 1 - a.pad - a.size for a in axes]
+    return b.op(
+        "ConvTranspose",
+        x,
+        _picks(b, channels, axes),
+        group=channels,
+        strides=[a.stride for a in axes],
+        dilations=[a.dilation for a in axes],
+        pads=[*(a.pad for a in axes), *(max(n, 0) for n in behind)],
+        output_padding=[max(-n, 0) for n in behind],
+    )
 
 
 def _parts(b: Builder, x: Value, at: int, axis: _Axis) -> list[Value]:

@@ -48,7 +48,7 @@ def _key(value: Any) -> Any:
 
 
 def drop_no_ops(gm: fx.GraphModule) -> fx.GraphModule:
-    """Reshapes and expansions to the shape a value has, slices of a whole axis, factors of one, double transposes."""
+    """Reshapes and expansions to a shape a value has or gets, whole slices, factors of one, double transposes."""
 
     def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
         if node.op != "call_function" or is_size(node) or node.target is GETITEM:
@@ -65,9 +65,23 @@ def drop_no_ops(gm: fx.GraphModule) -> fx.GraphModule:
             inner = env[arg(node, 0)].node
             if inner.target is aten.transpose.int and _axes(node) == _axes(inner):
                 return Value(builder, inner.args[0])
+        narrow = _spread_anyway(node)
+        if narrow is not None and env[narrow].node.target is aten.expand.default:
+            return builder.copy(node, ChainMap({narrow: Value(builder, env[narrow].node.args[0])}, env))
         return builder.copy(node, env)
 
     return walk(gm, visit)
+
+
+def _spread_anyway(node: fx.Node) -> fx.Node | None:
+    """An operand whose expansion a product or sum with a value of the full shape would make itself."""
+    if node.target not in (aten.mul.Tensor, aten.add.Tensor, aten.sub.Tensor, aten.div.Tensor) or len(node.args) < 2:
+        return None
+    operands = [n for n in node.args[:2] if isinstance(n, fx.Node) and not is_size(n)]
+    for n, other in (operands, operands[::-1]) if len(operands) == 2 else ():
+        if n.target is aten.expand.default and other.target is not aten.expand.default and same_shape(node, other):
+            return n
+    return None
 
 
 def merge_factors(gm: fx.GraphModule) -> tuple[fx.GraphModule, int]:

@@ -87,8 +87,10 @@ def hardtanh(x: Tensor, low: float = -1.0, high: float = 1.0, *, temperature: fl
              else ct * (Phi((x - low) / T) - Phi((x - high) / T))
     Limit:   T -> 0 gives 1[x > 0], or 1[low < x < high]
     """
-    rises = normal_cdf((x - low) / temperature)
-    return x * stop_gradient(rises if low == 0 else rises - normal_cdf((x - high) / temperature))
+    if low == 0:
+        return x * stop_gradient(normal_cdf(x / temperature))
+    inside = normal_cdf((x - low) / temperature) - normal_cdf((x - high) / temperature)
+    return x * stop_gradient(inside)
 
 
 @gate(aten.clamp_min.default, temperature=0.6)

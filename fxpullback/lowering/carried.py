@@ -1,0 +1,149 @@
+"""A value that is held without its factor, and one call of the graph whose factors are carried along."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+
+from fxpullback.ir import (
+    SCALED,
+    arg,
+    aten,
+    attribute,
+    depends_on,
+    is_float_tensor,
+    outputs,
+    placeholders,
+    schema_arguments,
+)
+from fxpullback.trace import Builder, Value
+
+SMALL = 4096  # constants of up to so many entries are computed, larger ones stay expressions of the model's own
+_SAME = 1e-12
+
+
+@dataclass(frozen=True)
+class Carried:
+    """`factor` times `value` stands for a value of the graph before."""
+
+    value: Any
+    factor: float
+
+
+class Carrier:
+    """What is known of the graph while its factors are carried along.
+
+    Attributes:
+        source: the graph before.
+        results: its outputs.
+        variable: its nodes that depend on an input.
+        wishes: the factor that some of its values had best have.
+        taken: how many weights took a factor in so far.
+    """
+
+    def __init__(self, source: fx.GraphModule, wishes: dict[fx.Node, float]) -> None:
+        self.source = source
+        self.results = set(outputs(source.graph))
+        self.variable = depends_on(source.graph, placeholders(source.graph))
+        self.wishes = wishes
+        self.taken = 0
+        self._made: dict[Any, Any] = {}
+
+    def scaled(self, builder: Builder, name: str, factor: float) -> Value:
+        """A constant times a number, as a constant."""
+        if (name, factor) not in self._made:
+            old = attribute(self.source, name)
+            exact = builder.exact.get(name, old).detach().double() * factor
+            made = builder.constant(f"{name}_scaled", exact.to(old.dtype))
+            if name not in builder.exact:
+                self.source.meta.setdefault(SCALED, set()).add(str(made.node.target))
+            builder.exact[str(made.node.target)] = exact
+            self._made[name, factor] = made
+        found: Value = self._made[name, factor]
+        return found
+
+    def plain(self, held: Any, factor: float = 1.0) -> Any:
+        """A value with its factor multiplied out, or with `factor` left of it."""
+        if not isinstance(held, Carried):
+            if not isinstance(held, Value) or same(factor, 1.0):
+                return held
+            held = Carried(held, 1.0)
+        by = held.factor / factor
+        if same(by, 1.0):
+            return held.value
+        key = held.value.node, by
+        if key not in self._made:
+            self._made[key] = held.value * by
+        return self._made[key]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the graph before, and what stands for its arguments."""
+
+    carrier: Carrier
+    builder: Builder
+    node: fx.Node
+    env: dict[fx.Node, Any]
+
+    def arguments(self) -> tuple[Any, ...]:
+        """The arguments in schema order, nodes as they are."""
+        return schema_arguments(self.node)
+
+    def varies(self, n: Any) -> bool:
+        """Whether an argument is a tensor that depends on an input."""
+        return isinstance(n, fx.Node) and n in self.carrier.variable and is_float_tensor(n)
+
+    def held(self, n: Any) -> Carried:
+        """What stands for an argument."""
+        found = self.env[n]
+        return found if isinstance(found, Carried) else Carried(found, 1.0)
+
+    def plain(self, n: Any, factor: float = 1.0) -> Any:
+        """An argument with its factor multiplied out, or with `factor` left of it."""
+        return self.carrier.plain(self.env[n], factor)
+
+    def again(self, values: dict[Any, Any]) -> Any:
+        """The same call on other values."""
+        return self.builder.copy(self.node, {**self.env, **values})
+
+    def constant(self, n: fx.Node, factor: float) -> Any:
+        """A constant times a number; a small one is a new constant, a large one an expression of the old."""
+        value = self.env[n]
+        if same(factor, 1.0):
+            return value
+        if n.op == "get_attr" and extent(n) <= SMALL:
+            return self.carrier.scaled(self.builder, str(n.target), factor)
+        return value * factor
+
+    def weight(self, n: fx.Node, factor: float) -> Any:
+        """A weight that takes a factor in."""
+        if same(factor, 1.0):
+            return self.env[n]
+        self.carrier.taken += 1
+        return self.env[n] * factor
+
+
+def same(a: float, b: float) -> bool:
+    """Whether two factors are one but for rounding."""
+    return abs(a - b) <= _SAME * abs(b)
+
+
+def extent(node: fx.Node) -> int:
+    """Entries of a tensor, axes of a free size counted as one."""
+    return math.prod(n for n in node.meta["val"].shape if isinstance(n, int))
+
+
+def number_of(node: fx.Node) -> float | None:
+    """By what number a call multiplies its first argument; None if it does something else."""
+    if node.target is aten.neg.default:
+        return -1.0
+    if node.target not in (aten.mul.Tensor, aten.div.Tensor) or len(node.args) < 2 or node.kwargs:
+        return None
+    number = arg(node, 1)
+    if isinstance(number, bool) or not isinstance(number, int | float) or not number or not math.isfinite(number):
+        return None
+    return float(number) if node.target is aten.mul.Tensor else 1 / number
