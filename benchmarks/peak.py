@@ -36,7 +36,9 @@ def main(file: str, batch: int) -> None:
     import onnxruntime as ort
 
     before = _held_mb()
-    session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.enable_mem_pattern = False  # as fxpullback's own sessions have it
+    session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     feed = {}
     for given in session.get_inputs():
         shape = [batch, *given.shape[1:]]

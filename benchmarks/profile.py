@@ -12,6 +12,8 @@ from typing import Any
 
 import onnxruntime as ort
 
+from fxpullback.export.runtime import cpu_options
+
 RUNS = 5
 
 
@@ -26,7 +28,7 @@ def profile(file: Path, feed: Mapping[str, Any]) -> tuple[Counter[str], Counter[
         Milliseconds of one run by kind of operator, and by node.
     """
     with tempfile.TemporaryDirectory() as folder:
-        options = ort.SessionOptions()
+        options = cpu_options()
         options.enable_profiling = True
         options.profile_file_prefix = os.path.join(folder, "profile")
         session = ort.InferenceSession(os.fspath(file), options, providers=["CPUExecutionProvider"])

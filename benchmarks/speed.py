@@ -30,6 +30,7 @@ from benchmarks.peak import peak_mb
 from benchmarks.profile import told
 from fxpullback import Ascent, Double, Soft
 from fxpullback.export import to_onnx
+from fxpullback.export.runtime import cpu_options
 from fxpullback.lower import REWRITES
 from fxpullback.pipeline import Pullback
 from fxpullback.unroll import Program
@@ -66,7 +67,7 @@ def plain_forward(model: torch.nn.Module, example: torch.Tensor, path: Path) -> 
 
 def runner(file: Path, x: np.ndarray[Any, Any]) -> Callable[[], Any]:
     """Call that runs a file on a batch, the top classes as its target."""
-    session = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(str(file), cpu_options(), providers=["CPUExecutionProvider"])
     feed: dict[str, Any] = {}
     for given in session.get_inputs():
         feed[given.name] = x if given.type == "tensor(float)" else np.arange(len(x), dtype=np.int64)

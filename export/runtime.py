@@ -103,7 +103,8 @@ def _load(path: Path, providers: Sequence[Provider]) -> tuple[ort.InferenceSessi
     """The ONNX Runtime session of `path`, on the CPU where the others fail; and what was said about those."""
     try:
         # ONNX Runtime's own fallback prints to stdout and changes a session that is shared by threads.
-        return ort.InferenceSession(os.fspath(path), providers=list(providers), enable_fallback=0), None
+        options = cpu_options() if list(providers) == [CPU] else None
+        return ort.InferenceSession(os.fspath(path), options, providers=list(providers), enable_fallback=0), None
     except Exception as error:
         text = " ".join(str(error).split())
         if list(providers) != [CPU] and (session := _load_on_cpu(path)) is not None:
@@ -111,10 +112,22 @@ def _load(path: Path, providers: Sequence[Provider]) -> tuple[ort.InferenceSessi
         raise SessionError(f"{path}: {_load_reason(text, path)} ONNX Runtime says: {text}") from error
 
 
+def cpu_options() -> ort.SessionOptions:
+    """Options for a session on the CPU: without plans of its memory.
+
+    ONNX Runtime plans a call's memory as one block once it has seen its sizes, beside what the first call took in
+    pieces: of a pullback, which keeps what every gate saw, that is half of the memory again, for no time that could be
+    measured.
+    """
+    options = ort.SessionOptions()
+    options.enable_mem_pattern = False
+    return options
+
+
 def _load_on_cpu(path: Path) -> ort.InferenceSession | None:
     """The session on the CPU, or None when the file itself is at fault."""
     try:
-        return ort.InferenceSession(os.fspath(path), providers=[CPU], enable_fallback=0)
+        return ort.InferenceSession(os.fspath(path), cpu_options(), providers=[CPU], enable_fallback=0)
     except Exception:
         return None
 

@@ -18,9 +18,10 @@ from fxpullback.fold import fold_constants
 from fxpullback.ir import INJECT, REWRITES_DONE, STOP_GRADIENT, arg, aten
 from fxpullback.lowering.attention import without_empty_rows, write_out_attention
 from fxpullback.lowering.cleanup import drop_no_ops, merge_equal, merge_factors, simplify
-from fxpullback.lowering.convolution import shuffled, strided, unit_stride
+from fxpullback.lowering.convolution import scale_channels_first, shuffled, strided, unit_stride
 from fxpullback.lowering.factors import carry_factors
 from fxpullback.lowering.rewrites import Rewrite, replacing
+from fxpullback.lowering.zeros import pad_late
 from fxpullback.trace import Builder
 from fxpullback.walk import walk
 
@@ -109,6 +110,12 @@ REWRITES = (
         "spread-channels",
         "channels that are spread over places are picked by a transposed convolution of one group a channel",
         replacing({aten.pixel_shuffle.default: shuffled}),
+    ),
+    Rewrite("late-zeros", "zeros around a part are put there behind the products that leave them zero", pad_late),
+    Rewrite(
+        "scales-first",
+        "one factor a channel behind a gate is taken in by the weight of the convolution before the gate",
+        scale_channels_first,
     ),
     Rewrite(
         "carried-factors",

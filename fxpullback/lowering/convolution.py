@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxpullback.ir import aten, constant_like
+from fxpullback.ir import ORIGIN, aten, constant_like, is_call, node_argument, schema_arguments
+from fxpullback.lowering.rewrites import same_shape
 from fxpullback.trace import Builder, Value
+from fxpullback.walk import walk
 
 MOST_PLACES = 4
 """Strides up to which picking is cheaper than moving."""
@@ -106,6 +108,63 @@ def _convolved(x: Any, weight: Any, before: list[int], behind: list[int], dilati
         uneven = [side for pair in zip(reversed(before), reversed(behind), strict=True) for side in pair]
         x, sides = torch.constant_pad_nd(x, uneven, 0.0), [0] * n
     return aten.convolution.default(x, weight, None, [1] * n, sides, dilation, False, [0] * n, groups)
+
+
+def scale_channels_first(gm: fx.GraphModule) -> tuple[fx.GraphModule, int]:
+    """One factor a channel behind a gate goes in front of it, into the weight of the convolution that comes before.
+
+    That is the adjoint of a batch norm between a sum or a concatenation and its gate: `s * (g * (W x))` is
+    `g * ((s W) x)`.
+    """
+    scales = {}
+    for node in gm.graph.nodes:
+        convolution = _scaled_behind_gate(node)
+        if convolution is not None:
+            scales[convolution] = node
+
+    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+        if node in scales.values():
+            return env[node_argument(node, 0)]
+        if node not in scales:
+            return builder.copy(node, env)
+        scaling = scales[node]
+        name = str(node_argument(scaling, 1).target)
+        scale = builder.attribute(name).reshape([-1, *[1] * (node.meta["val"].ndim - 1)])
+        x, weight, *rest = fx.map_arg(schema_arguments(node), lambda n: env[n])
+        kept = {k: v for k, v in node.meta.items() if k != "val"}
+        with builder.provenance(node.name, **{ORIGIN: node.name, **kept}):
+            return aten.convolution.default(x, weight * scale, *rest)
+
+    return walk(gm, visit), len(scales)
+
+
+def _scaled_behind_gate(node: fx.Node) -> fx.Node | None:
+    """The convolution whose output, times a gate, is all that a convolution of one factor a channel reads."""
+    if not _scales_channels(node):
+        return None
+    product = node_argument(node, 0)
+    if not is_call(product, aten.mul.Tensor) or len(product.users) != 1 or product.kwargs:
+        return None
+    for source in product.args[:2]:
+        if is_call(source, aten.convolution.default) and len(source.users) == 1 and same_shape(source, product):
+            _, weight, bias, *_, transposed, _, _ = schema_arguments(source)
+            if bias is None and not transposed and _constant(weight):
+                return source
+    return None
+
+
+def _scales_channels(node: fx.Node) -> bool:
+    if not is_call(node, aten.convolution.default):
+        return False
+    x, weight, bias, stride, padding, _, transposed, _, groups = schema_arguments(node)
+    shape = weight.meta["val"].shape
+    alone = groups == shape[0] == x.meta["val"].shape[1] and all(n == 1 for n in shape[1:])
+    plain = bias is None and not transposed and all(s == 1 for s in stride) and not any(padding)
+    return bool(alone and plain and weight.op == "get_attr")
+
+
+def _constant(node: Any) -> bool:
+    return node.op == "get_attr" or (node.op == "call_function" and all(_constant(n) for n in node.all_input_nodes))
 
 
 def shuffled(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:

@@ -129,8 +129,10 @@ def _through(call: Call) -> Any:
     held = call.held(x)
     if held.factor < 0 and call.node.target not in LINEAR:
         return NotImplemented
-    if extent(x) < extent(call.node) and not same(abs(_suiting(call) or 0.0), abs(held.factor)):
-        return NotImplemented
+    if extent(x) < extent(call.node):
+        if not same(abs(_suiting(call) or 0.0), abs(held.factor)):
+            return NotImplemented
+        held = Carried(call.plain(x, abs(held.factor)), abs(held.factor))  # its sign, where it costs less
     return Carried(call.again({x: held.value}), held.factor)
 
 
