@@ -133,6 +133,9 @@ Calibrate = Annotated[
 ]
 Spread = Annotated[float | None, _option(text="Temperature over standard deviation (default: 0.9)", panel=_RULES)]
 KeepExact = Annotated[list[str] | None, _option(text="Rule or operator; repeatable", meta="NAME", panel=_RULES)]
+Without = Annotated[
+    list[str] | None, _option(text="Rewrite of the lowering to leave out; repeatable", meta="NAME", panel=_PROGRAM)
+]
 
 
 @app.callback()
@@ -169,6 +172,7 @@ def compile_command(
     calibrate: Calibrate = None,
     spread: Spread = None,
     keep_exact: KeepExact = None,
+    without: Without = None,
 ) -> None:
     """Compile a model: one file with its logits, its pullback and the ledger of both."""
     from fxpullback.export import cli_compile as work
@@ -185,6 +189,7 @@ def compile_command(
         calibrate=calibrate,
         spread=work.spread_of(spread, calibrate),
         free_size=free_size,
+        without=tuple(without or ()),
         source=work.source_of(weights, pretrained, size, input_shape, model_option or [], classes, mean, std, example),
     )
     with Stages() as stages:

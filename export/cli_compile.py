@@ -43,6 +43,7 @@ class Job:
         calibrate: Folder of pictures to calibrate temperatures on, or None.
         spread: Temperature over the standard deviation of a gate's input.
         free_size: Whether the size behind the channels stays free.
+        without: Rewrites of the lowering that are left out.
         source: Keyword arguments of `load_model`.
     """
 
@@ -55,6 +56,7 @@ class Job:
     calibrate: Path | None
     spread: float
     free_size: bool
+    without: tuple[str, ...]
     source: dict[str, Any]
 
 
@@ -91,6 +93,7 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
         program=job.program,
         target=job.target,
         free_size=job.free_size,
+        without=job.without,
         progress=stage,
     )
     for axis in pb.free:

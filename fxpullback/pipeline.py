@@ -179,6 +179,8 @@ def compile(
         keep_exact: rules or operators that keep their exact derivative, as `rules.keep_exact(...)`.
         free_size: True leaves the size behind the channels free (height and width of a picture); or the axes that are
             to be free. Without it the batch alone is.
+        without: names of rewrites of the lowering to leave out, of those in `fxpullback.lower.REWRITES` that are
+            optional: for a plainer graph, or to see what a rewrite is worth.
         progress: called with the name of each stage as it begins.
 
     Returns:

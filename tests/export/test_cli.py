@@ -326,6 +326,7 @@ def test_usage_errors_of_compile(arguments: list[str], words: str) -> None:
         (["timm:test_resnet", "--weights", "absent.safetensors"], "there is no such weights file"),
         (["timm:test_resnet", "--temperature", "rleu=0.4"], "relu"),
         (["timm:test_resnet", "--keep-exact", "atention"], "attention"),
+        (["timm:test_resnet", "--without", "factor"], "carried-factors"),
         (["timm:test_resnet", "--model-option", "bogus=1"], "does not take these options"),
         (["timm:test_resnet", "--calibrate", "absent"], "there is no such folder of pictures"),
         (["timm:test_resnet", "--calibrate", "."], "no pictures to calibrate on"),
@@ -389,8 +390,10 @@ def test_the_whole_way(network: str, picture: Path, program: str) -> None:
 
 def test_options_reach_the_file(network: str) -> None:
     arguments = ["--size", 8, "--model-option", "classes=3", "--temperature", "relu=0.4", "--keep-exact", "max_pool"]
-    run("compile", network, *arguments, "--target", "contrast", "-o", "net.onnx")
+    arguments += ["--without", "carried-factors", "--target", "contrast"]
+    run("compile", network, *arguments, "-o", "net.onnx")
     session = Session("net.onnx")
+    assert "carried-factors" not in session.metadata.rewrites
     assert session.target == "contrast"
     assert session.class_count == 3
     verdicts = {row["operator"]: (row["verdict"], row["temperature"]) for row in session.ledger["rows"]}
