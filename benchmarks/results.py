@@ -30,13 +30,14 @@ Random weights, batch norms calibrated on noise, `SEMANTIC`, ascent of 5 steps, 
 Soft, double and ascent are ratios to the forward: the same network exported by `torch.onnx.export` with its optimiser
 and run by ONNX Runtime with all of its own, in the same process, in turn; the median of the ratios of each round.
 Spread is half the distance between the quartiles of soft's ratios, relative to it. Faster: by how much eager PyTorch's
-autograd through the injected form takes longer than soft, with as many threads. File and memory are those of soft
+autograd through the injected form takes longer than soft, with as many threads. Picture: the time of one in such a
+batch as a ratio to one alone, soft; batch 32 was measured for that alone. File and memory are those of soft
 beside those of the forward; memory is the most that loading a file and running it at batch 8 adds to an idle process.
 Compile: seconds of the processor, export included, certificate not. What is empty was not measured."""
 
 TABLE = [
-    "| network | batch | forward, ms | soft | spread | double | ascent | faster | file | memory | compile, s |",
-    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    "| network | batch | forward, ms | soft | spread | double | ascent | faster | picture | file | memory | compile, s |",
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
 ]
 
 GPU = """## Speed on a GPU
@@ -62,9 +63,13 @@ def lines(row: dict[str, Any]) -> list[str]:
     for batch, of in row["batches"].items():
         ratio = [f"{of['ratio'][kind]:.2f}" if kind in of["ratio"] else "" for kind in ("soft", "double", "ascent")]
         cells = [row["name"], batch, f"{of['forward_ms']:.1f}", ratio[0], f"{of['spread']['soft']:.0%}", *ratio[1:]]
-        cells += [f"{of['faster']:.1f}x", f"{row['megabytes']['soft'] / row['megabytes']['forward']:.2f}"]
+        cells += [f"{of['faster']:.1f}x", f"{row['picture_ms'][batch] / row['picture_ms']['1']:.2f}"]
+        cells += [f"{row['megabytes']['soft'] / row['megabytes']['forward']:.2f}"]
         cells += [f"{row['peak_mb']['soft'] / row['peak_mb']['forward']:.1f}", f"{row['soft_compile_s']:.0f}"]
         found.append(f"| {' | '.join(cells)} |")
+    for batch in sorted(row["picture_ms"].keys() - row["batches"].keys(), key=int):
+        share = row["picture_ms"][batch] / row["picture_ms"]["1"]
+        found.append(f"| {row['name']} | {batch} | | | | | | | {share:.2f} | | | |")
     return found
 
 

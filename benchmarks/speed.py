@@ -48,6 +48,8 @@ NETWORKS = (
     "swin_tiny_patch4_window7_224",
 )
 BATCHES = (1, 8)
+PICTURES = (1, 8, 32)
+"""Batch sizes at which the time of one picture's soft pullback is compared."""
 STEPS = 5
 LEAST = 3
 """Rounds at least, whatever they take."""
@@ -115,10 +117,19 @@ def measure(
                 "spread": {kind: round(t.spread(forward), 3) for kind, t in times.items() if kind != "forward"},
                 "faster": round(times["eager"].ratio(times["soft"]), 2),
             }
+        if "soft" in files:
+            row["picture_ms"] = per_picture(files["soft"], example.shape[1:])
         peak = {kind: peak_mb(files[kind], max(batches)) for kind in ("forward", "soft") if kind in files}
         row["peak_mb"] = peak
     row["versions"], row["date"] = versions(), datetime.date.today().isoformat()
     return row
+
+
+def per_picture(file: Path, shape: Sequence[int]) -> dict[str, float]:
+    """Milliseconds for one picture in batches of several sizes, in turn."""
+    calls = {str(n): runner(file, torch.randn(n, *shape).clamp(-2, 2).numpy()) for n in PICTURES}
+    times = alternate(calls, budget=0, least=LEAST)
+    return {n: round(of.median * 1e3 / int(n), 2) for n, of in times.items()}
 
 
 def show_profile(name: str, kind: str, batch: int, skip: Sequence[str]) -> str:

@@ -29,6 +29,7 @@ ROW: dict[str, Any] = {
             "faster": 2.4,
         }
     },
+    "picture_ms": {"1": 4.0, "8": 3.0, "32": 2.0},
     "megabytes": {"forward": 10.0, "soft": 10.2},
     "peak_mb": {"forward": 50.0, "soft": 100.0},
     "soft_compile_s": 7.4,
@@ -72,7 +73,8 @@ def test_what_is_timed_is_what_it_says(tmp_path: Path) -> None:
 def test_the_page_has_the_rows_and_keeps_what_others_wrote() -> None:
     before = "<!-- limits -->\nwhy\n<!-- /limits -->\n<!-- precision -->\n## Half\n<!-- /precision -->\n"
     text = page([ROW], before)
-    assert "| net | 8 | 10.0 | 2.50 | 4% | 5.00 | 14.00 | 2.4x | 1.02 | 2.0 | 7 |" in text
+    assert "| net | 8 | 10.0 | 2.50 | 4% | 5.00 | 14.00 | 2.4x | 0.75 | 1.02 | 2.0 | 7 |" in text
+    assert "| net | 32 | | | | | | | 0.50 | | | |" in text
     assert "<!-- limits -->\nwhy\n<!-- /limits -->" in text
     assert "<!-- precision -->\n## Half\n<!-- /precision -->" in text
     assert page([ROW], text) == text
