@@ -36,7 +36,7 @@ beside those of the forward; memory is the most that loading a file and running 
 Compile: seconds of the processor, export included, certificate not. What is empty was not measured."""
 
 TABLE = [
-    "| network | batch | forward, ms | soft | spread | double | ascent | faster | picture | file | memory | compile, s |",
+    "| network | batch | forward, ms | soft | spread | double | ascent | faster | picture | file | memory | compile |",
     "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
 ]
 
