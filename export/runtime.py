@@ -104,7 +104,10 @@ def _load(path: Path, providers: Sequence[Provider]) -> tuple[ort.InferenceSessi
     try:
         # ONNX Runtime's own fallback prints to stdout and changes a session that is shared by threads.
         options = cpu_options() if list(providers) == [CPU] else None
-        return ort.InferenceSession(os.fspath(path), options, providers=list(providers), enable_fallback=0), None
+        session = ort.InferenceSession(
+            os.fspath(path), sess_options=options, providers=list(providers), enable_fallback=0
+        )
+        return session, None
     except Exception as error:
         text = " ".join(str(error).split())
         if list(providers) != [CPU] and (session := _load_on_cpu(path)) is not None:
@@ -127,7 +130,7 @@ def cpu_options() -> ort.SessionOptions:
 def _load_on_cpu(path: Path) -> ort.InferenceSession | None:
     """The session on the CPU, or None when the file itself is at fault."""
     try:
-        return ort.InferenceSession(os.fspath(path), cpu_options(), providers=[CPU], enable_fallback=0)
+        return ort.InferenceSession(os.fspath(path), sess_options=cpu_options(), providers=[CPU], enable_fallback=0)
     except Exception:
         return None
 
