@@ -28,12 +28,12 @@ writes; not to be edited.
 
 Random weights, batch norms calibrated on noise, `SEMANTIC`, ascent of 5 steps, float32, ONNX Runtime's CPU provider.
 Soft, double and ascent are ratios to the forward: the same network exported by `torch.onnx.export` with its optimiser
-and run by ONNX Runtime with all of its own, in the same process, in turn; the median of the ratios of each round.
-Spread is half the distance between the quartiles of soft's ratios, relative to it. Faster: by how much eager PyTorch's
-autograd through the injected form takes longer than soft, with as many threads. Picture: the time of one in such a
-batch as a ratio to one alone, soft; batch 32 was measured for that alone. File and memory are those of soft
-beside those of the forward; memory is the most that loading a file and running it at batch 8 adds to an idle process.
-Compile: seconds of the processor, export included, certificate not. What is empty was not measured."""
+and run by ONNX Runtime with all of its own, in the same process, the two in turn; the median of the ratios of each
+round. Spread is half the distance between the quartiles of soft's ratios, relative to it. Faster: by how much eager
+PyTorch's autograd through the injected form takes longer than soft, in turn with it, with as many threads. Picture:
+the time of one in such a batch as a ratio to one alone, soft; batch 32 was measured for that alone. File and memory
+are those of soft beside those of the forward; memory is the most that loading a file and running it at batch 8 adds to
+an idle process. Compile: seconds of the processor, export included, certificate not. What is empty was not measured."""
 
 TABLE = [
     "| network | batch | forward, ms | soft | spread | double | ascent | faster | picture | file | memory | compile |",
