@@ -68,4 +68,4 @@ def calibrate(model: nn.Module, shape: tuple[int, ...]) -> None:
         norm.reset_running_stats()
     if norms:
         with torch.no_grad():
-            model.train()(torch.randn(4, *shape))
+            model.train()(torch.randn(4, *shape).clamp(-2, 2))

@@ -36,6 +36,7 @@ from fxpullback.ir import (
 from fxpullback.names import COTANGENT
 from fxpullback.trace import Builder, Value
 from fxpullback.vjp import ABSENT, NOT_DIFFERENTIABLE, TABLE, ZERO
+from fxpullback.walk import hand_on
 
 
 def differentiate(rewritten: fx.GraphModule) -> fx.GraphModule:
@@ -70,6 +71,7 @@ def _forward(builder: Builder, rewritten: fx.GraphModule) -> dict[fx.Node, Any]:
             env[node] = builder.placeholder(str(node.target), node.meta["val"])
         elif node.op != "output":
             env[node] = builder.copy(node, env, **{k: node.meta[k] for k in (ORIGIN,) if k in node.meta})
+            hand_on(node, env[node])
     return env
 
 
@@ -114,7 +116,7 @@ class _Walk:
         with self.builder.provenance(f"ct_{node.name}", **self._meta(node, name)):
             ct = self._arriving(node)
             if isinstance(ct, Value):
-                ct.node.meta[COTANGENT_OF] = (*ct.node.meta.get(COTANGENT_OF, ()), node.name)
+                ct.node.meta[COTANGENT_OF] = {**ct.node.meta.get(COTANGENT_OF, {}), node.name: 1.0}
             arguments = fx.map_arg(schema_arguments(node), lambda n: self.env[n])
             try:
                 if rule is None:

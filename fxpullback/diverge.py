@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -9,23 +10,52 @@ from torch import Tensor, fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fxpullback.inputs import Inputs
-from fxpullback.ir import COTANGENT_OF, calls, given_inputs, where
+from fxpullback.ir import COTANGENT_OF, HOLDS, calls, given_inputs, where
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps the tensor of every node."""
+    """Runs a graph and keeps the tensors of some nodes, or of all.
 
-    def __init__(self, gm: fx.GraphModule, *, leaf: bool = False) -> None:
-        super().__init__(gm, garbage_collect_values=False)
+    Attributes:
+        values: the tensors, by the names of the nodes.
+    """
+
+    def __init__(self, gm: fx.GraphModule, kept: Collection[str] | None = None, *, leaf: bool = False) -> None:
+        super().__init__(gm)
         self.values: dict[str, Tensor] = {}
+        self.kept = kept
         self.leaf = leaf
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
-        if isinstance(result, Tensor):
+        if isinstance(result, Tensor) and (self.kept is None or n.name in self.kept):
             if self.leaf and result.requires_grad:
                 result.retain_grad()
             self.values[n.name] = result
+        return result
+
+
+class _Comparer(fx.Interpreter):
+    """Runs a graph and compares its nodes, times a factor, with wanted tensors as they come.
+
+    What a node is compared with stands in its meta under `key`; in a graph that has no such meta it is its own name.
+
+    Attributes:
+        gaps: how far each is off, relative to the largest entry wanted, by the name of the operator compared with.
+    """
+
+    def __init__(self, gm: fx.GraphModule, key: str, wanted: dict[str, Tensor]) -> None:
+        super().__init__(gm)
+        self.wanted = wanted
+        self.gaps: dict[str, float] = {}
+        said = {n: n.meta[key] for n in gm.graph.nodes if key in n.meta}
+        self.compared = said or {n: {n.name: 1.0} for n in gm.graph.nodes}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        for name, factor in self.compared.get(n, {}).items():
+            if isinstance(result, Tensor) and name in self.wanted:
+                self.gaps[name] = _gap(result * factor, self.wanted[name])
         return result
 
 
@@ -38,17 +68,22 @@ def _gap(found: Tensor, wanted: Tensor) -> float:
 
 
 def first_forward_difference(wanted: fx.GraphModule, found: fx.GraphModule, inputs: Inputs, bound: float) -> str:
-    """Name the first operator of `wanted` whose value at the node of that name in `found` is off by over `bound`."""
+    """Name the first operator of `wanted` whose value in `found` is off by more than `bound`.
+
+    A lowered graph says which of its nodes hold an operator's value and with what factor; elsewhere nodes of one name
+    are compared.
+    """
     with torch.no_grad():
-        left, right = _Recorder(wanted), _Recorder(found)
-        left.run(*inputs)
+        oracle = _Recorder(wanted)
+        oracle.run(*inputs)
+        values = {name: value for name, value in oracle.values.items() if value.is_floating_point()}
+        graph = _Comparer(found, HOLDS, values)
         x, seeds = inputs.x, given_inputs(found)
-        right.run(*inputs, *[torch.zeros(x.shape[0], *n.meta["val"].shape[1:]).to(x) for n in seeds])
+        graph.run(*inputs, *[torch.zeros(x.shape[0], *n.meta["val"].shape[1:]).to(x) for n in seeds])
     for node in calls(wanted.graph):
-        if node.name in left.values and node.name in right.values and left.values[node.name].is_floating_point():
-            gap = _gap(right.values[node.name], left.values[node.name])
-            if gap > bound:
-                return f"first difference at {where(node)} (node {node.name}): {gap:.2e} of its largest entry"
+        if graph.gaps.get(node.name, 0.0) > bound:
+            gap = graph.gaps[node.name]
+            return f"first difference at {where(node)} (node {node.name}): {gap:.2e} of its largest entry"
     return "no operator that both graphs have differs: look at the last one"
 
 
@@ -57,20 +92,21 @@ def first_pullback_difference(
 ) -> str:
     """Name the first operator, from the logits backwards, whose cotangent in `step` differs from autograd's."""
     leaf = inputs.x.detach().clone().requires_grad_(True)
-    oracle, graph = _Recorder(injected, leaf=True), _Recorder(step)
+    recorded = {name for node in step.graph.nodes for name in node.meta.get(COTANGENT_OF, {})}
+    oracle = _Recorder(injected, recorded, leaf=True)
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         logits = oracle.run(*inputs.at(leaf))[0]
         (logits * cotangent).sum().backward()
+    wanted = {name: value.grad for name, value in oracle.values.items() if value.grad is not None}
+    del logits, oracle
+    graph = _Comparer(step, COTANGENT_OF, wanted)
     with torch.no_grad():
         graph.run(*inputs, cotangent)
-    carriers = {name: node.name for node in step.graph.nodes for name in node.meta.get(COTANGENT_OF, ())}
     last = "the logits"
     for node in reversed(list(calls(injected.graph))):
-        gradient = oracle.values[node.name].grad if node.name in oracle.values else None
-        carrier = carriers.get(node.name)
-        if gradient is None or carrier not in graph.values:
+        gap = graph.gaps.get(node.name)
+        if gap is None:
             continue
-        gap = _gap(graph.values[carrier], gradient)
         if gap > bound:
             return (
                 f"first difference behind {last}: the cotangent of {where(node)} (node {node.name}) is off by {gap:.2e}"

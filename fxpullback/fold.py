@@ -10,7 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxpullback.ir import GETITEM, ORIGIN, aten, input_nodes, is_call, is_size, node_argument, schema_arguments
+from fxpullback.ir import (
+    GETITEM,
+    HOLDS,
+    ORIGIN,
+    aten,
+    calls,
+    input_nodes,
+    is_call,
+    is_size,
+    node_argument,
+    schema_arguments,
+)
 from fxpullback.trace import Builder, Value
 from fxpullback.walk import walk
 
@@ -39,6 +50,8 @@ def fold(rewritten: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, str]]:
     Returns:
         The folded graph, and which batch norm (by captured name) went into which operator.
     """
+    for node in calls(rewritten.graph):
+        node.meta[HOLDS] = {node.name: 1.0}
     return fold_batch_norms(fold_constants(nest_concatenations(rewritten)))
 
 
@@ -126,7 +139,8 @@ def fold_batch_norms(gm: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, str]
             return env[node_argument(node, 0)][0]
         return builder.copy(node, env)
 
-    return walk(gm, visit), {norm.name: producer.name for producer, norm in folded.items()}
+    between = {node_argument(norm, 0) for norm in folded.values()}  # a reshape, where it is not the product itself
+    return walk(gm, visit, {*folded, *between}), {norm.name: producer.name for producer, norm in folded.items()}
 
 
 def _producer(norm: fx.Node) -> fx.Node | None:

@@ -19,7 +19,20 @@ from torch import Tensor, fx
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses import FakeTensor
 
-from fxpullback.ir import EXACT_CONSTANTS, GETITEM, NAMES, ORIGIN, SHAPES, WATCH, arg, aten, fake_mode_of, is_size
+from fxpullback.ir import (
+    COTANGENT_OF,
+    EXACT_CONSTANTS,
+    GETITEM,
+    HOLDS,
+    NAMES,
+    ORIGIN,
+    SHAPES,
+    WATCH,
+    arg,
+    aten,
+    fake_mode_of,
+    is_size,
+)
 from fxpullback.module import LazyGraphModule
 from fxpullback.shapes import is_free, stated_shape
 
@@ -179,9 +192,10 @@ class Builder:
 
     @contextmanager
     def provenance(self, prefix: str | None = None, **meta: Any) -> Iterator[None]:
-        """Nodes made inside are named after `prefix` and carry `meta`."""
+        """Nodes made inside are named after `prefix` and carry `meta`, but for whose whole value a node is."""
         before = self.prefix, self.meta
-        self.prefix, self.meta = prefix or self.prefix, {**self.meta, **meta}
+        kept = {key: value for key, value in meta.items() if key not in (HOLDS, COTANGENT_OF)}
+        self.prefix, self.meta = prefix or self.prefix, {**self.meta, **kept}
         try:
             yield
         finally:
@@ -335,7 +349,7 @@ class Builder:
         if node.op == "get_attr":
             return self.attribute(str(node.target), node.meta["val"])
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: env[n])
-        own = {k: v for k, v in node.meta.items() if k != "val"}
+        own = {k: v for k, v in node.meta.items() if k not in ("val", HOLDS, COTANGENT_OF)}
         if node.target is GETITEM:
             item = env[arg(node, 0)][arg(node, 1)]
             if item.node.target is GETITEM:

@@ -31,6 +31,7 @@ BATCH = 3  # none that capture ever saw
 OTHER_SIZES = 2  # drawn where sizes are free
 EXACT_BOUND = 1e-9  # float64 against float64, the same arithmetic in another order
 FOLD_BOUND = 1e-4  # float64, batch-norm weights rounded to the model's own type after folding
+MAGNIFIED = 1e-2  # logits in the model's own type against float64: no trained network is near
 ASCENT_BOUND = 1e-6  # float64, rounding carried through every step
 
 
@@ -78,8 +79,10 @@ def _logits(pb: Pullback, wide: dict[str, fx.GraphModule], inputs: Inputs, lower
     detail = "" if exact == 0.0 else first_forward_difference(pb.captured, pb.rewritten, inputs, 0.0)
     folded, where, bound = relative(lowered, captured), "", FOLD_BOUND
     if not folded <= FOLD_BOUND:
-        where = first_forward_difference(wide["captured"], wide["step"], inputs.double(), FOLD_BOUND)
         bound = max(bound, relative(plain.double(), captured))
+        where = "the bound is the rounding of torch's own type"
+    if not folded <= bound:
+        where = first_forward_difference(wide["captured"], wide["step"], inputs.double(), FOLD_BOUND)
     return [
         at_most("logits: injected form against the model, bit for bit", exact, 0.0, detail),
         at_most("logits: lowered graph against the model", folded, bound, where),
@@ -116,12 +119,26 @@ def _adjoint(pb: Pullback, wide: dict[str, fx.GraphModule], narrow: Inputs, u: T
     error, detail = relative(found, wanted), ""
     if not error <= EXACT_BOUND:
         detail = first_pullback_difference(wide["folded"], wide["step"], inputs, u, EXACT_BOUND)
+        detail += _unstable(pb, wide["captured"], narrow)
     size = float(wanted.abs().max()) if bool(torch.isfinite(wanted).all()) else float("nan")
     return [
         at_most("pullback: graph against autograd, float64", error, EXACT_BOUND, detail),
         _before_folding(pb, narrow[:2], u[:2], found[:2], unfolded, detail),
         at_least("pullback is not zero", size, 1e-300),
     ]
+
+
+def _unstable(pb: Pullback, captured: fx.GraphModule, inputs: Inputs) -> str:
+    """Whether the model itself magnifies rounding, so that no two ways to compute it can agree."""
+    with torch.no_grad():
+        off = relative(pb.captured(*inputs)[0].double(), captured(*inputs.double())[0])
+    if not off > MAGNIFIED:
+        return ""
+    kind = str(inputs.x.dtype).removeprefix("torch.")
+    return (
+        f". The model itself magnifies rounding: its logits in {kind} are off by {off:.1e} of those in float64, and "
+        "so is any explanation of them. Are its weights trained, and the statistics of its batch norms its own?"
+    )
 
 
 def _before_folding(pb: Pullback, inputs: Inputs, u: Tensor, found: Tensor, wanted: Tensor, detail: str) -> Check:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 from torch import fx
 
-from fxpullback.ir import outputs
-from fxpullback.trace import Builder
+from fxpullback.ir import COTANGENT_OF, HOLDS, outputs
+from fxpullback.trace import Builder, Value
 
 Visit = Callable[[Builder, fx.Node, dict[fx.Node, Any]], Any]
 
 
-def walk(gm: fx.GraphModule, visit: Visit) -> fx.GraphModule:
+@dataclass(frozen=True)
+class Carried:
+    """`factor` times `value` stands for a value of the graph before."""
+
+    value: Any
+    factor: float
+
+
+def walk(gm: fx.GraphModule, visit: Visit, others: Collection[fx.Node] = ()) -> fx.GraphModule:
     """Build a graph from another one, node by node.
 
     Args:
         gm: the graph, left as it is.
         visit: called with the builder, a node that is neither input nor output, and what stands for the nodes before
             it; returns what stands for this one.
+        others: nodes for which something stands that has not their value, in a form of what reads them.
 
     Returns:
         The new graph with its dead nodes dropped; inputs, outputs and the module's meta are taken over.
@@ -31,7 +41,21 @@ def walk(gm: fx.GraphModule, visit: Visit) -> fx.GraphModule:
             env[node] = builder.placeholder(str(node.target), node.meta["val"])
         elif node.op != "output":
             env[node] = visit(builder, node, env)
+            if node not in others:
+                hand_on(node, env[node])
     return tidy(builder.finish(tuple(env[n] for n in outputs(gm.graph))))
+
+
+def hand_on(node: fx.Node, made: Any) -> None:
+    """Note on what stands for a node which operators' values and cotangents it is, and with what factor."""
+    held = made if isinstance(made, Carried) else Carried(made, 1.0)
+    if not isinstance(held.value, Value):
+        return
+    meta = held.value.node.meta
+    for key in (HOLDS, COTANGENT_OF):
+        if key in node.meta:
+            mine = {name: factor * held.factor for name, factor in node.meta[key].items()}
+            meta[key] = {**mine, **meta.get(key, {})}
 
 
 def tidy(gm: fx.GraphModule) -> fx.GraphModule:

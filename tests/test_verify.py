@@ -59,6 +59,25 @@ def test_a_wrong_cotangent_is_named() -> None:
     assert "pullback: dot test with forward mode" in details
 
 
+class Chaotic(nn.Module):
+    """The logistic map: what is rounded at first is twice as far off at every step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(40):
+            x = 3.99 * x * (1 - x)
+        return x
+
+
+@pytest.mark.parametrize("model", [Chaotic(), network()], ids=["chaotic", "sane"])
+def test_a_model_that_magnifies_rounding_is_called_so(model: nn.Module) -> None:
+    pb = fxpullback.compile(model.eval(), torch.rand(1, 6) * 0.8 + 0.1)
+    step = copy.deepcopy(pb.step)
+    last = list(calls(step.graph))[-1]
+    changed(step, last, aten.mul.Tensor, 1.001)
+    detail = failed(replace(pb, step=step).verify())["pullback: graph against autograd, float64"]
+    assert ("magnifies rounding: its logits in float32 are off by" in detail) == isinstance(model, Chaotic)
+
+
 def test_a_wrong_primal_is_named() -> None:
     pb = compiled()
     rewritten = copy.deepcopy(pb.rewritten)

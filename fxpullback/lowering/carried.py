@@ -20,17 +20,10 @@ from fxpullback.ir import (
     schema_arguments,
 )
 from fxpullback.trace import Builder, Value
+from fxpullback.walk import Carried
 
 SMALL = 4096  # constants of up to so many entries are computed, larger ones stay expressions of the model's own
 _SAME = 1e-12
-
-
-@dataclass(frozen=True)
-class Carried:
-    """`factor` times `value` stands for a value of the graph before."""
-
-    value: Any
-    factor: float
 
 
 class Carrier:

@@ -135,7 +135,8 @@ def scale_channels_first(gm: fx.GraphModule) -> tuple[fx.GraphModule, int]:
         with builder.provenance(node.name, **{ORIGIN: node.name, **kept}):
             return aten.convolution.default(x, weight * scale, *rest)
 
-    return walk(gm, visit), len(scales)
+    others = {*scales, *(node_argument(scaling, 0) for scaling in scales.values())}
+    return walk(gm, visit, others), len(scales)
 
 
 def _scaled_behind_gate(node: fx.Node) -> fx.Node | None:
