@@ -136,7 +136,7 @@ def judged(row: Row, certificate: Certificate) -> Row:
         return row
     reasons = [f"{c.name}: {c.measured:.1e}, bound {c.bound:.0e}" for c in failed]
     detail = [plain(failed[0].detail)] if failed[0].detail else []
-    return replace(row, status="failed", stage="certify", reason="; ".join([*reasons, *detail])[:600])
+    return replace(row, status="failed", stage="certify", reason="; ".join([*reasons, *detail])[:1200])
 
 
 def accounted(pb: Pullback) -> bool:

@@ -44,7 +44,7 @@ TABLE = [
 
 def page(rows: dict[str, Row], networks: Sequence[Network]) -> str:
     """The text of docs/support.md."""
-    found = [rows.get(n.spec) or _missing(n) for n in networks]
+    found = measured(rows, networks)
     parts = [HEAD, "## In short", sentence(found), totals(found), *_conditions(found), COLUMNS]
     for kind in ("timm", "torchvision"):
         parts += [f"## {kind}", "\n".join([*TABLE, *(_line(row) for row in found if row.kind == kind)])]
@@ -57,14 +57,31 @@ def page(rows: dict[str, Row], networks: Sequence[Network]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def measured(rows: dict[str, Row], networks: Sequence[Network]) -> list[Row]:
+    """The row of every network; behind one that does not pass, those of its family that do, smallest first."""
+    found = []
+    for network in networks:
+        row = rows.get(network.spec) or _missing(network)
+        found.append(row)
+        if row.status != "ok":
+            family = [r for r in rows.values() if (r.kind, r.family, r.status) == (row.kind, row.family, "ok")]
+            found += sorted(family, key=lambda r: (r.parameters, r.spec))
+    return found
+
+
 def sentence(found: Sequence[Row]) -> str:
-    """How many families of each library pass, in one line."""
-    parts = []
+    """How many families of each library pass, in one line, and which not by their smallest network."""
+    parts, others = [], []
     for kind in dict.fromkeys(row.kind for row in found):
-        mine = [row for row in found if row.kind == kind]
-        passed, left = (sum(row.status == status for row in mine) for status in ("ok", "not run"))
-        parts.append(f"{passed} of {len(mine)} families of {kind}" + (f" ({left} not run)" if left else ""))
-    return f"{' and '.join(parts)} compile, export and pass their certificate, by their smallest network."
+        states: dict[str, list[str]] = defaultdict(list)
+        for row in found:
+            if row.kind == kind:
+                states[row.family].append(row.status)
+        passed, left = sum("ok" in s for s in states.values()), sum(s == ["not run"] for s in states.values())
+        parts.append(f"{passed} of {len(states)} families of {kind}" + (f" ({left} not run)" if left else ""))
+        others += [family for family, s in states.items() if "ok" in s[1:]]
+    instead = f" ({', '.join(others)}: by larger ones)" if others else ""
+    return f"{' and '.join(parts)} compile, export and pass their certificate, by their smallest network{instead}."
 
 
 def totals(found: Sequence[Row]) -> str:
@@ -82,7 +99,7 @@ def totals(found: Sequence[Row]) -> str:
 
 def readme(text: str, rows: dict[str, Row], networks: Sequence[Network]) -> str:
     """The README with its line about support."""
-    found = [rows.get(n.spec) or _missing(n) for n in networks]
+    found = measured(rows, networks)
     return LINE.sub(lambda m: f"{m[1]}{sentence(found)}\n{m[2]}", text)
 
 
@@ -164,8 +181,8 @@ def _causes(unfinished: Iterable[Row]) -> str:
     lines = []
     for key, rows in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
         lines.append(f"- {key}: {', '.join(f'{row.kind}:{row.name}' for row in rows)}.")
-        if rows[0].status == "failed":
-            lines.append(f"  `{rows[0].reason.replace('`', '')}`")
+        for reason in dict.fromkeys(row.reason for row in rows if row.status == "failed"):
+            lines.append(f"  `{reason.replace('`', '')}`")
     return "\n".join(lines)
 
 

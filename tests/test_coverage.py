@@ -21,7 +21,7 @@ from benchmarks.families import Network, families, smallest
 from benchmarks.measure import accounted, judged, plain, vjp_rules
 from benchmarks.models import calibrate, wake
 from benchmarks.rows import Row, append, read, tidy
-from benchmarks.support import page, readme, sentence
+from benchmarks.support import measured, page, readme, sentence
 from fxpullback.certificate import Certificate, at_most
 
 SMALL = Network("timm:small", "resnet", 1000, (3, 32, 32))
@@ -168,9 +168,21 @@ def test_the_page_says_what_failed_and_what_is_missing() -> None:
     assert "| `aten.norm` | a smooth function | 1 | small |" in text
     assert "- not run: no result yet: torchvision:other." in text
     assert "- rewrite: UnsupportedGateError, `aten.erfinv`: timm:small." in page({OK.spec: FAILED}, networks)
-    assert sentence([FAILED, OK]).startswith("1 of 2 families of timm")
+    assert sentence([replace(FAILED, family="vgg"), OK]).startswith("1 of 2 families of timm")
     everything = {f"timm:{i}": replace(OK, spec=f"timm:{i}") for i in range(3)}
     assert "3 of 3 networks tried pass" in page(everything, networks)
+
+
+def test_a_family_passes_by_a_larger_network_too() -> None:
+    larger, other = replace(OK, spec="timm:larger", parameters=2000), replace(OK, spec="timm:other", family="vgg")
+    rows = {row.spec: row for row in (FAILED, larger, other)}
+    found = measured(rows, [SMALL])
+    assert found == [FAILED, larger]
+    assert sentence(found).startswith("1 of 1 families of timm compile")
+    assert sentence(found).endswith("by their smallest network (resnet: by larger ones).")
+    text = page(rows, [SMALL])
+    assert "| resnet | larger |" in text
+    assert "`aten.erfinv`: timm:small." in text
 
 
 def test_the_readme_gets_its_line_and_keeps_the_rest() -> None:
