@@ -135,7 +135,7 @@ def judged(row: Row, certificate: Certificate) -> Row:
     if not failed:
         return row
     reasons = [f"{c.name}: {c.measured:.1e}, bound {c.bound:.0e}" for c in failed]
-    detail = [plain(failed[0].detail)] if failed[0].detail else []
+    detail = list(dict.fromkeys(plain(c.detail) for c in failed if c.detail))
     return replace(row, status="failed", stage="certify", reason="; ".join([*reasons, *detail])[:1200])
 
 
