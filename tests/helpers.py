@@ -59,3 +59,12 @@ def pulled_back(function: Function, x: Tensor, ct: Tensor) -> Tensor:
     result = function(leaf)
     (grad,) = torch.autograd.grad(result, leaf, ct.reshape(result.shape), allow_unused=True)
     return torch.zeros_like(x) if grad is None else grad
+
+
+def changed(gm: fx.GraphModule, node: fx.Node, target: Any, *args: Any) -> None:
+    """Replace what `node` hands on by target(node, *args)."""
+    with gm.graph.inserting_after(node):
+        wrong = gm.graph.call_function(target, (node, *args))
+        wrong.meta = dict(node.meta)
+    node.replace_all_uses_with(wrong, delete_user_cb=lambda user: user is not wrong)
+    gm.recompile()

@@ -17,7 +17,7 @@ from fxpullback.diverge import first_forward_difference, first_pullback_differen
 from fxpullback.inputs import Inputs
 from fxpullback.ir import COTANGENT_OF, HOLDS, aten, calls
 from fxpullback.precision import Memo, in_float64
-from tests.helpers import draw
+from tests.helpers import changed, draw
 
 
 class Picture(nn.Module):
@@ -115,33 +115,15 @@ def places(pb: Pullback, key: str) -> list[str]:
     return [n.name for n in calls(pb.step.graph) if own & n.meta.get(key, {}).keys()]
 
 
+@pytest.mark.parametrize("key", [HOLDS, COTANGENT_OF])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_wrong_value_is_named(name: str) -> None:
+def test_every_wrong_value_and_cotangent_is_named(name: str, key: str) -> None:
     pb = compiled(name)
-    for place in places(pb, HOLDS):
-        step, own = spoilt(pb, place, HOLDS)
-        said = differences(pb, step)[0]
-        assert said.startswith("first difference at"), (place, said)
-        assert any(f"(node {operator})" in said for operator in own), (place, said)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_wrong_cotangent_is_named(name: str) -> None:
-    pb = compiled(name)
-    for place in places(pb, COTANGENT_OF):
-        step, own = spoilt(pb, place, COTANGENT_OF)
-        said = differences(pb, step)[1]
-        assert said.startswith("first difference behind"), (place, said)
-        assert any(f"(node {operator})" in said.split("the cotangent of")[1] for operator in own), (place, said)
-
-
-def spoilt(pb: Pullback, place: str, key: str) -> tuple[fx.GraphModule, set[str]]:
-    """The step with one node's value changed a little, and which operators it stands for."""
-    step = copy.deepcopy(pb.step)
-    node = next(n for n in step.graph.nodes if n.name == place)
-    with step.graph.inserting_after(node):
-        wrong = step.graph.call_function(aten.mul.Tensor, (node, 1.001))
-        wrong.meta = dict(node.meta)
-    node.replace_all_uses_with(wrong, delete_user_cb=lambda user: user is not wrong)
-    step.recompile()
-    return step, set(node.meta[key])
+    for place in places(pb, key):
+        step = copy.deepcopy(pb.step)
+        node = next(n for n in step.graph.nodes if n.name == place)
+        changed(step, node, aten.mul.Tensor, 1.001)
+        said = differences(pb, step)[0 if key == HOLDS else 1]
+        assert said.startswith("first difference"), (place, said)
+        named = said.split("the cotangent of")[-1]
+        assert any(f"(node {operator})" in named for operator in node.meta[key]), (place, said)

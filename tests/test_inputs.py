@@ -23,7 +23,7 @@ from fxpullback.ir import TRANSPOSES, aten, calls, depends_on, extra_inputs, pla
 from fxpullback.names import graph_names
 from fxpullback.precision import in_float64
 from fxpullback.serial import from_text, to_text
-from tests.helpers import assert_near, draw, pulled_back
+from tests.helpers import assert_near, changed, draw, pulled_back
 from tests.several_inputs import CASES, CLASSES, PROGRAMS, Ids, oracle
 
 
@@ -101,11 +101,7 @@ def test_a_wrong_primal_is_named() -> None:
     pb = compiled("ids")
     rewritten = copy.deepcopy(pb.rewritten)
     relu = next(n for n in calls(rewritten.graph) if n.target is aten.relu.default)
-    with rewritten.graph.inserting_after(relu):
-        wrong = rewritten.graph.call_function(aten.mul.Tensor, (relu, 1.001))
-        wrong.meta = dict(relu.meta)
-    relu.replace_all_uses_with(wrong, delete_user_cb=lambda user: user is not wrong)
-    rewritten.recompile()
+    changed(rewritten, relu, aten.mul.Tensor, 1.001)
     failed = [c for c in replace(pb, rewritten=rewritten).verify().checks if not c.passed]
     assert "first difference at aten." in failed[0].detail
 
@@ -114,11 +110,7 @@ def test_a_wrong_cotangent_is_named() -> None:
     pb = compiled("condition")
     step = copy.deepcopy(pb.step)
     node = next(n for n in calls(step.graph) if n.meta.get(TRANSPOSES) == "mul")
-    with step.graph.inserting_after(node):
-        wrong = step.graph.call_function(aten.mul.Tensor, (node, 1.001))
-        wrong.meta = dict(node.meta)
-    node.replace_all_uses_with(wrong, delete_user_cb=lambda user: user is not wrong)
-    step.recompile()
+    changed(step, node, aten.mul.Tensor, 1.001)
     details = {c.name: c.detail for c in replace(pb, step=step).verify().checks if not c.passed}
     assert "first difference behind" in details["pullback: graph against autograd, float64"]
 

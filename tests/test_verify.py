@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 import fxpullback
 from fxpullback import Pullback
 from fxpullback.certificate import Certificate, at_least, at_most
 from fxpullback.ir import ORIGIN, TRANSPOSES, aten, calls
+from tests.helpers import changed
 
 
 def network(classes: int = 5) -> nn.Module:
@@ -30,15 +31,6 @@ def compiled(**options: Any) -> Pullback:
 def failed(certificate: Certificate) -> dict[str, str]:
     assert not certificate.passed
     return {c.name: c.detail for c in certificate.checks if not c.passed}
-
-
-def changed(gm: fx.GraphModule, node: fx.Node, target: Any, *args: Any) -> None:
-    """Replace what `node` hands on by target(node, *args)."""
-    with gm.graph.inserting_after(node):
-        wrong = gm.graph.call_function(target, (node, *args))
-        wrong.meta = dict(node.meta)
-    node.replace_all_uses_with(wrong, delete_user_cb=lambda user: user is not wrong)
-    gm.recompile()
 
 
 def test_a_right_graph_passes() -> None:
