@@ -1,6 +1,7 @@
 """What a pullback costs: ONNX Runtime's time for it as a ratio to the forward of the same network, two of them in turn.
 
-`python -m benchmarks.speed` measures every network, each in a process of its own, and writes benchmarks/RESULTS.md.
+`python -m benchmarks.speed` measures every network, each in a process of its own, and adds its row to
+benchmarks/speed.jsonl, of which `python -m benchmarks.results` makes benchmarks/RESULTS.md.
 `--names resnet50 --profile` names the costliest operators of one.
 """
 

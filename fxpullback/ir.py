@@ -73,6 +73,7 @@ RULE = "fxpullback_rule"  # name of the rule that emitted it
 TRANSPOSES = "fxpullback_transposes"  # name of the node whose cotangent it is
 HOLDS = "fxpullback_holds"  # {name of a captured operator: f}: f times the node is that operator's value
 COTANGENT_OF = "fxpullback_cotangent_of"  # {name of an operator: f}: f times the node is that operator's cotangent
+WHOLE = (HOLDS, COTANGENT_OF)  # true of one node alone, so `walk` hands them on and no copy takes them along
 EXACT_CONSTANTS = "fxpullback_exact"  # on a GraphModule: constants of the rules in float64, by name
 SCALED = "fxpullback_scaled"  # on a GraphModule: names of those that are a constant of the model times a number
 NAMES = "fxpullback_names"  # on a GraphModule: names of constants made so far, for one compilation

@@ -20,14 +20,13 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses import FakeTensor
 
 from fxpullback.ir import (
-    COTANGENT_OF,
     EXACT_CONSTANTS,
     GETITEM,
-    HOLDS,
     NAMES,
     ORIGIN,
     SHAPES,
     WATCH,
+    WHOLE,
     arg,
     aten,
     fake_mode_of,
@@ -194,7 +193,7 @@ class Builder:
     def provenance(self, prefix: str | None = None, **meta: Any) -> Iterator[None]:
         """Nodes made inside are named after `prefix` and carry `meta`, but for whose whole value a node is."""
         before = self.prefix, self.meta
-        kept = {key: value for key, value in meta.items() if key not in (HOLDS, COTANGENT_OF)}
+        kept = {key: value for key, value in meta.items() if key not in WHOLE}
         self.prefix, self.meta = prefix or self.prefix, {**self.meta, **kept}
         try:
             yield
@@ -349,7 +348,7 @@ class Builder:
         if node.op == "get_attr":
             return self.attribute(str(node.target), node.meta["val"])
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: env[n])
-        own = {k: v for k, v in node.meta.items() if k not in ("val", HOLDS, COTANGENT_OF)}
+        own = {k: v for k, v in node.meta.items() if k not in ("val", *WHOLE)}
         if node.target is GETITEM:
             item = env[arg(node, 0)][arg(node, 1)]
             if item.node.target is GETITEM:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx
 
-from fxpullback.ir import COTANGENT_OF, HOLDS, outputs
+from fxpullback.ir import WHOLE, outputs
 from fxpullback.trace import Builder, Value
 
 Visit = Callable[[Builder, fx.Node, dict[fx.Node, Any]], Any]
@@ -29,7 +29,7 @@ def walk(gm: fx.GraphModule, visit: Visit, others: Collection[fx.Node] = ()) -> 
         gm: the graph, left as it is.
         visit: called with the builder, a node that is neither input nor output, and what stands for the nodes before
             it; returns what stands for this one.
-        others: nodes for which something stands that has not their value, in a form of what reads them.
+        others: nodes whose stand-in has another value than they, as what reads them was moved into it.
 
     Returns:
         The new graph with its dead nodes dropped; inputs, outputs and the module's meta are taken over.
@@ -52,7 +52,7 @@ def hand_on(node: fx.Node, made: Any) -> None:
     if not isinstance(held.value, Value):
         return
     meta = held.value.node.meta
-    for key in (HOLDS, COTANGENT_OF):
+    for key in WHOLE:
         if key in node.meta:
             mine = {name: factor * held.factor for name, factor in node.meta[key].items()}
             meta[key] = {**mine, **meta.get(key, {})}
