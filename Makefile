@@ -30,7 +30,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 families: $(STAMP)
-	FXPULLBACK_ALL=1 $(BIN)/python -m pytest tests/test_families.py
+	FXPULLBACK_ALL=1 $(BIN)/python -m pytest tests/benchmarks/test_families.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """The networks CI certifies: cheap ones that together use every rule and VJP rule that any cheap one uses.
 
-`python -m benchmarks.choice` writes tests/families.txt from the results of `benchmarks.coverage`.
+`python -m benchmarks.choice` writes tests/benchmarks/families.txt from the results of `benchmarks.coverage`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from benchmarks.coverage import RESULTS
 from benchmarks.families import families
 from benchmarks.rows import Row, read
 
-CHOICE = Path(__file__).resolve().parent.parent / "tests" / "families.txt"
+CHOICE = Path(__file__).resolve().parent.parent / "tests" / "benchmarks" / "families.txt"
 MOST = 60.0
 """Seconds of the processor a network may take. What only dearer ones use is left to the tests of the single rules."""
 AT_LEAST = 11

@@ -29,11 +29,11 @@ from torch import fx
 import fxpullback
 from benchmarks.models import build
 from benchmarks.rows import Row
-from fxpullback.certificate import Certificate
+from fxpullback.contract.certificate import Certificate
 from fxpullback.differentiate import differentiate
 from fxpullback.export import to_onnx
-from fxpullback.export.certify import BANNED, certify
-from fxpullback.ir import COTANGENT_OF, GETITEM, TRANSPOSES, calls, is_size, operator_name
+from fxpullback.export.certify.file import BANNED, certify
+from fxpullback.graph.ir import COTANGENT_OF, GETITEM, TRANSPOSES, calls, is_size, operator_name
 from fxpullback.pipeline import Pullback
 from fxpullback.vjp import TABLE
 

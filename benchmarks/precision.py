@@ -25,8 +25,8 @@ from torch import Tensor
 import fxpullback
 from fxpullback import SEMANTIC, Ascent, Pullback, Soft
 from fxpullback.export import to_onnx
+from fxpullback.half.autocast import narrowed
 from fxpullback.lower import simplify
-from fxpullback.narrow import narrowed
 from fxpullback.unroll import Program, unroll
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,7 +12,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from fxpullback.export.runtime import cpu_options
+from fxpullback.export.runtime.onnx_file import cpu_options
 
 RUNS = 5
 

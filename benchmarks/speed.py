@@ -31,7 +31,7 @@ from benchmarks.peak import peak_mb
 from benchmarks.profile import told
 from fxpullback import Ascent, Double, Soft
 from fxpullback.export import to_onnx
-from fxpullback.export.runtime import cpu_options
+from fxpullback.export.runtime.onnx_file import cpu_options
 from fxpullback.lower import REWRITES
 from fxpullback.pipeline import Pullback
 from fxpullback.unroll import Program

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import fxpullback
-from fxpullback.errors import UnsupportedGateError
-from fxpullback.ir import aten, stop_gradient
+from fxpullback.contract.errors import UnsupportedGateError
+from fxpullback.graph.ir import aten, stop_gradient
 from fxpullback.rules import gate
 
 

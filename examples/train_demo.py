@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fxpullback.export.demo_model import CLASSES, DemoNet, draw
+from fxpullback.export.zoo.demo_model import CLASSES, DemoNet, draw
 
 
 def augment(x: Tensor, generator: torch.Generator) -> Tensor:

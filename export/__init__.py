@@ -8,16 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fxpullback.export.aoti import to_aoti
-    from fxpullback.export.onnx import to_onnx
-    from fxpullback.export.session import ProviderWarning, Result, Session
-    from fxpullback.export.trt import tensorrt
+    from fxpullback.export.onnx.write import to_onnx
+    from fxpullback.export.runtime.aoti import to_aoti
+    from fxpullback.export.runtime.session import ProviderWarning, Result, Session
+    from fxpullback.export.runtime.tensorrt import tensorrt
 
 _HOMES = {
-    "aoti": ("to_aoti",),
     "onnx": ("to_onnx",),
-    "session": ("ProviderWarning", "Result", "Session"),
-    "trt": ("tensorrt",),
+    "runtime.aoti": ("to_aoti",),
+    "runtime.session": ("ProviderWarning", "Result", "Session"),
+    "runtime.tensorrt": ("tensorrt",),
 }
 
 __all__ = ["ProviderWarning", "Result", "Session", "tensorrt", "to_aoti", "to_onnx"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fxpullback.calibration import calibrate
-    from fxpullback.certificate import Certificate
+    from fxpullback.contract.certificate import Certificate
     from fxpullback.pipeline import Pullback, compile
     from fxpullback.rules import EXACT, REFERENCE, SEMANTIC, RuleSet
     from fxpullback.unroll import Ascent, Double, Soft
@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "calibration": ("calibrate",),
-    "certificate": ("Certificate",),
+    "contract.certificate": ("Certificate",),
     "pipeline": ("Pullback", "compile"),
     "rules": ("EXACT", "REFERENCE", "SEMANTIC", "RuleSet"),
     "unroll": ("Ascent", "Double", "Soft"),

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, fx
 
 from fxpullback.capture import Model, capture
-from fxpullback.errors import InputError, RuleError
-from fxpullback.inputs import Inputs, arguments, extra_of
-from fxpullback.ir import extra_inputs, input_nodes
+from fxpullback.contract.errors import InputError, RuleError
+from fxpullback.graph.inputs import Inputs, arguments, extra_of
+from fxpullback.graph.ir import extra_inputs, input_nodes
 from fxpullback.rewrite import Decision, decide
 from fxpullback.rules import SEMANTIC, RuleSet
 

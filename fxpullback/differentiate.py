@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxpullback.derive import derive_vjp
-from fxpullback.errors import DifferentiateError, FixedSizeError
-from fxpullback.ir import (
+from fxpullback.contract.errors import DifferentiateError, FixedSizeError
+from fxpullback.contract.names import COTANGENT
+from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.ir import (
     COTANGENT_OF,
     GETITEM,
     ORIGIN,
@@ -33,10 +34,9 @@ from fxpullback.ir import (
     schema_arguments,
     where,
 )
-from fxpullback.names import COTANGENT
-from fxpullback.trace import Builder, Value
+from fxpullback.graph.rebuild import hand_on
 from fxpullback.vjp import ABSENT, NOT_DIFFERENTIABLE, TABLE, ZERO
-from fxpullback.walk import hand_on
+from fxpullback.vjp.derive import derive_vjp
 
 
 def differentiate(rewritten: fx.GraphModule) -> fx.GraphModule:

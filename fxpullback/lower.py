@@ -13,17 +13,17 @@ from typing import Any
 
 from torch import fx
 
-from fxpullback.errors import LowerError
-from fxpullback.fold import fold_constants
-from fxpullback.ir import INJECT, REWRITES_DONE, STOP_GRADIENT, arg, aten
+from fxpullback.contract.errors import LowerError
+from fxpullback.graph.builder import Builder
+from fxpullback.graph.ir import INJECT, REWRITES_DONE, STOP_GRADIENT, arg, aten
+from fxpullback.graph.rebuild import walk
 from fxpullback.lowering.attention import without_empty_rows, write_out_attention
 from fxpullback.lowering.cleanup import drop_no_ops, merge_equal, merge_factors, simplify
 from fxpullback.lowering.convolution import scale_channels_first, shuffled, strided, unit_stride
 from fxpullback.lowering.factors import carry_factors
-from fxpullback.lowering.rewrites import Rewrite, replacing
+from fxpullback.lowering.folding import fold_constants
+from fxpullback.lowering.rewrite import Rewrite, replacing
 from fxpullback.lowering.zeros import pad_late
-from fxpullback.trace import Builder
-from fxpullback.walk import walk
 
 LOG = logging.getLogger("fxpullback")
 
@@ -39,7 +39,7 @@ def lower(step: fx.GraphModule, without: Collection[str] = ()) -> fx.GraphModule
 
     Returns:
         Equivalent graph of plain forward operators, without `inject` and `stop_gradient`. Its meta says under
-        `fxpullback.ir.REWRITES_DONE` at how many places each rewrite was made.
+        `fxpullback.graph.ir.REWRITES_DONE` at how many places each rewrite was made.
 
     Raises:
         LowerError: `without` names what is no optional rewrite.

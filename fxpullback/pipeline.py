@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
-from fxpullback import invariants
 from fxpullback.capture import Model, capture
+from fxpullback.contract.errors import InputError
+from fxpullback.contract.sizes import FreeAxis, misfits
 from fxpullback.differentiate import differentiate
-from fxpullback.errors import InputError
-from fxpullback.fold import fold
-from fxpullback.inputs import Extra, arguments, extra_of
-from fxpullback.ir import (
+from fxpullback.graph import invariants
+from fxpullback.graph.inputs import Extra, arguments, extra_of
+from fxpullback.graph.ir import (
     FREE,
     NAMES,
     ORIGIN,
@@ -31,14 +31,14 @@ from fxpullback.ir import (
 )
 from fxpullback.ledger import Ledger
 from fxpullback.lower import lower, simplify
+from fxpullback.lowering.folding import fold
 from fxpullback.rewrite import rewrite
 from fxpullback.rules import SEMANTIC, RuleSet
-from fxpullback.sizes import FreeAxis, misfits
 from fxpullback.target import Target, check_given, check_target
 from fxpullback.unroll import Program, Soft, unroll
 
 if TYPE_CHECKING:
-    from fxpullback.certificate import Certificate
+    from fxpullback.contract.certificate import Certificate
 
 Progress = Callable[[str], None]
 
@@ -148,7 +148,7 @@ class Pullback:
         Returns:
             The certificate; `certificate.passed` says whether every check held.
         """
-        from fxpullback.verify import verify
+        from fxpullback.certify.graph import verify
 
         return verify(self, seed=seed)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import fx
 
-from fxpullback import patterns
-from fxpullback.errors import DifferentiateError, FixedSizeError, RuleError, UnsupportedGateError
-from fxpullback.ir import (
+from fxpullback.contract.errors import DifferentiateError, FixedSizeError, RuleError, UnsupportedGateError
+from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.ir import (
     GETITEM,
     INJECT,
     ORIGIN,
@@ -34,12 +34,12 @@ from fxpullback.ir import (
     source_line,
     where,
 )
+from fxpullback.graph.rebuild import tidy, walk
 from fxpullback.ledger import Ledger, Row
+from fxpullback.rules import patterns
 from fxpullback.rules.rule import Rule, Verdict
 from fxpullback.rules.ruleset import RuleSet, operator_key, public_name
-from fxpullback.trace import Builder, Value
 from fxpullback.vjp import kind_of
-from fxpullback.walk import tidy, walk
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import torch
 
-from fxpullback.errors import InputError, ProgramError
-from fxpullback.names import TARGET
-from fxpullback.trace import Builder, Value
+from fxpullback.contract.errors import InputError, ProgramError
+from fxpullback.contract.names import TARGET
+from fxpullback.graph.builder import Builder, Value
 
 Target = Literal["index", "top1", "cotangent", "contrast"]
 TARGETS: tuple[Target, ...] = ("index", "top1", "cotangent", "contrast")

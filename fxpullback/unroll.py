@@ -13,11 +13,11 @@ from typing import Any, Literal
 import torch
 from torch import fx
 
-from fxpullback.errors import ProgramError
-from fxpullback.ir import ORIGIN, OUTPUT_NAMES, STEP, explained, extra_inputs, given_inputs, outputs
-from fxpullback.names import INPUT
+from fxpullback.contract.errors import ProgramError
+from fxpullback.contract.names import INPUT
+from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.ir import ORIGIN, OUTPUT_NAMES, STEP, explained, extra_inputs, given_inputs, outputs
 from fxpullback.target import Target, cotangent_of, target_input
-from fxpullback.trace import Builder, Value
 
 
 @dataclass(frozen=True)

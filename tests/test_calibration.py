@@ -10,7 +10,7 @@ from torch import nn
 
 import fxpullback
 from fxpullback import SEMANTIC, calibrate
-from fxpullback.errors import ExportError, InputError, RuleError
+from fxpullback.contract.errors import ExportError, InputError, RuleError
 from fxpullback.export import to_onnx
 from tests.several_inputs import CASES, Conditioned
 

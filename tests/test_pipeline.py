@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import fxpullback
 from fxpullback import EXACT, SEMANTIC, Ascent, Double, Pullback, RuleSet, Soft
-from fxpullback.errors import CaptureError, InputError, ProgramError
-from fxpullback.ir import INJECT, STOP_GRADIENT, calls, placeholders
+from fxpullback.contract.errors import CaptureError, InputError, ProgramError
+from fxpullback.graph.ir import INJECT, STOP_GRADIENT, calls, placeholders
 from fxpullback.lower import simplify
 from fxpullback.target import Target
 from fxpullback.unroll import Program, unroll

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 import fxpullback
 from fxpullback import EXACT, REFERENCE, SEMANTIC, RuleSet
 from fxpullback.capture import capture
-from fxpullback.errors import RuleError, UnsupportedGateError
-from fxpullback.ir import INJECT, aten, calls
+from fxpullback.contract.errors import RuleError, UnsupportedGateError
+from fxpullback.graph.ir import INJECT, aten, calls, stop_gradient
 from fxpullback.ledger import Ledger, Row
 from fxpullback.rewrite import rewrite
 from fxpullback.rules import activations
@@ -245,7 +245,7 @@ def test_rule_sets_are_values() -> None:
 def test_a_rule_of_your_own() -> None:
     @gate(aten.atan.default, temperature=0.5)
     def atan(x: Tensor, *, temperature: float) -> Tensor:
-        return x * fxpullback.ir.stop_gradient(torch.sigmoid(x / temperature))
+        return x * stop_gradient(torch.sigmoid(x / temperature))
 
     rules = dataclasses.replace(SEMANTIC, rules=(*SEMANTIC.rules, atan))
     graph, ledger = rewrite(graph_of(torch.atan, 4), rules.with_temperature(atan=2.0))

@@ -11,9 +11,9 @@ from torch import Tensor
 
 import fxpullback
 from fxpullback import Ascent, Double, Pullback, Soft
-from fxpullback.eager import run_eagerly
+from fxpullback.certify.eager import run_eagerly
 from fxpullback.export import Session, to_onnx
-from fxpullback.inputs import Inputs
+from fxpullback.graph.inputs import Inputs
 
 NAMES = ("vit_tiny", "mobilenetv2", "mobilenetv3_small", "squeezenet1_0", "cifar_resnet20")
 PROGRAMS: dict[str, Soft | Double | Ascent] = {"soft": Soft(), "double": Double(), "ascent": Ascent(steps=3)}

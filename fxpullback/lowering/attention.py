@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxpullback.fold import LAYOUT
-from fxpullback.ir import aten, attribute, input_nodes, is_call, is_size, node_argument
-from fxpullback.lowering.rewrites import same_shape
+from fxpullback.graph.builder import Builder
+from fxpullback.graph.ir import aten, attribute, input_nodes, is_call, is_size, node_argument
+from fxpullback.lowering.folding import LAYOUT
+from fxpullback.lowering.rewrite import same_shape
 from fxpullback.rules.attention import attention_weights, shared_heads
-from fxpullback.trace import Builder
 
 
 def write_out_attention(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:

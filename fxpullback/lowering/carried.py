@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import fx
 
-from fxpullback.ir import (
+from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.ir import (
     SCALED,
     arg,
     aten,
@@ -19,8 +20,7 @@ from fxpullback.ir import (
     placeholders,
     schema_arguments,
 )
-from fxpullback.trace import Builder, Value
-from fxpullback.walk import Carried
+from fxpullback.graph.rebuild import Carried
 
 SMALL = 4096  # constants of up to so many entries are computed, larger ones stay expressions of the model's own
 _SAME = 1e-12

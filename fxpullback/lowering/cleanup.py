@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxpullback.ir import GETITEM, ORIGIN, arg, aten, is_size
-from fxpullback.lowering.rewrites import same_shape
-from fxpullback.trace import Builder, Value
-from fxpullback.walk import walk
+from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.ir import GETITEM, ORIGIN, arg, aten, is_size
+from fxpullback.graph.rebuild import walk
+from fxpullback.lowering.rewrite import same_shape
 
 
 def simplify(gm: fx.GraphModule) -> fx.GraphModule:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxpullback.ir import ORIGIN, aten, constant_like, is_call, node_argument, schema_arguments
-from fxpullback.lowering.rewrites import same_shape
-from fxpullback.trace import Builder, Value
-from fxpullback.walk import walk
+from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.ir import ORIGIN, aten, constant_like, is_call, node_argument, schema_arguments
+from fxpullback.graph.rebuild import walk
+from fxpullback.lowering.rewrite import same_shape
 
 MOST_PLACES = 4
 """Strides up to which picking is cheaper than moving."""

@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxpullback.fold import LAYOUT
-from fxpullback.ir import ORIGIN, arg, aten, depends_on, input_nodes, is_float_tensor, is_size, placeholders
+from fxpullback.graph.builder import Builder
+from fxpullback.graph.ir import ORIGIN, arg, aten, depends_on, input_nodes, is_float_tensor, is_size, placeholders
+from fxpullback.graph.rebuild import Carried, walk
 from fxpullback.lowering.carried import SMALL, Call, Carrier, extent, number_of, same
-from fxpullback.trace import Builder
-from fxpullback.walk import Carried, walk
+from fxpullback.lowering.folding import LAYOUT
 
 MOST_PENDING = 16.0  # a factor larger than this, or smaller than its inverse, is taken in by the next weight
 FARTHEST = 1e4  # a gate that wants a factor larger than this, or smaller than its inverse, gets a product of its own

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxpullback.ir import ORIGIN, arg, aten, depends_on, input_nodes, is_size, placeholders, schema_arguments
-from fxpullback.trace import Builder
-from fxpullback.walk import walk
+from fxpullback.graph.builder import Builder
+from fxpullback.graph.ir import ORIGIN, arg, aten, depends_on, input_nodes, is_size, placeholders, schema_arguments
+from fxpullback.graph.rebuild import walk
 
 
 @dataclass(frozen=True)

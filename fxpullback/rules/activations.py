@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fxpullback.ir import aten, stop_gradient
+from fxpullback.graph.ir import aten, stop_gradient
 from fxpullback.rules.rule import gate
 from fxpullback.rules.smoothing import (
     expected_exponential_below,

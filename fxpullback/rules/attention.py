@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fxpullback.ir import aten, stop_gradient
+from fxpullback.graph.ir import aten, stop_gradient
 from fxpullback.rules.rule import gate
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fxpullback.ir import aten
+from fxpullback.graph.ir import aten
 
 _SMOOTH = "a smooth function that selects nothing: no gate reading"
 _SIZE = "a measure of size that selects nothing: no gate reading"

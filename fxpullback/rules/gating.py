@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from fxpullback.ir import stop_gradient
+from fxpullback.graph.ir import stop_gradient
 from fxpullback.rules.activations import leaky_relu, relu, softshrink
 from fxpullback.rules.rule import gate
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fxpullback.ir import aten, stop_gradient
+from fxpullback.graph.ir import aten, stop_gradient
 from fxpullback.rules.rule import gate
 
 

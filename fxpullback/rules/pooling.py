@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxpullback.errors import FixedSizeError
-from fxpullback.ir import aten, each_axis, stop_gradient
+from fxpullback.contract.errors import FixedSizeError
+from fxpullback.graph.ir import aten, each_axis, stop_gradient
+from fxpullback.graph.shapes import is_free
 from fxpullback.rules.rule import gate
-from fxpullback.rules.taps import pooled_size, soft_maximum_of_taps
-from fxpullback.shapes import is_free
+from fxpullback.rules.windows import pooled_size, soft_maximum_of_taps
 
 NOWHERE = -1e30  # what padding holds beside values to be compared: finite, so that a factor of zero makes it zero
 MOST_TAPS = 9  # larger windows are taken one axis after the other

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from fxpullback.errors import RuleError
-from fxpullback.ir import aten
+from fxpullback.contract.errors import RuleError
+from fxpullback.graph.ir import aten
 from fxpullback.rules.rule import Rule
 
 # Rules under one name: what holds for the operator holds for the same thing written out.

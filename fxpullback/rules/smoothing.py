@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from fxpullback.ir import aten, constant_like
+from fxpullback.graph.ir import aten, constant_like
 
 
 def normal_cdf(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxpullback.ir import aten
+from fxpullback.graph.ir import aten
 from fxpullback.rules.attention import attention_weights, shared_heads
 from fxpullback.vjp.rule import vjp
 

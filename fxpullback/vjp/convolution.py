@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from fxpullback.ir import aten
-from fxpullback.shapes import is_free, plain
+from fxpullback.graph.ir import aten
+from fxpullback.graph.shapes import is_free, plain
 from fxpullback.vjp.rule import NOT_DIFFERENTIABLE, vjp
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fxpullback.ir import INJECT, STOP_GRADIENT, aten
+from fxpullback.graph.ir import INJECT, STOP_GRADIENT, aten
 from fxpullback.rules.smoothing import normal_cdf
 from fxpullback.vjp.rule import NOT_DIFFERENTIABLE, ZERO, vjp
 

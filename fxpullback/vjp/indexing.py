@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxpullback.errors import DifferentiateError
-from fxpullback.ir import aten
+from fxpullback.contract.errors import DifferentiateError
+from fxpullback.graph.ir import aten
 from fxpullback.vjp.rule import NOT_DIFFERENTIABLE, vjp
 from fxpullback.vjp.shape import pad_axis
 

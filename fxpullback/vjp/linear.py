@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxpullback.ir import aten
+from fxpullback.graph.ir import aten
 from fxpullback.vjp.rule import vjp
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxpullback.ir import aten
-from fxpullback.shapes import is_free
+from fxpullback.graph.ir import aten
+from fxpullback.graph.shapes import is_free
 from fxpullback.vjp.rule import NOT_DIFFERENTIABLE, vjp
 from fxpullback.vjp.shape import pad_axis
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxpullback.errors import FixedSizeError
-from fxpullback.ir import aten, constant_like, each_axis
-from fxpullback.rules.taps import pooled_size, taps
-from fxpullback.shapes import is_free, over, places, plain
+from fxpullback.contract.errors import FixedSizeError
+from fxpullback.graph.ir import aten, constant_like, each_axis
+from fxpullback.graph.shapes import is_free, over, places, plain
+from fxpullback.rules.windows import pooled_size, taps
 from fxpullback.vjp.rule import vjp
 from fxpullback.vjp.shape import pad_axis, spread
 

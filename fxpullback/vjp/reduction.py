@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxpullback.ir import aten
-from fxpullback.shapes import over, places
+from fxpullback.graph.ir import aten
+from fxpullback.graph.shapes import over, places
 from fxpullback.vjp.rule import ABSENT, NOT_DIFFERENTIABLE, vjp
 
 

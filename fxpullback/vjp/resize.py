@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fxpullback.errors import FixedSizeError
-from fxpullback.ir import aten, constant_like
-from fxpullback.shapes import is_free, whole_ratio
+from fxpullback.contract.errors import FixedSizeError
+from fxpullback.graph.ir import aten, constant_like
+from fxpullback.graph.shapes import is_free, whole_ratio
 from fxpullback.vjp.rule import vjp
 
 

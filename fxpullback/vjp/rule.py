@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor, fx
 
-from fxpullback.ir import input_nodes
+from fxpullback.graph.ir import input_nodes
 
 Kind = Literal["linear", "product", "nonlinear", "constant"]
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from fxpullback.export import metadata as md
+from fxpullback.contract import metadata as md
 
 CLASSES = ["ant", "bee", "crane, a bird", "crane, a machine", "zebra"]
 SIZE = 8

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fxpullback.ir import aten
+from fxpullback.graph.ir import aten
 from fxpullback.rules import activations as rules
 from fxpullback.rules.rule import Rule
 from tests.helpers import TOLERANCE, draw

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fxpullback.ir import inject
+from fxpullback.graph.ir import inject
 from fxpullback.rules.rule import Rule
 from tests.helpers import TOLERANCE, assert_near, draw, pulled_back
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fxpullback.ir import INJECT, STOP_GRADIENT, aten, inject, stop_gradient
+from fxpullback.graph.ir import INJECT, STOP_GRADIENT, aten, inject, stop_gradient
 from tests.helpers import TOLERANCE, draw
 
 Make = Callable[[Tensor], Any]

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
-from fxpullback import invariants
+from fxpullback.contract.errors import DifferentiateError
 from fxpullback.differentiate import differentiate, tensor_arguments, unbroadcast
-from fxpullback.errors import DifferentiateError
-from fxpullback.ir import INJECT, aten, calls, schema_arguments
+from fxpullback.graph import invariants
+from fxpullback.graph.ir import INJECT, aten, calls, schema_arguments
 from fxpullback.lower import lower
 from fxpullback.vjp import ABSENT, NOT_DIFFERENTIABLE, RULES, TABLE, ZERO
 from tests.helpers import TOLERANCE, Flat, assert_near, draw, graph_of, pulled_back

@@ -1,0 +1,233 @@
+"""The certificate of a file: its runtime against eager autograd through the injected form, on fresh inputs.
+
+A file carries the injected form of its model as text (operators and the names of its weights), so that the check can be
+run again wherever the file is, without the model it came from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+import torch
+from torch import Tensor, fx
+
+from fxpullback.certify.eager import run_eagerly
+from fxpullback.certify.fresh import ExtraSpread, Spread, fresh_batch, fresh_target
+from fxpullback.certify.graph import relative
+from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
+from fxpullback.contract.errors import VerifyError
+from fxpullback.export.runtime.package import Package
+from fxpullback.export.runtime.session import Result, Session
+from fxpullback.graph.float64 import in_float64
+from fxpullback.graph.text import to_text
+from fxpullback.target import Target
+from fxpullback.unroll import Ascent, Program
+
+if TYPE_CHECKING:
+    from fxpullback.pipeline import Pullback
+
+BANNED = {"ScatterND", "ScatterElements", "Col2Im", "NonZero", "If", "Loop", "Scan"}
+BOUNDS = {"soft": 1e-4, "double": 1e-3}
+COSINE = 0.999
+BATCHES = (1, 3)
+HALF = ("float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What the inputs of a file look like: all that fresh ones are drawn by."""
+
+    spread: Spread
+    extras: tuple[ExtraSpread, ...]
+
+    @classmethod
+    def of(cls, pb: Pullback) -> Looks:
+        """Of the examples that a model was compiled with."""
+        return cls(Spread.of(pb.example), tuple(ExtraSpread.of(extra) for extra in pb.extras))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a file carries them."""
+        return {"inputs": asdict(self.spread), "extras": [extra.to_dict() for extra in self.extras]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Looks:
+        """Read back what `to_dict` wrote; a file from before there were extras has none."""
+        extras = tuple(ExtraSpread.from_dict(extra) for extra in data.get("extras", []))
+        return cls(Spread.from_dict(data["inputs"]), extras)
+
+
+def oracle_text(pb: Pullback, model: ir.Model) -> str | None:
+    """What a file carries to be checked again: the folded injected form and the spread of its inputs.
+
+    Args:
+        pb: what was compiled.
+        model: the ONNX model that will be written.
+
+    Returns:
+        JSON text; None where the file does not hold all weights of the injected form under their names.
+    """
+    held = {name for name, value in model.graph.initializers.items() if _same(pb.folded, name, value)}
+    graph = to_text(pb.folded, held)
+    return None if graph is None else json.dumps({"graph": graph, **Looks.of(pb).to_dict()})
+
+
+def _same(gm: fx.GraphModule, name: str, held: ir.Value) -> bool:
+    """Whether an initializer is the constant that a graph has under its name."""
+    constant = getattr(gm, name, None)
+    if not isinstance(constant, Tensor) or held.const_value is None:
+        return False
+    array, wanted = held.const_value.numpy(), constant.detach().cpu()
+    if array.dtype.name in HALF and wanted.dtype is torch.float32:
+        return np.array_equal(array.astype(np.float32), wanted.to(getattr(torch, array.dtype.name)).float().numpy())
+    return np.array_equal(array, wanted.numpy())
+
+
+def certify(pb: Pullback, path: str | os.PathLike[str], *, seed: int = 0) -> Certificate:
+    """Certify a compiled model together with the file written of it.
+
+    Args:
+        pb: what was compiled.
+        path: the file.
+        seed: seed of the fresh inputs.
+
+    Returns:
+        The graph's own certificate (`Pullback.verify`) with the checks of the file added.
+    """
+    session = Session(path)
+    checks = runtime_checks(session, pb.folded, pb.program, pb.target, Looks.of(pb), seed + 10)
+    if session.runtime == Package.runtime:
+        return pb.verify(seed=seed).with_checks(tuple(checks), runtime=session.runtime)
+    return pb.verify(seed=seed).with_checks((*file_checks(path), *checks), onnxruntime=ort.__version__)
+
+
+def file_checks(path: str | os.PathLike[str]) -> list[Check]:
+    """Standard operators alone, none of the banned ones, and the full check of onnx."""
+    model = onnx.load(path, load_external_data=False)
+    foreign = {n.domain for n in model.graph.node} - {"", "ai.onnx"}
+    banned = sorted({n.op_type for n in model.graph.node} & BANNED)
+    try:
+        onnx.checker.check_model(os.fspath(path), full_check=True)
+        broken = ""
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        broken = str(error).splitlines()[0]
+    return [
+        at_most("file: operators outside the standard domain", float(len(foreign)), 0.0, ", ".join(sorted(foreign))),
+        at_most("file: banned operators", float(len(banned)), 0.0, ", ".join(banned)),
+        at_most("file: full check of onnx", float(bool(broken)), 0.0, broken),
+    ]
+
+
+def runtime_checks(
+    session: Session, injected: fx.GraphModule, program: Program, target: Target, looks: Looks, seed: int
+) -> list[Check]:
+    """What runs the file against eager autograd in float64, on fresh inputs at batch sizes of which none was captured.
+
+    Args:
+        session: the loaded file.
+        injected: the model in injected form, in float32.
+        program: the file's program.
+        target: the file's target.
+        looks: what its inputs look like.
+        seed: seed of the fresh inputs.
+    """
+    checks = _runs(session, injected, program, target, looks, seed, BATCHES)
+    if session.sizes:
+        elsewhere = replace(looks, spread=looks.spread.at(session.sizes, seed))
+        place = f", size {'x'.join(map(str, elsewhere.spread.shape[1:]))}"
+        checks += _runs(session, injected, program, target, elsewhere, seed + 2, (2,), place)
+    return checks
+
+
+def _runs(
+    session: Session,
+    injected: fx.GraphModule,
+    program: Program,
+    target: Target,
+    looks: Looks,
+    seed: int,
+    batches: Sequence[int],
+    place: str = "",
+) -> list[Check]:
+    """`runtime_checks` for inputs of one size."""
+    most = max(batches)
+    inputs = fresh_batch(looks.spread, looks.extras, most, seed, torch.empty(0))
+    given = fresh_target(target, most, session.class_count, inputs.x, seed + 1)
+    wide = given.double() if given is not None and given.is_floating_point() else given
+    wanted = run_eagerly(in_float64(injected), program, target, inputs.double(), wide)
+    rounding = _Rounding(lambda: run_eagerly(injected, program, target, inputs, given), wanted)
+    checks: list[Check] = []
+    for batch in batches:
+        x, *extras = (tensor.numpy() for tensor in inputs[:batch])
+        found = session(x, None if given is None else given[:batch].numpy(), *extras)
+        checks += _compare(found, wanted, rounding, program, session.runtime, f"batch {batch}{place}")
+    return checks
+
+
+class _Rounding:
+    """By how much eager autograd in float32 is off, found out only when it matters."""
+
+    def __init__(self, run: Callable[[], dict[str, Tensor]], wanted: dict[str, Tensor]) -> None:
+        self.run, self.wanted = run, wanted
+        self.narrow: dict[str, Tensor] | None = None
+
+    def of(self, name: str) -> float:
+        self.narrow = self.narrow or self.run()
+        return relative(self.narrow[name].double(), self.wanted[name])
+
+
+def _compare(
+    found: Result, wanted: dict[str, Tensor], rounding: _Rounding, program: Program, runtime: str, place: str
+) -> list[Check]:
+    """A file may be off by the bound, or by ten times what torch's own float32 is off, whichever is more."""
+    checks = []
+    for name, all_samples in wanted.items():
+        here = torch.from_numpy(getattr(found, name)).double()
+        value, label = all_samples[: len(here)], f"{runtime}: {name}, {place}"
+        if isinstance(program, Ascent) and name != "logits":
+            if name == "pullback":
+                checks.append(at_least(f"{label}, cosine", _cosine(here, value), COSINE))
+            continue
+        bound, detail, error = BOUNDS["soft"], "", relative(here, value)
+        if name == "pullback":
+            bound = BOUNDS.get(type(program).__name__.lower(), bound)
+        if error > bound:
+            bound = max(bound, 10 * rounding.of(name))
+            detail = "the bound is ten times the rounding of torch's own float32"
+        checks.append(at_most(label, error, bound, detail))
+    return checks
+
+
+def _cosine(a: Tensor, b: Tensor) -> float:
+    """Smallest cosine between samples."""
+    return float(torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1), dim=1).min())
+
+
+def demand(certificate: Certificate, path: str | os.PathLike[str], advice: str = "") -> None:
+    """Refuse a certificate that did not pass.
+
+    Args:
+        certificate: the certificate.
+        path: the file it is of.
+        advice: what to do; by default to report it.
+
+    Raises:
+        VerifyError: names the checks that failed and what to do.
+    """
+    if certificate.passed:
+        return
+    failed = "\n  ".join(
+        f"{c.name}: {c.measured:.2e}, allowed {c.bound:.3g}. {c.detail}" for c in certificate.checks if not c.passed
+    )
+    raise VerifyError(
+        f"the certificate of {Path(path).name} did not pass, so the file was not written:\n  {failed}\n"
+        f"{advice or 'Please report this with the model.'} In Python, certify=False writes the file all the same."
+    )

@@ -1,0 +1,238 @@
+"""`fxpullback explain`: a picture through a compiled file, in words and drawn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import typer
+from PIL import Image
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fxpullback.contract.errors import InputError
+from fxpullback.contract.names import complain
+from fxpullback.contract.tensor_input import TensorInput
+from fxpullback.export.cli.terminal import Stages, check_output, pairs, save_picture, say, spoken_warnings
+from fxpullback.export.pictures.class_names import class_index, label
+from fxpullback.export.pictures.load import load_picture, panel
+from fxpullback.export.pictures.preprocessing import Preprocessing
+from fxpullback.export.runtime.session import Array, Result, Session
+
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is explained: a class, or one against another."""
+
+    index: int
+    against: int | None
+    classes: list[str] | None
+
+    @property
+    def text(self) -> str:
+        """`zebra`, or `zebra against horse`."""
+        name = label(self.index, self.classes)
+        return name if self.against is None else f"{name} against {label(self.against, self.classes)}"
+
+    @property
+    def unit(self) -> str:
+        """What the number beside the text is."""
+        return "logit" if self.against is None else "difference of logits"
+
+    def logit(self, logits: Array) -> float:
+        """The logit explained: of the class, or the difference of two."""
+        value = float(logits[0, self.index])
+        return value if self.against is None else value - float(logits[0, self.against])
+
+
+def run(
+    file: Path,
+    picture: Path,
+    *,
+    target: str | None,
+    against: str | None,
+    extras: list[str],
+    output: Path | None,
+    provider: str | None,
+    console: Console,
+) -> None:
+    """Explain `picture`, print the classes, and write the drawing.
+
+    Raises:
+        FxPullbackError: The file, the picture, the class or the place to write to is at fault.
+    """
+    if output is not None:
+        check_output(output)
+        if output.suffix.lower() not in Image.registered_extensions():
+            raise typer.BadParameter(
+                f"{output.suffix or 'no suffix'}: a picture format such as .png is wanted.", param_hint="-o"
+            )
+    with Stages() as stages:
+        stages("load")
+        with spoken_warnings():
+            session = Session(file, providers=None if provider is None else [provider])
+        x = load_picture(picture, preprocessing_of(session))
+        passed = extras_of(session, extras)
+        stages("explain")
+        question, result = ask(session, x, target, against, passed)
+        stages("draw")
+        path = output or default_output(picture, question)
+        check_output(path)
+        save_picture(draw(x, question, result), path)
+    console.print(f"{question.text}: {question.unit} {question.logit(result.logits):.3f}", style="bold", markup=False)
+    console.print(answer(question, result))
+    console.print(f"{path}: picture, pullback and overlay", markup=False, soft_wrap=True)
+
+
+def preprocessing_of(session: Session) -> Preprocessing:
+    """How a picture becomes the input of this file.
+
+    Raises:
+        InputError: The file takes something else than pictures.
+    """
+    shape = session.input_shape[1:]
+    if session.preprocessing is not None:
+        return Preprocessing.from_json(session.preprocessing)
+    if len(shape) != 3 or shape[0] not in (1, 3) or not all(isinstance(side, int) for side in shape):
+        raise InputError(
+            f"{session.path}: it takes {list(session.input_shape)}, which is no picture. Run it from "
+            "Python: fxpullback.export.Session."
+        )
+    say("note", "the file says nothing about preprocessing; the picture is cropped to its size, pixels in [-1, 1]")
+    return Preprocessing.plain([int(side) for side in shape])
+
+
+def extras_of(session: Session, given: list[str]) -> dict[str, npt.NDArray[Any]]:
+    """What the file takes besides the picture, for a batch of one.
+
+    Raises:
+        InputError: One is missing, unknown, or of another kind.
+        ModelSourceError: A file of them cannot be read.
+    """
+    named = pairs(given, "--extra")
+    missing = [str(extra) for name, extra in session.extras.items() if name not in named]
+    if missing:
+        first = missing[0].split()[0]
+        raise InputError(
+            f"{session.path}: besides the picture it takes {'; '.join(missing)}. Pass --extra {first}=FILE.npy for a "
+            "batch of one."
+        )
+    if not named:
+        return {}
+    from fxpullback.export.zoo.arrays import read_extras  # torch comes with it
+
+    complain(list(session.extras), 0, named)
+    return {name: _batch_of_one(session.extras[name], value) for name, value in read_extras(named).items()}
+
+
+def _batch_of_one(extra: TensorInput, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A sample's own array with the batch axis in front, where that is what is missing."""
+    lacks = extra.shape[:1] == ("batch",) and value.ndim == len(extra.shape) - 1
+    return extra.checked(value[None] if lacks else value, 1)
+
+
+def ask(
+    session: Session,
+    x: Array,
+    target: str | None,
+    against: str | None,
+    extras: Mapping[str, npt.NDArray[Any]] = MappingProxyType({}),
+) -> tuple[Question, Result]:
+    """Find the class that is asked for, the top-1 class by default, and run the file for it.
+
+    Raises:
+        ModelSourceError: There is no such class.
+        InputError: The file does not take such a target.
+    """
+    classes, count = session.classes, session.class_count
+    index = None if target is None else class_index(target, classes, count)
+    other = None if against is None else class_index(against, classes, count)
+    if other is not None and session.target not in ("contrast", "cotangent"):
+        raise InputError(
+            f"{session.path}: its target is {session.target}, which cannot set one class against another. "
+            "Compile the model with --target contrast."
+        )
+    if session.target == "top1":
+        result = session(x, **extras)
+        top = int(result.logits[0].argmax())
+        if index not in (None, top):
+            raise InputError(
+                f"{session.path}: it explains the top-1 class alone, which is {label(top, classes)} here. "
+                "Compile the model with --target index to choose a class."
+            )
+        return Question(top, None, classes), result
+    if index is None or (session.target == "contrast" and other is None):
+        order = np.argsort(-session(x, cotangent(session, 0, None), **extras).logits[0])
+        index = int(order[0]) if index is None else index
+        if session.target == "contrast" and other is None:
+            other = int(next(rank for rank in order if rank != index))
+    if index == other:
+        raise InputError(f"{label(index, classes)} against itself explains nothing; name two classes.")
+    return Question(index, other, classes), session(x, cotangent(session, index, other), **extras)
+
+
+def cotangent(session: Session, index: int, against: int | None) -> npt.NDArray[Any]:
+    """`target` of a batch of one, in the form this file takes."""
+    if session.target == "index":
+        return np.array([index])
+    if session.target == "contrast":
+        return np.array([[index, 0 if against is None else against]])
+    weights = np.zeros((1, session.class_count), np.float32)
+    weights[0, index] += 1
+    if against is not None:
+        weights[0, against] -= 1
+    return weights
+
+
+def draw(x: Array, question: Question, result: Result) -> Image.Image:
+    """The panel of one explanation."""
+    name, before = question.text, question.logit(result.logits)
+    if result.counterfactual is None or result.counterfactual_logits is None:
+        return panel(x, result.pullback, f"{name}: {question.unit} {before:.2f}", captions=captions(name))
+    after = question.logit(result.counterfactual_logits)
+    texts = captions(name, ascent=True)
+    texts[0] = f"picture: {question.unit} {before:.2f}"
+    texts.append(f"counterfactual: {question.unit} {after:.2f}")
+    title = f"{name}: {question.unit} {before:.2f}, counterfactual {after:.2f}"
+    return panel(x, result.pullback, title, counterfactual=result.counterfactual, captions=texts)
+
+
+def captions(name: str, *, ascent: bool = False) -> list[str]:
+    """What the colours mean, for picture, pullback and overlay."""
+    strength = "overlay: strength of the pullback, smoothed"
+    if ascent:
+        return ["picture", f"pullback: the change that raises {name}; red brighter, blue darker", strength]
+    return ["picture", f"pullback, colours summed: red raises {name}, blue lowers it", strength]
+
+
+def answer(question: Question, result: Result) -> Table:
+    """The class asked for and the five likeliest, with their logits."""
+    logits = result.logits[0]
+    changed = result.counterfactual_logits
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "class", "index", "logit", *(() if changed is None else ("counterfactual",))):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    order = [int(index) for index in np.argsort(-logits)[:TOP]]
+    asked = [index for index in (question.index, question.against) if index is not None]
+    for index in order + [index for index in asked if index not in order]:
+        rank = int((logits > logits[index]).sum()) + 1
+        cells = [str(rank), escape(label(index, question.classes)), str(index), f"{logits[index]:.3f}"]
+        if changed is not None:
+            cells.append(f"{changed[0, index]:.3f}")
+        table.add_row(*cells, style="bold" if index in asked else None)
+    return table
+
+
+def default_output(picture: Path, question: Question) -> Path:
+    """`PICTURE-CLASS.png` in the working directory."""
+    name = re.sub(r"\W+", "-", question.text).strip("-").lower()
+    return Path(f"{picture.stem}-{name}.png")

@@ -1,0 +1,99 @@
+"""Tensors made from sizes alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+
+from fxpullback.export.onnx.translate.builder import Builder
+from fxpullback.export.onnx.translate.engine import Translator
+from fxpullback.export.onnx.translate.values import Dim, Scalar, Value
+
+aten = torch.ops.aten
+
+
+def filled(b: Builder, value: Scalar | Value) -> Value:
+    """One number, everywhere."""
+    after = b.out_sizes
+    scalar = b.operand(value, b.dtype)
+    return b.expand(scalar, after)
+
+
+def full(b: Builder, size: object, value: Scalar | Value, *_: object) -> Value:
+    """A size, or a tensor of that size, then the number."""
+    return filled(b, value)
+
+
+def new_full(b: Builder, x: object, size: object, value: Scalar, *_: object) -> Value:
+    """A tensor of the type, a size, then the number."""
+    return filled(b, value)
+
+
+def constant(value: Scalar) -> Translator:
+    """Always the same number."""
+
+    def translate(b: Builder, *_: object) -> Value:
+        return filled(b, value)
+
+    return translate
+
+
+def scalar_tensor(b: Builder, value: Scalar, *_: object) -> Value:
+    """A number as a tensor."""
+    return filled(b, value)
+
+
+def evaluated(b: Builder, *arguments: Any) -> Value:
+    """Made now, on the CPU, for its arguments are all numbers."""
+    node = b.node
+    given = {name: value for name, value in node.kwargs.items() if name not in ("device", "pin_memory", "layout")}
+    return b.const(node.target(*node.args, **given).numpy(), b.dtype)  # type: ignore[operator]
+
+
+def arange(b: Builder, end: Dim, *_: object) -> Value:
+    """Counting up; at run time only when the end is a free size."""
+    return _range(b, 0, end, 1)
+
+
+def arange_start(b: Builder, start: Dim, end: Dim, *_: object) -> Value:
+    """Counting up from a start."""
+    return _range(b, start, end, 1)
+
+
+def arange_step(b: Builder, start: Dim, end: Dim, step: Dim, *_: object) -> Value:
+    """Counting in steps."""
+    return _range(b, start, end, step)
+
+
+def _range(b: Builder, start: Any, end: Any, step: Any) -> Value:
+    if all(isinstance(part, (int, float)) for part in (start, end, step)):
+        return evaluated(b)
+    bounds = (b.squeeze(b.size(part), 0) for part in (start, end, step))
+    return b.cast(b.op("Range", *bounds), b.dtype)
+
+
+TABLE: dict[OpOverload, Translator] = {
+    aten.full.default: full,
+    aten.full_like.default: full,
+    aten.fill.Scalar: full,
+    aten.fill.Tensor: full,
+    aten.new_full.default: new_full,
+    aten.zeros.default: constant(0),
+    aten.zeros_like.default: constant(0),
+    aten.new_zeros.default: constant(0),
+    aten.empty.memory_format: constant(0),
+    aten.empty_like.default: constant(0),
+    aten.new_empty.default: constant(0),
+    aten.ones.default: constant(1),
+    aten.ones_like.default: constant(1),
+    aten.new_ones.default: constant(1),
+    aten.scalar_tensor.default: scalar_tensor,
+    aten.arange.default: arange,
+    aten.arange.start: arange_start,
+    aten.arange.start_step: arange_step,
+    aten.linspace.default: evaluated,
+    aten.eye.default: evaluated,
+    aten.eye.m: evaluated,
+}

@@ -1,0 +1,238 @@
+"""Arithmetic, one element at a time."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+import torch
+from torch._ops import OpOverload
+
+from fxpullback.export.onnx.translate.builder import Builder
+from fxpullback.export.onnx.translate.engine import Translator
+from fxpullback.export.onnx.translate.values import BOOL, FLOATS, Scalar, Value, rank
+
+aten = torch.ops.aten
+Operand = Value | Scalar
+
+
+def rounding(op_type: str) -> Translator:
+    """A rounding, which leaves integers alone."""
+
+    def translate(b: Builder, x: Value, *_: object) -> Value:
+        return b.op(op_type, x) if x.dtype in FLOATS else x
+
+    return translate
+
+
+def binary(op_type: str, of_bools: str | None = None) -> Translator:
+    """Two broadcast operands, promoted to the type of the result."""
+
+    def translate(b: Builder, x: Operand, y: Operand, *_: object) -> Value:
+        name = of_bools if of_bools and b.dtype == BOOL else op_type
+        return b.op(name, b.operand(x, b.dtype), b.operand(y, b.dtype))
+
+    return translate
+
+
+def identity(b: Builder, x: Value, *_: object) -> Value:
+    """The same value, in the type the graph says."""
+    return b.cast(x, b.dtype)
+
+
+def dropout(b: Builder, x: Value, p: float, train: bool) -> Value:
+    """Nothing, outside training."""
+    if train and p:
+        raise b.error("dropout in training mode", "Put the model in eval mode before compiling it.")
+    return x
+
+
+def scaled(b: Builder, x: Operand, alpha: Scalar) -> Value:
+    """`alpha * x`, in the type of the result."""
+    x = b.operand(x, b.dtype)
+    return x if alpha == 1 else b.op("Mul", x, b.const(alpha, b.dtype))
+
+
+def add(b: Builder, x: Operand, y: Operand, alpha: Scalar = 1) -> Value:
+    """`x + alpha * y`."""
+    if b.dtype == BOOL:
+        return b.op("Or", b.operand(x, BOOL), b.operand(y, BOOL))
+    return b.op("Add", b.operand(x, b.dtype), scaled(b, y, alpha))
+
+
+def sub(b: Builder, x: Operand, y: Operand, alpha: Scalar = 1) -> Value:
+    """`x - alpha * y`."""
+    return b.op("Sub", b.operand(x, b.dtype), scaled(b, y, alpha))
+
+
+def rsub(b: Builder, x: Operand, y: Operand, alpha: Scalar = 1) -> Value:
+    """`y - alpha * x`."""
+    return b.op("Sub", b.operand(y, b.dtype), scaled(b, x, alpha))
+
+
+def truncate(b: Builder, x: Value) -> Value:
+    """Towards zero."""
+    return b.op("Mul", b.op("Sign", x), b.op("Floor", b.op("Abs", x)))
+
+
+def trunc(b: Builder, x: Value) -> Value:
+    """Towards zero; integers stay."""
+    return truncate(b, x) if x.dtype in FLOATS else x
+
+
+def frac(b: Builder, x: Value) -> Value:
+    """What truncation drops."""
+    return b.op("Sub", x, truncate(b, x))
+
+
+def floor_divide(b: Builder, x: Operand, y: Operand) -> Value:
+    """Division rounded down; ONNX divides integers towards zero."""
+    x, y = b.operand(x, b.dtype), b.operand(y, b.dtype)
+    if b.dtype in FLOATS:
+        return b.op("Floor", b.op("Div", x, y))
+    return b.op("Div", b.op("Sub", x, b.op("Mod", x, y)), y)
+
+
+def div_mode(b: Builder, x: Operand, y: Operand, mode: str | None) -> Value:
+    """Division, exact or rounded down or towards zero."""
+    if mode == "floor":
+        return floor_divide(b, x, y)
+    quotient = b.op("Div", b.operand(x, b.dtype), b.operand(y, b.dtype))
+    return truncate(b, quotient) if mode == "trunc" and b.dtype in FLOATS else quotient
+
+
+def remainder(b: Builder, x: Operand, y: Operand) -> Value:
+    """The remainder with the sign of the divisor."""
+    x, y = b.operand(x, b.dtype), b.operand(y, b.dtype)
+    if b.dtype not in FLOATS:
+        return b.op("Mod", x, y)
+    return b.op("Sub", x, b.op("Mul", b.op("Floor", b.op("Div", x, y)), y))
+
+
+def fmod(b: Builder, x: Operand, y: Operand) -> Value:
+    """The remainder with the sign of the dividend."""
+    return b.op("Mod", b.operand(x, b.dtype), b.operand(y, b.dtype), fmod=1)
+
+
+def power(b: Builder, x: Operand, exponent: Operand) -> Value:
+    """A power; the common constant ones without Pow."""
+    if not isinstance(exponent, ir.Value):
+        base = b.operand(x, b.dtype)
+        if exponent == 1:
+            return base
+        if exponent == 2:
+            return b.op("Mul", base, base)
+        if exponent == 0.5:
+            return b.op("Sqrt", base)
+        if exponent == -1 and b.dtype in FLOATS:
+            return b.op("Reciprocal", base)
+    return b.op("Pow", b.operand(x, b.dtype), b.operand(exponent, b.dtype))
+
+
+def clamp(b: Builder, x: Value, low: Operand | None, high: Operand | None = None) -> Value:
+    """Between bounds, numbers or tensors."""
+    x = b.cast(x, b.dtype)
+    scalars = not isinstance(low, ir.Value) and not isinstance(high, ir.Value)
+    if scalars:
+        bounds = [None if bound is None else b.const(bound, b.dtype) for bound in (low, high)]
+        return b.op("Clip", x, *bounds)
+    if low is not None:
+        x = b.op("Max", x, b.operand(low, b.dtype))
+    return x if high is None else b.op("Min", x, b.operand(high, b.dtype))
+
+
+def clamp_max(b: Builder, x: Value, high: Operand) -> Value:
+    """Bounded above."""
+    return clamp(b, x, None, high)
+
+
+def lerp(b: Builder, start: Value, end: Value, weight: Operand) -> Value:
+    """`start + weight * (end - start)`."""
+    return b.op("Add", start, b.op("Mul", b.op("Sub", end, start), b.operand(weight, b.dtype)))
+
+
+def addcmul(b: Builder, x: Value, y: Value, z: Value, value: Scalar) -> Value:
+    """`x + value * y * z`."""
+    return b.op("Add", b.cast(x, b.dtype), scaled(b, b.op("Mul", b.cast(y, b.dtype), b.cast(z, b.dtype)), value))
+
+
+def addcdiv(b: Builder, x: Value, y: Value, z: Value, value: Scalar) -> Value:
+    """`x + value * y / z`."""
+    return b.op("Add", b.cast(x, b.dtype), scaled(b, b.op("Div", b.cast(y, b.dtype), b.cast(z, b.dtype)), value))
+
+
+def outer(b: Builder, x: Value, y: Value) -> Value:
+    """All products of two vectors."""
+    assert rank(x) == rank(y) == 1
+    return b.op("Mul", b.unsqueeze(b.cast(x, b.dtype), 1), b.unsqueeze(b.cast(y, b.dtype), 0))
+
+
+_BINARY = {
+    aten.mul.Tensor: ("Mul", "And"),
+    aten.mul.Scalar: ("Mul", "And"),
+    aten.div.Tensor: ("Div", None),
+    aten.div.Scalar: ("Div", None),
+    aten.true_divide.Tensor: ("Div", None),
+    aten.maximum.default: ("Max", "Or"),
+    aten.minimum.default: ("Min", "And"),
+    aten.max.other: ("Max", "Or"),
+    aten.min.other: ("Min", "And"),
+}
+
+_IDENTITY = (
+    aten.alias.default,
+    aten.clone.default,
+    aten.contiguous.default,
+    aten.detach.default,
+    aten.detach_copy.default,
+    aten.alias_copy.default,
+    aten.lift_fresh_copy.default,
+    aten._to_copy.default,
+    aten.to.dtype,
+    aten.to.dtype_layout,
+    aten.to.device,
+    aten.to.other,
+    aten.type_as.default,
+    aten.positive.default,
+)
+
+TABLE: dict[OpOverload, Translator] = {
+    **{operator: binary(*names) for operator, names in _BINARY.items()},
+    **dict.fromkeys(_IDENTITY, identity),
+    aten.dropout.default: dropout,
+    aten.feature_dropout.default: dropout,
+    aten.alpha_dropout.default: dropout,
+    aten.floor.default: rounding("Floor"),
+    aten.ceil.default: rounding("Ceil"),
+    aten.round.default: rounding("Round"),
+    aten.trunc.default: trunc,
+    aten.frac.default: frac,
+    aten.add.Tensor: add,
+    aten.add.Scalar: add,
+    aten.sub.Tensor: sub,
+    aten.sub.Scalar: sub,
+    aten.rsub.Tensor: rsub,
+    aten.rsub.Scalar: rsub,
+    aten.div.Tensor_mode: div_mode,
+    aten.div.Scalar_mode: div_mode,
+    aten.floor_divide.default: floor_divide,
+    aten.floor_divide.Scalar: floor_divide,
+    aten.remainder.Tensor: remainder,
+    aten.remainder.Scalar: remainder,
+    aten.fmod.Tensor: fmod,
+    aten.fmod.Scalar: fmod,
+    aten.pow.Tensor_Scalar: power,
+    aten.pow.Tensor_Tensor: power,
+    aten.pow.Scalar: power,
+    aten.clamp.default: clamp,
+    aten.clamp.Tensor: clamp,
+    aten.clip.default: clamp,
+    aten.clamp_min.default: clamp,
+    aten.clamp_min.Tensor: clamp,
+    aten.clamp_max.default: clamp_max,
+    aten.clamp_max.Tensor: clamp_max,
+    aten.lerp.Scalar: lerp,
+    aten.lerp.Tensor: lerp,
+    aten.addcmul.default: addcmul,
+    aten.addcdiv.default: addcdiv,
+    aten.outer.default: outer,
+    aten.ger.default: outer,
+}

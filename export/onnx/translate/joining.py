@@ -1,0 +1,86 @@
+"""Several tensors into one, or brought to a common shape."""
+
+from __future__ import annotations
+
+import torch
+from torch._ops import OpOverload
+
+from fxpullback.export.onnx.translate.builder import Builder
+from fxpullback.export.onnx.translate.engine import Translator
+from fxpullback.export.onnx.translate.values import Dim, Value, axis_of, dim, rank, sizes
+
+aten = torch.ops.aten
+
+
+def cat(b: Builder, tensors: list[Value], axis: int = 0) -> Value:
+    """End to end along an axis; torch ignores empty vectors among them."""
+    parts = [b.cast(part, b.dtype) for part in tensors if sizes(part) != (0,)]
+    return b.concat(parts, axis_of(axis, rank(parts[0])))
+
+
+def stack(b: Builder, tensors: list[Value], axis: int = 0) -> Value:
+    """Along a new axis."""
+    axis %= rank(tensors[0]) + 1
+    return b.concat([b.unsqueeze(b.cast(part, b.dtype), axis) for part in tensors], axis)
+
+
+def meshgrid(b: Builder, tensors: list[Value], indexing: str = "ij") -> list[Value]:
+    """Every vector, broadcast over the axes of the others."""
+    n = len(tensors)
+    places = list(range(n))
+    if indexing == "xy" and n > 1:
+        places[0], places[1] = 1, 0
+    results = []
+    for place, part, val in zip(places, tensors, b.out, strict=True):
+        wide = b.unsqueeze(part, *(axis for axis in range(n) if axis != place))
+        results.append(b.expand(wide, [dim(size) for size in val.shape]))
+    return results
+
+
+def broadcast_tensors(b: Builder, tensors: list[Value]) -> list[Value]:
+    """All to the common shape."""
+    return [b.expand(part, [dim(size) for size in val.shape]) for part, val in zip(tensors, b.out, strict=True)]
+
+
+def slice_scatter(
+    b: Builder, x: Value, source: Value, axis: int, start: Dim | None, end: Dim | None, step: int = 1
+) -> Value:
+    """`x` with a range of places along an axis replaced: what comes before, the source, what comes after."""
+    axis = axis_of(axis, rank(x))
+    size = b.fixed(sizes(x)[axis], "slice_scatter")
+    first, last, _ = slice(_bound(b, start), _bound(b, end)).indices(size)
+    if step != 1:
+        raise b.error(f"a step of {step}", "Write the places one by one.")
+    parts = [b.slice(x, axis, 0, first)] if first else []
+    parts.append(b.cast(source, b.dtype))
+    parts += [b.slice(x, axis, last)] if last < size else []
+    return b.concat(parts, axis)
+
+
+def _bound(b: Builder, bound: Dim | None) -> int | None:
+    return None if bound is None else b.fixed(bound, "slice_scatter")
+
+
+def select_scatter(b: Builder, x: Value, source: Value, axis: int, index: Dim) -> Value:
+    """`x` with one place along an axis replaced."""
+    axis = axis_of(axis, rank(x))
+    place = b.fixed(index, "select_scatter") % b.fixed(sizes(x)[axis], "select_scatter")
+    return slice_scatter(b, x, b.unsqueeze(source, axis), axis, place, place + 1)
+
+
+def copy(b: Builder, x: Value, source: Value, *_: object) -> Value:
+    """The source, in the shape and type of `x`."""
+    return b.expand(b.cast(source, b.dtype), b.out_sizes)
+
+
+TABLE: dict[OpOverload, Translator] = {
+    aten.cat.default: cat,
+    aten.concat.default: cat,
+    aten.stack.default: stack,
+    aten.meshgrid.default: meshgrid,
+    aten.meshgrid.indexing: meshgrid,
+    aten.broadcast_tensors.default: broadcast_tensors,
+    aten.slice_scatter.default: slice_scatter,
+    aten.select_scatter.default: select_scatter,
+    aten.copy.default: copy,
+}

@@ -1,0 +1,233 @@
+"""Parts of a tensor at places known when the model is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch._ops import OpOverload
+
+from fxpullback.export.onnx.translate.builder import Builder
+from fxpullback.export.onnx.translate.engine import Translator
+from fxpullback.export.onnx.translate.values import FIRST, LAST, Dim, Scalar, Value, axis_of, dim, rank, sizes
+
+aten = torch.ops.aten
+
+
+def slice_(b: Builder, x: Value, axis: int, start: Dim | None, end: Dim | None, step: int = 1) -> Value:
+    """`x[start:end:step]` along one axis."""
+    if b.out_sizes == sizes(x) and step == 1:
+        return x
+    start = 0 if start is None else start
+    end = LAST if end is None or end == sizes(x)[axis] else end
+    return b.op("Slice", x, b.size(start), b.size(end), b.const([axis_of(axis, rank(x))]), b.const([step]))
+
+
+def narrow(b: Builder, x: Value, axis: int, start: Dim, length: Dim) -> Value:
+    """`length` places from `start`; a negative `start` counts from the end."""
+    size = sizes(x)[axis]
+    if isinstance(start, int) and start < 0:
+        start = size + start
+    return slice_(b, x, axis, start, start + length)
+
+
+def select(b: Builder, x: Value, axis: int, index: Dim) -> Value:
+    """One place along an axis, and the axis gone."""
+    axis = axis_of(axis, rank(x))
+    if isinstance(index, int):
+        return b.gather(x, index, axis)
+    return b.squeeze(b.gather(x, b.size(index), axis), axis)
+
+
+def unbind(b: Builder, x: Value, axis: int = 0) -> list[Value]:
+    """All places along an axis."""
+    return [b.gather(x, i, axis_of(axis, rank(x))) for i in range(len(b.out))]
+
+
+def split(b: Builder, x: Value, how: object, axis: int = 0) -> list[Value]:
+    """Consecutive parts; the fake results say how long each is."""
+    axis = axis_of(axis, rank(x))
+    parts = [b.fixed(size, "split") for size in (_size(part, axis) for part in b.out)]
+    if len(parts) == 1:
+        return [x]
+    return list(b.ops("Split", x, b.const(parts), dtypes=[None] * len(parts), axis=axis))
+
+
+def _size(part: torch.Tensor, axis: int) -> Dim:
+    return dim(part.shape[axis])
+
+
+def flip(b: Builder, x: Value, axes: Sequence[int]) -> Value:
+    """Axes backwards."""
+    if not axes:
+        return x
+    n = len(axes)
+    axes = [axis_of(axis, rank(x)) for axis in axes]
+    flipped = b.op("Slice", x, b.const([-1] * n), b.const([FIRST] * n), b.const(axes), b.const([-1] * n))
+    flipped.meta["sizes"] = sizes(x)
+    return flipped
+
+
+def roll(b: Builder, x: Value, shifts: Sequence[int], axes: Sequence[int]) -> Value:
+    """Places moved along axes, round the end."""
+    if not axes:
+        flat = b.reshape(x, [int(np.prod([b.fixed(size, "roll") for size in sizes(x)]))])
+        return b.reshape(_rolled(b, flat, shifts[0], 0, sizes(flat)[0]), b.out_sizes)
+    before = sizes(x)
+    for shift, axis in zip(shifts, axes, strict=True):
+        x = _rolled(b, x, shift, axis_of(axis, len(before)), before[axis])
+    return x
+
+
+def _rolled(b: Builder, x: Value, shift: int, axis: int, size: Dim) -> Value:
+    if not isinstance(size, int):
+        at = b.op("Mod", b.const([-shift]), b.size(size))
+        axes = b.const([axis])
+        return b.concat([b.op("Slice", x, at, b.const([LAST]), axes), b.op("Slice", x, b.const([0]), at, axes)], axis)
+    cut = -shift % size
+    return b.concat([b.slice(x, axis, cut), b.slice(x, axis, 0, cut)], axis) if cut else x
+
+
+def rot90(b: Builder, x: Value, times: int, axes: Sequence[int]) -> Value:
+    """Quarter turns in a plane."""
+    i, j = (axis_of(axis, rank(x)) for axis in axes)
+    perm = list(range(rank(x)))
+    perm[i], perm[j] = j, i
+    match times % 4:
+        case 1:
+            return b.transpose(flip(b, x, [j]), perm)
+        case 2:
+            return flip(b, x, [i, j])
+        case 3:
+            return flip(b, b.transpose(x, perm), [j])
+        case _:
+            return x
+
+
+def constant_pad(b: Builder, x: Value, amounts: Sequence[Any], value: Scalar | None = 0) -> Value:
+    """Padding with a number; negative amounts crop."""
+    if any(not isinstance(amount, int) for amount in amounts):
+        return _free_pad(b, x, amounts, value or 0)
+    before, after = _by_axis(amounts)
+    total = rank(x)
+    axes = list(range(total - len(before), total))
+    crops = [(axis, -min(i, 0), min(j, 0) or LAST) for axis, i, j in zip(axes, before, after, strict=True)]
+    crops = [crop for crop in crops if crop[1:] != (0, LAST)]
+    if crops:
+        x = b.op("Slice", x, *(b.const([crop[part] for crop in crops]) for part in (1, 2, 0)))
+    return _padded(b, x, [max(i, 0) for i in before], [max(i, 0) for i in after], total, "constant", value or 0)
+
+
+def _free_pad(b: Builder, x: Value, amounts: Sequence[Dim], value: Scalar) -> Value:
+    """Padding by amounts that depend on free sizes; where one is below zero, Pad crops."""
+    before, after = list(amounts[::2])[::-1], list(amounts[1::2])[::-1]
+    lead: list[Dim] = [0] * (rank(x) - len(before))
+    fill = b.const(value, b.dtype) if value else None
+    return b.op("Pad", x, b.shape([*lead, *before, *lead, *after]), fill, mode="constant")
+
+
+def _by_axis(amounts: Sequence[int]) -> tuple[list[int], list[int]]:
+    """torch's padding, last axis first, as what goes before and after each axis, first axis first."""
+    return list(amounts[::2])[::-1], list(amounts[1::2])[::-1]
+
+
+def _padded(
+    b: Builder, x: Value, before: list[int], after: list[int], total: int, mode: str, value: Scalar = 0
+) -> Value:
+    if not any(before + after):
+        return x
+    lead = [0] * (total - len(before))
+    fill = b.const(value, b.dtype) if mode == "constant" and value else None
+    return b.op("Pad", x, b.const([*lead, *before, *lead, *after]), fill, mode=mode)
+
+
+def edge_pad(mode: str) -> Translator:
+    """Padding with what is there already."""
+
+    def translate(b: Builder, x: Value, amounts: Sequence[int]) -> Value:
+        return _padded(b, x, *_by_axis(amounts), rank(x), mode)
+
+    return translate
+
+
+_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def pad(b: Builder, x: Value, amounts: Sequence[int], mode: str, value: float | None) -> Value:
+    """Padding of any kind."""
+    if mode == "constant":
+        return constant_pad(b, x, amounts, value)
+    return edge_pad(_MODES[mode])(b, x, amounts)  # type: ignore[return-value]
+
+
+def triangle(upper: int) -> Translator:
+    """One triangle of the last two axes; the rest zero."""
+
+    def translate(b: Builder, x: Value, diagonal: int) -> Value:
+        return b.op("Trilu", x, b.const(diagonal), upper=upper)
+
+    return translate
+
+
+def diagonal(b: Builder, x: Value, offset: int, i: int, j: int) -> Value:
+    """A diagonal, as the last axis."""
+    total = rank(x)
+    i, j = axis_of(i, total), axis_of(j, total)
+    before = sizes(x)
+    height, width = b.fixed(before[i], "diagonal"), b.fixed(before[j], "diagonal")
+    rest = [axis for axis in range(total) if axis not in (i, j)]
+    x = b.transpose(x, [*rest, i, j])
+    flat = b.reshape(x, [*(before[axis] for axis in rest), height * width])
+    first = offset if offset >= 0 else -offset * width
+    count = b.fixed(b.out_sizes[-1], "diagonal")
+    return b.gather(flat, [first + k * (width + 1) for k in range(count)], len(rest))
+
+
+def unfold(b: Builder, x: Value, axis: int, size: int, step: int) -> Value:
+    """Sliding windows of one axis, as a new last axis."""
+    axis = axis_of(axis, rank(x))
+    count = b.fixed(b.out_sizes[axis], "unfold")
+    windows = b.gather(x, np.arange(count)[:, None] * step + np.arange(size), axis)
+    total = rank(x) + 1
+    return b.transpose(windows, [*(i for i in range(total) if i != axis + 1), axis + 1])
+
+
+def one_hot(b: Builder, x: Value, classes: int) -> Value:
+    """1 at the class, 0 elsewhere."""
+    classes = b.fixed(b.out_sizes[-1], "one_hot")
+    return b.cast(b.op("Equal", b.unsqueeze(x, rank(x)), b.const(np.arange(classes))), b.dtype)
+
+
+TABLE: dict[OpOverload, Translator] = {
+    aten.slice.Tensor: slice_,
+    aten.slice_copy.Tensor: slice_,
+    aten.narrow.default: narrow,
+    aten.narrow_copy.default: narrow,
+    aten.select.int: select,
+    aten.select_copy.int: select,
+    aten.unbind.int: unbind,
+    aten.split.Tensor: split,
+    aten.split.sizes: split,
+    aten.split_with_sizes.default: split,
+    aten.chunk.default: split,
+    aten.tensor_split.sections: split,
+    aten.tensor_split.indices: split,
+    aten.flip.default: flip,
+    aten.roll.default: roll,
+    aten.rot90.default: rot90,
+    aten.constant_pad_nd.default: constant_pad,
+    aten.pad.default: pad,
+    aten.reflection_pad1d.default: edge_pad("reflect"),
+    aten.reflection_pad2d.default: edge_pad("reflect"),
+    aten.reflection_pad3d.default: edge_pad("reflect"),
+    aten.replication_pad1d.default: edge_pad("edge"),
+    aten.replication_pad2d.default: edge_pad("edge"),
+    aten.replication_pad3d.default: edge_pad("edge"),
+    aten.tril.default: triangle(0),
+    aten.triu.default: triangle(1),
+    aten.diagonal.default: diagonal,
+    aten.unfold.default: unfold,
+    aten.one_hot.default: one_hot,
+}

@@ -1,0 +1,67 @@
+"""What a file says about itself, also where ONNX Runtime cannot load it: bfloat16 has no kernels on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from fxpullback.contract import metadata as md
+from fxpullback.contract.errors import SessionError
+from fxpullback.export.runtime.onnx_file import computes_in_bfloat16
+from fxpullback.export.runtime.package import is_package, on_cpu
+from fxpullback.export.runtime.session import Session
+
+
+@dataclass(frozen=True)
+class Described:
+    """A file that was read and not loaded; what is shown of it has the names that a session has."""
+
+    path: Path
+    metadata: md.Metadata
+    class_count: int
+
+    @classmethod
+    def read(cls, file: Path) -> Described:
+        """Of an ONNX file."""
+        model = onnx.load(file, load_external_data=False)
+        (logits,) = (value for value in model.graph.output if value.name == "logits")
+        classes = logits.type.tensor_type.shape.dim[-1].dim_value
+        return cls(file, md.parse({prop.key: prop.value for prop in model.metadata_props}), classes)
+
+    @property
+    def extras(self) -> Sequence[str]:
+        """Names of the inputs that are passed through."""
+        return self.metadata.extras
+
+    @property
+    def ledger(self) -> dict[str, Any]:
+        """What happened to every operator."""
+        return self.metadata.ledger
+
+    @property
+    def certificate(self) -> dict[str, Any] | None:
+        """What was verified at export."""
+        return self.metadata.certificate
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Class names."""
+        return self.metadata.classes
+
+
+def opened(file: Path) -> Session | Described:
+    """A session on the CPU; for a file in bfloat16, which the CPU cannot run, what it says about itself.
+
+    Raises:
+        SessionError: not a file of fxpullback, or it cannot be loaded.
+    """
+    try:
+        return Session(file, providers=on_cpu(file))
+    except SessionError:
+        if not file.is_file() or is_package(file) or not computes_in_bfloat16(file):
+            raise
+        return Described.read(file)

@@ -1,0 +1,166 @@
+"""What may be passed to a file, and what is said of everything else. Needs no torch.
+
+A call that is in order costs one pass over its data: what is plainly right is let through at once, and only what is not
+is looked at again to say what is wrong with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from fxpullback.contract.errors import InputError
+from fxpullback.contract.names import complain
+from fxpullback.contract.sizes import FreeAxis, misfits
+from fxpullback.contract.tensor_input import TensorInput, array
+
+Array: TypeAlias = npt.NDArray[np.float32]
+_FLOAT, _INT = np.dtype(np.float32), np.dtype(np.int64)
+_INFINITY = float("inf")
+_FEW = 64
+"""Class indices up to which Python's min and max are faster than those of numpy."""
+
+
+class Arguments:
+    """The arguments of a file: `feed` checks those of one call.
+
+    Args:
+        inputs: Every input of the file, `input` and `target` among them.
+        extras: Names of the inputs that are passed through, in order.
+        target: `index`, `top1`, `cotangent` or `contrast`.
+        classes: Number of logits.
+        sizes: The axes of `input` beside the batch whose size is free.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, TensorInput],
+        extras: Sequence[str],
+        target: str,
+        classes: int,
+        sizes: Sequence[FreeAxis],
+    ) -> None:
+        self.shape = inputs["input"].shape
+        self.extras = {name: inputs[name] for name in extras}
+        self.target, self.classes, self.sizes = target, classes, sizes
+        self._takes_target = target != "top1"
+        self._kinds = "f" if target == "cotangent" else "iu"
+        self._width: tuple[int, ...] = {"contrast": (2,), "cotangent": (classes,)}.get(target, ())
+        self._fixed = tuple((axis, size) for axis, size in enumerate(self.shape) if isinstance(size, int))
+        only_batch = not isinstance(self.shape[0], int) and len(self._fixed) == len(self.shape) - 1
+        self._sample = self.shape[1:] if only_batch and not sizes else None
+
+    def feed(
+        self, x: npt.ArrayLike, target: npt.ArrayLike | None, extras: Sequence[Any], named: Mapping[str, Any]
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The arguments of one call by name, in the types the graph takes.
+
+        Args:
+            x: The input that is explained.
+            target: What to explain, or None.
+            extras: What the file takes besides, in order.
+            named: The same by name.
+
+        Raises:
+            InputError: One is missing, unknown, or of the wrong kind, shape, type or values.
+        """
+        data = x if self._is_ready(x) else self._checked_input(x)
+        batch = data.shape[0]  # type: ignore[union-attr]  # an array, as `_is_ready` found
+        found: dict[str, Any] = {"input": data}
+        if self.extras or extras or named:
+            found.update(self._checked_extras(extras, named, batch))
+        if self._takes_target:
+            found["target"] = self._checked_target(target, batch)
+        elif target is not None:
+            raise InputError(
+                "target: none is taken by this file, which explains the top-1 class of each sample. "
+                'Leave it out, or compile the model with target="index".'
+            )
+        return found
+
+    def _is_ready(self, x: Any) -> bool:
+        """Whether `x` is float32, of the right shape and finite, found in one pass; in doubt, no."""
+        if type(x) is not np.ndarray or x.dtype is not _FLOAT or x.shape[1:] != self._sample or not x.size:
+            return False
+        # A sum of squares is finite only where every value is. One that overflows is no answer, so it is a doubt.
+        return bool(np.vdot(x, x) < _INFINITY)
+
+    def _checked_input(self, x: npt.ArrayLike) -> Array:
+        """`x` as float32, or an InputError."""
+        data = array("input", x)
+        if data.dtype.kind != "f":
+            raise InputError(
+                f"input: the type is {data.dtype}, and float32 is wanted. Pixels are expected as RGB scaled to "
+                "[-1, 1]: pass x.astype(np.float32) / 127.5 - 1 for 8-bit pixels."
+            )
+        if data.dtype != np.float32:
+            with np.errstate(over="ignore"):  # what overflows is reported below
+                data = data.astype(np.float32)
+        shape = data.shape
+        if len(shape) != len(self.shape) or any(shape[axis] != size for axis, size in self._fixed) or not data.size:
+            raise InputError(_shape_text("input", shape, self.shape))
+        if self.sizes and (wrong := misfits(shape, self.sizes)):
+            raise InputError(f"input: the shape is {shape}: {'; '.join(wrong)}. Resize or pad it.")
+        if not (data.min() > -_INFINITY and data.max() < _INFINITY):
+            bad = np.argwhere(~np.isfinite(data))
+            raise InputError(
+                f"input: {len(bad)} of {data.size} values are NaN or infinite, the first at {tuple(map(int, bad[0]))}. "
+                "An explanation of such an input would mean nothing; look at the step that made it."
+            )
+        return data
+
+    def _checked_extras(
+        self, given: Sequence[Any], named: Mapping[str, Any], batch: int
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The extras by name, in the types the graph takes, or an InputError."""
+        names = list(self.extras)
+        complain(names, len(given), named)
+        held = {**dict(zip(names, given, strict=False)), **named}
+        return {name: extra.checked(held[name], batch) for name, extra in self.extras.items()}
+
+    def _checked_target(self, target: npt.ArrayLike | None, batch: int) -> npt.NDArray[Any]:
+        """`target` in the type the graph takes, or an InputError."""
+        if target is None:
+            raise InputError(f"target: this file needs one. {self._target_text(batch)}")
+        data = array("target", target)
+        if data.dtype.kind not in self._kinds:
+            raise InputError(f"target: the type is {data.dtype}. {self._target_text(batch)}")
+        if data.shape != (batch, *self._width):
+            raise InputError(f"target: the shape is {data.shape}. {self._target_text(batch)}")
+        if self.target == "cotangent":
+            if not (data.min() > -_INFINITY and data.max() < _INFINITY):
+                raise InputError("target: the cotangent holds NaN or infinite values.")
+            return data.astype(np.float32, copy=False)
+        few = data.ravel().tolist() if data.size <= _FEW else (data.min(), data.max())
+        low, high = min(few), max(few)
+        if low < 0 or high >= self.classes:
+            bad = int(low) if low < 0 else int(high)
+            raise InputError(
+                f"target: there is no class {bad}; the model has {self.classes} classes, 0 to {self.classes - 1}."
+            )
+        return data if data.dtype is _INT else data.astype(np.int64, copy=False)
+
+    def _target_text(self, batch: int) -> str:
+        """What a file of this target takes."""
+        classes = self.classes
+        return {
+            "index": f"Pass one class per sample, integers of shape ({batch},), each from 0 to {classes - 1}.",
+            "contrast": f"Pass two classes per sample, integers of shape ({batch}, 2): the first against the second.",
+            "cotangent": f"Pass one weight per class and sample, floating point of shape ({batch}, {classes}).",
+        }[self.target]
+
+
+def _shape_text(name: str, shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> str:
+    """Says which shape came, which is wanted, and what to do."""
+    wish = f"[{', '.join(map(str, wanted))}]"
+    if len(shape) == len(wanted) - 1:
+        return f"{name}: the shape is {shape}, and {wish} is wanted. For a single sample, add the batch axis: x[None]."
+    if len(wanted) == 4 and len(shape) == 4 and shape[3] == wanted[1] != shape[1]:
+        return f"{name}: the shape is {shape}, and {wish} is wanted. Channels come first: x.transpose(0, 3, 1, 2)."
+    if 0 in shape:
+        return f"{name}: the shape is {shape}, which holds no data; {wish} is wanted."
+    advice = "Resize the pictures, or compile" if len(wanted) == 4 else "Compile"
+    return f"{name}: the shape is {shape}, and {wish} is wanted. {advice} the model for this size."

@@ -1,0 +1,138 @@
+"""The metadata that a file carries under `fxpullback.*`: keys, and reading them back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fxpullback.contract.sizes import FreeAxis
+
+PREFIX = "fxpullback."
+VERSION = PREFIX + "version"
+RULES = PREFIX + "rules"
+PROGRAM = PREFIX + "program"
+TARGET = PREFIX + "target"
+LEDGER = PREFIX + "ledger"
+CERTIFICATE = PREFIX + "certificate"
+PREPROCESSING = PREFIX + "preprocessing"
+CLASSES = PREFIX + "classes"
+INPUTS = PREFIX + "inputs"
+SIZES = PREFIX + "sizes"
+REWRITES = PREFIX + "rewrites"
+PRECISION = PREFIX + "precision"
+ORACLE = PREFIX + "injected_form"
+WEIGHTS_SHA256 = PREFIX + "weights_sha256"
+
+REQUIRED = (VERSION, RULES, PROGRAM, TARGET, LEDGER)
+TARGETS = ("index", "top1", "cotangent", "contrast")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a file says about itself.
+
+    Attributes:
+        version: Version of fxpullback that wrote the file.
+        rules: Rule set, as text or as the parsed JSON object.
+        program: Program with its options, as text or as the parsed JSON object.
+        target: `index`, `top1`, `cotangent` or `contrast`.
+        ledger: One row per operator of the model, parsed.
+        certificate: Certificate of the export, parsed; None when the file was written without one.
+        preprocessing: How a picture becomes an input, parsed; None for a model that takes something else.
+        classes: Class names in the order of the logits, or None.
+        weights_sha256: Digest of the weights, or None.
+        explained: Name of the input that is explained.
+        extras: Names of the inputs that are passed through, in order.
+        sizes: The axes of the input beside the batch whose size is free, and what sizes they allow.
+        precision: `name` (fp32, fp16 or bf16), and for half precision `seed_scale`, `float32` (operators that stay in
+            it, by name), `operators` and `casts` of one pullback.
+        rewrites: At how many places each rewrite of the lowering was made, by its name.
+    """
+
+    version: str
+    rules: Any
+    program: Any
+    target: str
+    ledger: dict[str, Any]
+    certificate: dict[str, Any] | None = None
+    preprocessing: dict[str, Any] | None = None
+    classes: list[str] | None = None
+    weights_sha256: str | None = None
+    explained: str = "input"
+    extras: tuple[str, ...] = ()
+    sizes: tuple[FreeAxis, ...] = ()
+    precision: dict[str, Any] = field(default_factory=lambda: {"name": "fp32"})
+    rewrites: dict[str, int] = field(default_factory=dict)
+    raw: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def program_name(self) -> str:
+        """`soft`, `double` or `ascent`."""
+        name = self.program.get("name", "") if isinstance(self.program, dict) else str(self.program)
+        return str(name).strip().lower().split("(")[0]
+
+    @property
+    def precision_name(self) -> str:
+        """`fp32`, `fp16` or `bf16`."""
+        return str(self.precision.get("name", "fp32"))
+
+
+def parse(raw: Mapping[str, str]) -> Metadata:
+    """Read the metadata of a file.
+
+    Args:
+        raw: The custom metadata map of an ONNX model, strings to strings.
+
+    Raises:
+        ValueError: A required key is absent, or a value is not what fxpullback writes. The message names the key.
+    """
+    absent = [key for key in REQUIRED if key not in raw]
+    if absent:
+        raise ValueError(f"it lacks the metadata {', '.join(absent)}")
+    target = raw[TARGET].strip().strip('"')
+    if target not in TARGETS:
+        raise ValueError(f"its {TARGET} is {target!r}, which is none of {', '.join(TARGETS)}")
+    ledger = _parsed(raw, LEDGER, dict)
+    classes = _parsed(raw, CLASSES, list)
+    inputs = _parsed(raw, INPUTS, dict) or {}
+    return Metadata(
+        version=raw[VERSION],
+        rules=_text_or_json(raw[RULES]),
+        program=_text_or_json(raw[PROGRAM]),
+        target=target,
+        ledger=ledger,
+        certificate=_parsed(raw, CERTIFICATE, dict),
+        preprocessing=_parsed(raw, PREPROCESSING, dict),
+        classes=None if classes is None else [str(name) for name in classes],
+        weights_sha256=raw.get(WEIGHTS_SHA256),
+        explained=str(inputs.get("explained", "input")),
+        extras=tuple(map(str, inputs.get("extras", []))),
+        sizes=tuple(FreeAxis.from_dict(axis) for axis in _parsed(raw, SIZES, list) or []),
+        precision=_parsed(raw, PRECISION, dict) or {"name": "fp32"},
+        rewrites=_parsed(raw, REWRITES, dict) or {},
+        raw=dict(raw),
+    )
+
+
+def _parsed(raw: Mapping[str, str], key: str, kind: type) -> Any:
+    """The JSON value under `key`; None when the key is absent or holds null."""
+    if key not in raw or not raw[key].strip():
+        return None
+    try:
+        value = json.loads(raw[key])
+    except json.JSONDecodeError as error:
+        raise ValueError(f"its {key} is not valid JSON ({error})") from error
+    if value is not None and not isinstance(value, kind):
+        raise ValueError(f"its {key} is a JSON {type(value).__name__}, where a {kind.__name__} belongs")
+    return value
+
+
+def _text_or_json(text: str) -> Any:
+    """A JSON object or string as Python has it; any other text as it stands."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    return value if isinstance(value, dict | str) else text

@@ -1,0 +1,46 @@
+"""Names of a graph's inputs and outputs, and calls by name. Needs no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fxpullback.contract.errors import InputError
+
+INPUT, TARGET, COTANGENT = "input", "target", "cotangent"
+RESERVED = (INPUT, TARGET, COTANGENT, "logits", "pullback", "counterfactual", "counterfactual_logits")
+
+
+def graph_names(names: Sequence[str]) -> list[str]:
+    """Names for extras in the graph: identifiers that are distinct and are no name of the contract."""
+    found: list[str] = []
+    for name in names:
+        clean = re.sub(r"\W", "_", name).strip("_") or "extra"
+        clean = f"extra_{clean}" if clean[0].isdigit() else clean
+        free, count = clean, 0
+        while free in RESERVED or free in found:
+            count += 1
+            free = f"{clean}_{count}"
+        found.append(free)
+    return found
+
+
+def complain(names: Sequence[str], positional: int, named: Mapping[str, Any]) -> None:
+    """Refuse a call whose extras are not those that are taken.
+
+    Raises:
+        InputError: says which are missing, unknown or given twice.
+    """
+    taken = f"It takes {', '.join(names)} beside input and target" if names else "It takes no extras"
+    unknown = [name for name in named if name not in names]
+    if unknown or positional > len(names):
+        what = f"called {', '.join(unknown)}" if unknown else f"number {positional}"
+        raise InputError(f"this graph has no extra input {what}. {taken}.")
+    twice = [name for name in names[:positional] if name in named]
+    if twice:
+        raise InputError(f"{twice[0]} was given twice, by position and by name.")
+    missing = [name for name in names[positional:] if name not in named]
+    if missing:
+        calls = ", ".join(f"{name}=..." for name in missing)
+        raise InputError(f"the extra input {missing[0]} is missing. {taken}: pass (x, target, {calls}).")

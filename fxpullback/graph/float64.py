@@ -1,0 +1,68 @@
+"""The same graph in another floating-point type."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from fxpullback.graph.ir import EXACT_CONSTANTS
+from fxpullback.graph.module import LazyGraphModule
+
+Memo = dict[tuple[Any, ...], Tensor]
+
+
+def in_float64(gm: fx.GraphModule, memo: Memo | None = None) -> fx.GraphModule:
+    """A copy of a graph with its constants, and the types its operators name, in float64.
+
+    Args:
+        gm: the graph, left as it is.
+        memo: constants widened before, shared between graphs that share them.
+    """
+    memo = {} if memo is None else memo
+    root = nn.Module()
+    for node in gm.graph.nodes:
+        if node.op == "get_attr" and not hasattr(root, str(node.target)):
+            tensor = getattr(gm, str(node.target)).detach()
+            key = (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype)
+            if key not in memo:
+                memo[key] = _wide_copy(gm.meta.get(EXACT_CONSTANTS, {}).get(str(node.target), tensor))
+            root.register_buffer(str(node.target), memo[key])
+    graph = fx.Graph()
+    result = graph.graph_copy(gm.graph, {}, return_output_node=False)
+    graph.output(result)
+    for node in graph.nodes:
+        if node.op == "call_function":
+            node.args, node.kwargs = _widen(node.args), _widen(node.kwargs)
+            if _makes_floats(node):
+                node.kwargs = {**node.kwargs, "dtype": torch.float64}
+    wide = LazyGraphModule(root, graph)
+    wide.meta.update(copy.copy(gm.meta))
+    return wide
+
+
+def _makes_floats(node: fx.Node) -> bool:
+    """Whether a call makes floats of numbers alone, as `zeros([3])` does, of the default type if it names none."""
+    value = node.meta.get("val")
+    if (
+        not isinstance(value, Tensor)
+        or not value.is_floating_point()
+        or not isinstance(node.target, torch._ops.OpOverload)
+    ):
+        return False
+    named = any(argument.name == "dtype" for argument in node.target._schema.arguments)
+    return named and not any(isinstance(n.meta.get("val"), Tensor) for n in node.all_input_nodes)
+
+
+def _wide_copy(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float64, copy=True) if tensor.is_floating_point() else tensor
+
+
+def _widen(tree: Any) -> Any:
+    if isinstance(tree, tuple | list):
+        return type(tree)(_widen(t) for t in tree)
+    if isinstance(tree, dict):
+        return {k: _widen(v) for k, v in tree.items()}
+    return torch.float64 if tree in (torch.float32, torch.float16, torch.bfloat16) else tree

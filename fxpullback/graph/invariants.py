@@ -1,0 +1,154 @@
+"""What must hold of a graph after each stage. Every check raises `InvariantError` and names the node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fxpullback.contract.errors import InvariantError
+from fxpullback.graph.ir import (
+    EXTRAS,
+    GETITEM,
+    INJECT,
+    ORIGIN,
+    OUTPUT_NAMES,
+    STOP_GRADIENT,
+    aten,
+    calls,
+    depends_on,
+    explained,
+    given_inputs,
+    input_nodes,
+    is_size,
+    outputs,
+    placeholders,
+    where,
+)
+
+_IDENTITIES = {aten.detach.default, aten.alias.default, aten.dropout.default, aten.native_dropout.default}
+_CANONICAL = {
+    aten.view.default,
+    aten.relu_.default,
+    aten.conv2d.default,
+    aten.batch_norm.default,
+    aten.layer_norm.default,
+}
+
+
+def check_captured(gm: fx.GraphModule) -> None:
+    """Functional ATen operators in canonical spelling, the inputs that are declared, a symbolic batch."""
+    check_graph(gm)
+    if given_inputs(gm):
+        found, declared = len(placeholders(gm.graph)), gm.meta.get(EXTRAS, 0)
+        raise InvariantError(f"a captured graph has one input and {declared} extras, this one has {found} inputs.")
+    for node in calls(gm.graph):
+        if node.target in _CANONICAL or node.target in (INJECT,):
+            raise InvariantError(f"{where(node)} is not the canonical spelling of its operator.")
+
+
+def check_rewritten(gm: fx.GraphModule, injections: int) -> None:
+    """As captured, with exactly `injections` gates injected."""
+    check_graph(gm)
+    check_injections(gm, injections)
+
+
+def check_injections(gm: fx.GraphModule, expected: int) -> None:
+    """The number of injects: one that is lost turns a soft adjoint into the plain gradient, and no forward sees it."""
+    found = sum(node.target is INJECT for node in calls(gm.graph))
+    if found != expected:
+        raise InvariantError(f"the graph holds {found} injections, the ledger {expected}: a soft adjoint was lost.")
+
+
+def check_held(before: fx.GraphModule, after: fx.GraphModule) -> None:
+    """Every gate that held something constant still does: with its `stop_gradient` gone, an injection carries the
+    derivative of its soft expression, and no forward sees that either."""
+    lost = _held(before) - _held(after)
+    if lost:
+        raise InvariantError(f"the soft expression of {', '.join(sorted(lost))} lost its stop_gradient.")
+
+
+def _held(gm: fx.GraphModule) -> set[str]:
+    """Gates whose injection depends on a `stop_gradient` of its own."""
+    found: dict[Any, set[str]] = {INJECT: set(), STOP_GRADIENT: set()}
+    for node in calls(gm.graph):
+        if node.target in found:
+            found[node.target].add(str(node.meta.get(ORIGIN)))
+    return found[INJECT] & found[STOP_GRADIENT]
+
+
+def check_differentiated(gm: fx.GraphModule, injections: int) -> None:
+    """Two inputs and two outputs, the pullback of the shape of the input, and every injection still there."""
+    check_graph(gm)
+    check_injections(gm, injections)
+    check_outputs(gm)
+
+
+def check_lowered(gm: fx.GraphModule) -> None:
+    """Plain forward operators alone."""
+    check_graph(gm)
+    check_outputs(gm)
+    for node in calls(gm.graph):
+        if node.target in (INJECT, STOP_GRADIENT):
+            raise InvariantError(f"{where(node)} ({node.name}) is left after lowering.")
+
+
+def check_outputs(gm: fx.GraphModule) -> None:
+    """Outputs are named, and the pullback depends on the cotangent and has the shape of the input."""
+    names = gm.meta.get(OUTPUT_NAMES)
+    results = outputs(gm.graph)
+    if not names or len(names) != len(results):
+        raise InvariantError(f"the graph has {len(results)} outputs and the names {names}.")
+    found = dict(zip(names, results, strict=True))
+    source, given = explained(gm.graph), given_inputs(gm)
+    pullback, like = found["pullback"].meta["val"], source.meta["val"]
+    if not _same_shape(pullback, like):
+        shapes = f"{list(pullback.shape)} and {list(like.shape)}"
+        raise InvariantError(f"the pullback and the input have different shapes: {shapes}.")
+    if pullback.dtype != like.dtype:
+        raise InvariantError(f"the pullback and the input have different types: {pullback.dtype} and {like.dtype}.")
+    if given and found["pullback"] not in depends_on(gm.graph, given):
+        raise InvariantError(f"the pullback does not depend on {given[0].name}: it explains nothing.")
+
+
+def check_graph(gm: fx.GraphModule) -> None:
+    """Well-formed, functional, typed, with a symbolic batch and no operator that only autograd understands."""
+    gm.graph.lint()
+    for node in gm.graph.nodes:
+        if node.op != "output":
+            _check_node(node)
+    source = explained(gm.graph).meta["val"]
+    for node in outputs(gm.graph):
+        val = node.meta["val"]
+        if not isinstance(val.shape[0], torch.SymInt) or val.shape[0].node.expr != source.shape[0].node.expr:
+            raise InvariantError(f"{where(node)}: the batch of output {list(val.shape)} is not that of the input.")
+
+
+def _check_node(node: fx.Node) -> None:
+    if "val" not in node.meta:
+        raise InvariantError(f"{where(node)} ({node.name}) has no fake value: its shape is unknown.")
+    if node.op in ("call_module", "call_method"):
+        raise InvariantError(f"{node.name} is a {node.op}, not a functional operator.")
+    if node.op != "call_function" or is_size(node) or node.target is GETITEM:
+        return
+    if not isinstance(node.target, torch._ops.OpOverload):
+        raise InvariantError(f"{node.name} calls {node.target}, which is no ATen operator.")
+    if node.target._schema.is_mutable:
+        raise InvariantError(f"{where(node)} works in place.")
+    if node.target in _IDENTITIES or "backward" in node.target.name():
+        raise InvariantError(f"{where(node)} may not stand in the graph.")
+    _check_order(node)
+
+
+def _check_order(node: fx.Node) -> None:
+    val = node.meta["val"]
+    if isinstance(val, Tensor) and not val.is_floating_point():
+        return
+    for source in input_nodes(node):
+        if source.op == "output":
+            raise InvariantError(f"{where(node)} reads the output.")
+
+
+def _same_shape(a: Any, b: Any) -> bool:
+    return [str(n) for n in a.shape] == [str(n) for n in b.shape]

@@ -1,0 +1,1 @@
+"""Half precision: casts put into the lowered graph, and the scale of its cotangents."""

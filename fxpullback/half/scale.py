@@ -1,0 +1,139 @@
+"""How large a cotangent enters a half-precision pullback: scaled by a power of two, and back in float32 at the end.
+
+A pullback is linear in its cotangent, so that scaling changes nothing but the rounding; and pullbacks are small numbers
+(1e-3 and less), which float16 would flush to zero. The scale is measured for each file.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+
+from fxpullback.certify.fresh import ExtraSpread, Spread, fresh_batch, fresh_target
+from fxpullback.graph.builder import Builder
+from fxpullback.graph.inputs import Inputs
+from fxpullback.graph.ir import ORIGIN, depends_on, explained, extra_inputs, given_inputs, outputs
+from fxpullback.graph.rebuild import tidy
+from fxpullback.half.islands import MOVES, wide_nodes
+from fxpullback.target import cotangent_of
+
+if TYPE_CHECKING:
+    from fxpullback.pipeline import Pullback
+
+HEADROOM = 16.0
+"""How far below the largest float16 the largest cotangent that was measured is put: other inputs have larger ones."""
+
+LARGEST = 2.0**15
+"""Largest scale: the entries of a seed are at most one, whatever the input, and need no more room than that."""
+
+SAMPLES = 3
+SEED = 1234
+
+
+def measured_scale(pb: Pullback) -> float:
+    """The power of two that puts the largest cotangent in the pullback `HEADROOM` below float16's largest number.
+
+    Measured in float32 on the example and on fresh inputs, with targets of the kind the graph takes. What the graph
+    takes as a raw cotangent is brought to a largest entry of one before it is scaled, here as in the graph.
+
+    Args:
+        pb: what was compiled.
+
+    Returns:
+        The scale; 1 where every cotangent is zero.
+    """
+    largest = 0.0
+    drawn = fresh_batch(Spread.of(pb.example), [ExtraSpread.of(e) for e in pb.extras], SAMPLES, SEED, pb.example)
+    given = fresh_target(pb.target, SAMPLES, pb.classes, drawn.x, SEED + 1)
+    for inputs, target in ((drawn, given), *_example(pb, given)):
+        with torch.no_grad():
+            u = cotangent_of(pb.target, target, pb.captured(*inputs)[0])
+        u = u / u.abs().amax().clamp(min=1e-30) if pb.target == "cotangent" else u
+        largest = max(largest, largest_cotangent(pb.step, inputs, u))
+    if not 0 < largest < math.inf:
+        return 1.0
+    room = torch.finfo(torch.float16).max / HEADROOM / largest
+    return min(LARGEST, float(2.0 ** math.floor(math.log2(room))))
+
+
+def _example(pb: Pullback, given: Tensor | None) -> list[tuple[Inputs, Tensor | None]]:
+    """The example itself, where it has no extras that other samples were compiled with."""
+    return [] if pb.extras else [(Inputs(pb.example), None if given is None else given[:1])]
+
+
+def largest_cotangent(step: fx.GraphModule, inputs: Inputs, u: Tensor) -> float:
+    """Largest absolute value that float16 has to hold of what the pullback graph computes of the cotangent `u`."""
+    recorder = _Largest(step)
+    with torch.no_grad():
+        recorder.run(*inputs, u)
+    return recorder.largest
+
+
+class _Largest(fx.Interpreter):
+    def __init__(self, step: fx.GraphModule) -> None:
+        super().__init__(step)
+        self.computed = (depends_on(step.graph, given_inputs(step)) - _moved(step)) & _narrow(step)
+        self.largest = 0.0
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n in self.computed and isinstance(result, Tensor) and result.is_floating_point() and result.numel():
+            self.largest = max(self.largest, float(result.abs().max()))
+        return result
+
+
+def _moved(step: fx.GraphModule) -> set[fx.Node]:
+    """The cotangent that is given, and what only lays it out anew."""
+    found = set(given_inputs(step))
+    for node in step.graph.nodes:
+        if node.target in MOVES and node.args[0] in found:
+            found.add(node)
+    return found
+
+
+def _narrow(step: fx.GraphModule) -> set[fx.Node]:
+    """What float16 has to hold: what is computed in it, and what of float32 is read by that."""
+    wide = wide_nodes(step, torch.float16)
+    return {n for n in step.graph.nodes if n not in wide or any(u not in wide and u.op != "output" for u in n.users)}
+
+
+def scale_seed(step: fx.GraphModule, scale: float, *, any_size: bool = False) -> fx.GraphModule:
+    """Multiply the cotangent of a pullback graph by `scale`, and divide the pullback by it, in float32.
+
+    Args:
+        step: graph (input, extras, cotangent) -> (logits, pullback) with inputs and outputs in float32, left as it is.
+        scale: a power of two, so that scaling itself rounds nothing.
+        any_size: bring each sample's cotangent to a largest entry of one first: it may be of any size.
+
+    Returns:
+        The graph with the scaling around it.
+    """
+    builder = Builder(step)
+    (seed,) = given_inputs(step)
+    env: dict[fx.Node, Any] = {}
+    for node in (explained(step.graph), *extra_inputs(step), seed):
+        env[node] = builder.placeholder(str(node.target), node.meta["val"])
+    undo: Any = None
+    for node in step.graph.nodes:
+        if undo is None and seed in node.all_input_nodes:  # not before the logits, which it may be made of
+            env[seed], undo = _scaled(env[seed], scale, any_size)
+        if node.op in ("get_attr", "call_function"):
+            env[node] = builder.copy(node, env)
+    logits, pullback = (env[n] for n in outputs(step.graph))
+    with builder.provenance("seed_scale_undone", **{ORIGIN: "seed_scale"}):
+        if any_size:
+            undo = undo.reshape([undo.shape[0], *[1] * (pullback.ndim - 1)])
+        pullback = pullback * undo
+    return tidy(builder.finish((logits, pullback)))
+
+
+def _scaled(seed: Any, scale: float, any_size: bool) -> tuple[Any, Any]:
+    """The cotangent that enters, and what the pullback is multiplied by."""
+    with seed.builder.provenance("seed_scale", **{ORIGIN: "seed_scale"}):
+        if not any_size:
+            return seed * scale, 1 / scale
+        size = torch.amax(torch.abs(seed), [1], True).clamp(min=1e-30)
+        return seed / size * scale, size * (1 / scale)

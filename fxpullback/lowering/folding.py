@@ -1,0 +1,205 @@
+"""Stage 3: fold constants and batch norms into the rewritten graph, before it is differentiated.
+
+Folding here serves both directions: the adjoint of a convolution whose weights hold the batch norm holds it too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.ir import (
+    GETITEM,
+    HOLDS,
+    ORIGIN,
+    aten,
+    calls,
+    input_nodes,
+    is_call,
+    is_size,
+    node_argument,
+    schema_arguments,
+)
+from fxpullback.graph.rebuild import walk
+
+BATCH_NORM = aten._native_batch_norm_legit_no_training.default
+
+# Relayouts of one constant stay nodes: folding them would store the constant twice.
+LAYOUT = {
+    aten.reshape.default,
+    aten.permute.default,
+    aten.transpose.int,
+    aten.t.default,
+    aten.expand.default,
+    aten.unsqueeze.default,
+    aten.squeeze.dim,
+    aten.flip.default,
+}
+_SMALL = 4096
+
+
+def fold(rewritten: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, str]]:
+    """Fold what depends on no input, then batch norms into the product in front of them.
+
+    Args:
+        rewritten: graph in injected form.
+
+    Returns:
+        The folded graph, and which batch norm (by captured name) went into which operator.
+    """
+    for node in calls(rewritten.graph):
+        node.meta[HOLDS] = {node.name: 1.0}
+    return fold_batch_norms(fold_constants(nest_concatenations(rewritten)))
+
+
+def nest_concatenations(gm: fx.GraphModule) -> fx.GraphModule:
+    """`cat([a, b, c])` behind `cat([a, b])` joins c to what is joined already.
+
+    Densely connected networks join everything before anew at every layer: their adjoint would cut every cotangent in as
+    many parts as there are layers before. Nested, each is cut in two.
+    """
+    seen: dict[tuple[Any, ...], Value] = {}
+
+    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+        if node.target is not aten.cat.default:
+            return builder.copy(node, env)
+        tensors, dim = schema_arguments(node)
+        dim %= node.meta["val"].ndim
+        known = [(n, seen[dim, *tensors[:n]]) for n in range(len(tensors) - 1, 1, -1) if (dim, *tensors[:n]) in seen]
+        if known:
+            count, joined = known[0]
+            parts = [joined, *(env[t] for t in tensors[count:])]
+            with builder.provenance(node.name, **{ORIGIN: node.name, **node.meta}):
+                made = builder.call(aten.cat.default, (parts, dim), {})
+            env[node] = made
+        else:
+            env[node] = builder.copy(node, env)
+        seen[dim, *tensors] = env[node]
+        return env[node]
+
+    return walk(gm, visit)
+
+
+def fold_constants(gm: fx.GraphModule) -> fx.GraphModule:
+    """Compute what depends on constants alone, except relayouts of large ones."""
+    known: dict[fx.Node, Tensor] = {}
+    layouts: set[fx.Node] = set()
+
+    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+        if node.op == "get_attr":
+            known[node] = getattr(gm, str(node.target))
+            layouts.add(node)
+        elif _foldable(node, known):
+            known[node] = _run(node, known)
+            if not _stays(node, layouts, known[node]):
+                return builder.constant(f"folded_{node.name}", known[node])
+            layouts.add(node)
+        return builder.copy(node, env)
+
+    return walk(gm, visit)
+
+
+def _foldable(node: fx.Node, known: dict[fx.Node, Tensor]) -> bool:
+    if is_size(node) or not isinstance(node.meta["val"], Tensor) or _symbolic(node.meta["val"]):
+        return False
+    return all(n in known for n in input_nodes(node))
+
+
+def _symbolic(value: Tensor) -> bool:
+    return any(isinstance(n, torch.SymInt) for n in value.shape)
+
+
+def _run(node: fx.Node, known: dict[fx.Node, Tensor]) -> Tensor:
+    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: known[n])
+    with torch.no_grad():
+        result: Tensor = node.target(*args, **kwargs)  # type: ignore[operator]
+    return result.detach().clone()
+
+
+def _stays(node: fx.Node, layouts: set[fx.Node], value: Tensor) -> bool:
+    sources = input_nodes(node)
+    return node.target in LAYOUT and value.numel() > _SMALL and len(sources) == 1 and sources[0] in layouts
+
+
+def fold_batch_norms(gm: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, str]]:
+    """Fold each batch norm into the convolution or linear map in front of it; else it becomes scale and shift."""
+    plans = {node: _producer(node) for node in gm.graph.nodes if is_call(node, BATCH_NORM)}
+    folded = {producer: norm for norm, producer in plans.items() if producer is not None}
+
+    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+        if node in folded:
+            return _scaled_product(builder, gm, node, folded[node], env)
+        if node in plans:
+            x = env[node_argument(node, 0)]
+            return (x if plans[node] is not None else _scale_and_shift(builder, gm, node, x),)
+        if is_call(node, GETITEM) and node.args[0] in plans:
+            return env[node_argument(node, 0)][0]
+        return builder.copy(node, env)
+
+    between = {node_argument(norm, 0) for norm in folded.values()}  # a reshape, where it is not the product itself
+    return walk(gm, visit, {*folded, *between}), {norm.name: producer.name for producer, norm in folded.items()}
+
+
+def _producer(norm: fx.Node) -> fx.Node | None:
+    """The convolution or linear map whose output is the batch norm's input alone, if there is one."""
+    source = node_argument(norm, 0)
+    if is_call(source, aten.reshape.default) and len(source.users) == 1:
+        inner = node_argument(source, 0)
+        same = source.meta["val"].ndim == 2 and inner.meta["val"].shape[-1] == source.meta["val"].shape[-1]
+        source = inner if same and is_call(inner, aten.linear.default) else source
+    if not is_call(source, aten.convolution.default, aten.linear.default) or len(source.users) != 1:
+        return None
+    if source.target is aten.linear.default and norm.meta["val"][0].ndim != 2:
+        return None
+    arguments = schema_arguments(source)
+    constants = all(a is None or (isinstance(a, fx.Node) and a.op == "get_attr") for a in arguments[1:3])
+    return source if constants and not (source.target is aten.convolution.default and arguments[6]) else None
+
+
+def _statistics(gm: fx.GraphModule, norm: fx.Node) -> tuple[Tensor, Tensor]:
+    """(scale, shift) of a batch norm, computed in float64."""
+    _, weight, bias, mean, variance, _, eps = schema_arguments(norm)
+
+    def read(node: Any, default: float) -> Tensor:
+        if node is None:
+            return torch.full_like(read(mean, 0.0), default)
+        tensor: Tensor = getattr(gm, str(node.target))
+        return tensor.detach().double()
+
+    scale = read(weight, 1.0) * torch.rsqrt(read(variance, 1.0) + eps)
+    return scale, read(bias, 0.0) - read(mean, 0.0) * scale
+
+
+def _scaled_product(builder: Builder, gm: fx.GraphModule, node: fx.Node, norm: fx.Node, env: dict[fx.Node, Any]) -> Any:
+    scale, shift = _statistics(gm, norm)
+    x, weight, bias, *rest = schema_arguments(node)
+    old: Tensor = getattr(gm, str(weight.target))
+    held = torch.zeros_like(shift) if bias is None else getattr(gm, str(bias.target)).detach().double()
+    new_weight = (old.detach().double() * scale.reshape([-1] + [1] * (old.ndim - 1))).to(old.dtype)
+    new_bias = (held * scale + shift).to(old.dtype)
+    kept = {k: v for k, v in node.meta.items() if k != "val"}
+    with builder.provenance(node.name, **kept):
+        constants = (
+            builder.constant(f"{weight.target}_folded", new_weight),
+            builder.constant(f"{weight.target}_folded_bias", new_bias),
+        )
+        return builder.call(node.target, (env[x], *constants, *rest), {})
+
+
+def _scale_and_shift(builder: Builder, gm: fx.GraphModule, norm: fx.Node, x: Any) -> Any:
+    """Of pictures a convolution of one weight a channel, which runtimes do in the layout of its neighbours."""
+    scale, shift = _statistics(gm, norm)
+    picture = x.ndim == 4
+    shape = [-1] + [1] * (x.ndim - 1 if picture else x.ndim - 2)
+    kept = {k: v for k, v in norm.meta.items() if k != "val"}
+    with builder.provenance(norm.name, **kept):
+        factor = builder.constant(f"{norm.name}_scale", scale.to(x.dtype).reshape(shape))
+        if picture:
+            offset = builder.constant(f"{norm.name}_shift", shift.to(x.dtype))
+            one, none, groups = [1, 1], [0, 0], len(scale)
+            return aten.convolution.default(x, factor, offset, one, none, one, False, none, groups)
+        offset = builder.constant(f"{norm.name}_shift", shift.to(x.dtype).reshape(shape))
+        return x * factor + offset

@@ -1,0 +1,83 @@
+"""One network of each family with random weights and calibrated batch norms: strict, accounted for, certified.
+
+CI runs the few of families.txt, which together use every rule and VJP rule that any affordable one uses;
+`make families` runs every one that passed when docs/support.md was written, and the architectures below.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.choice import affordable, passed, read_choice, uses
+from benchmarks.coverage import RESULTS
+from benchmarks.families import families
+from benchmarks.measure import Clock, run
+from benchmarks.rows import Row, read
+from benchmarks.support import PAGE, README, page, readme
+
+ARCHITECTURES = {
+    "timm:mobilenetv3_small_100": 224,
+    "timm:levit_128s": 224,
+    "timm:efficientnet_b0": 224,
+    "timm:mobilevit_xxs": 256,
+    "timm:vit_tiny_patch16_224": 224,
+    "torchvision:googlenet": 224,
+    "timm:resnet50": 224,
+    "timm:vgg11_bn": 224,
+    "timm:densenet121": 224,
+    "timm:inception_v3": 299,
+    "timm:convnext_tiny": 224,
+    "timm:swin_tiny_patch4_window7_224": 224,
+    "timm:pvt_v2_b1": 224,
+    "torchvision:vit_b_16": 224,
+    "torchvision:convnext_tiny": 224,
+}
+everything = pytest.mark.skipif(not os.environ.get("FXPULLBACK_ALL"), reason="slow: make families runs it")
+CHOSEN = read_choice()
+REST = sorted(({row.spec for row in passed()} | ARCHITECTURES.keys()) - set(CHOSEN))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread of torch: two gain little, and lose a lot where something else has the other core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def blank(spec: str) -> Row:
+    """A row of a network that nothing is known of but its size: the one it was measured at, where it was."""
+    sides = {n.spec: n.size[1] for n in families()} | ARCHITECTURES | {row.spec: row.size[0] for row in passed()}
+    return Row(spec, "", 0, (sides[spec], sides[spec]), "ok")
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("spec", [*CHOSEN, *(pytest.param(spec, marks=everything) for spec in REST)])
+def test_certificate_passes(tmp_path: Path, spec: str) -> None:
+    row = run(blank(spec), tmp_path, Clock(tmp_path))
+    assert row.status == "ok", f"{row.stage}: {row.reason}"
+    assert row.certified
+    assert not row.banned
+
+
+def test_the_choice_uses_every_rule_that_an_affordable_network_uses() -> None:
+    rows = {row.spec: row for row in affordable(passed())}
+    wanted = frozenset().union(*map(uses, rows.values()))
+    covered = frozenset().union(*(uses(rows[spec]) for spec in CHOSEN))
+    assert wanted == covered, f"python -m benchmarks.choice: {sorted(wanted - covered)}"
+
+
+def test_the_page_of_support_says_what_the_results_say() -> None:
+    rows = read(RESULTS)
+    assert PAGE.read_text() == page(rows, families()), "python -m benchmarks.support"
+
+
+def test_the_readme_says_what_the_results_say() -> None:
+    text = README.read_text()
+    assert text == readme(text, read(RESULTS), families()), "python -m benchmarks.support"
