@@ -20,6 +20,7 @@ from torch import Tensor, fx, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch.export import Dim, ExportedProgram
 
+from fxpullback.capture.flatten import flatten
 from fxpullback.contract.errors import CaptureError, DifferentiateError
 from fxpullback.contract.sizes import FreeAxis, axis_name
 from fxpullback.graph.ir import placeholders, where
@@ -255,9 +256,7 @@ def _fixed(program: ExportedProgram, example: Tensor, axis: int, why: str) -> Ca
 
 def _first_failure(program: ExportedProgram, example: Tensor, axis: int) -> str:
     """The first operator that fails at another size; empty where none does."""
-    from fxpullback.capture import _flatten
-
-    gm = _flatten(program)
+    gm = flatten(program)
     for size in (example.shape[axis] * 2, example.shape[axis] + 1):
         x = torch.zeros([2, *example.shape[1:axis], size, *example.shape[axis + 1 :]], dtype=example.dtype)
         runner = _Runner(gm)

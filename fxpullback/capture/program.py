@@ -1,0 +1,170 @@
+"""An `nn.Module`, `ExportedProgram` or `.pt2` file as an exported program; what cannot be exported is refused."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram, ShapesCollection
+
+from fxpullback.capture import recurrent
+from fxpullback.capture.flatten import user_inputs
+from fxpullback.capture.quiet import no_fast_path, quiet
+from fxpullback.contract.errors import CaptureError
+
+Model = nn.Module | ExportedProgram | str | os.PathLike[str]
+
+
+class TrainingModeWarning(UserWarning):
+    """The model was in training mode; what was compiled is its evaluation mode."""
+
+
+def export(
+    model: Model, example: Tensor, extras: Sequence[Tensor], names: Sequence[str], dims: Mapping[int, Any]
+) -> ExportedProgram:
+    if isinstance(model, str | os.PathLike):
+        return _load(Path(model))
+    if isinstance(model, ExportedProgram):
+        return model
+    if not isinstance(model, nn.Module):
+        raise CaptureError(f"cannot capture a {type(model).__name__}; pass an nn.Module, ExportedProgram or .pt2 path.")
+    if model.training:
+        warnings.warn(
+            "the model is in training mode; its evaluation mode is compiled (model.eval()), the model is left as it is",
+            TrainingModeWarning,
+            stacklevel=4,
+        )
+    return _export(copy.deepcopy(model).eval(), example, extras, names, dims)
+
+
+def _load(path: Path) -> ExportedProgram:
+    if not path.is_file():
+        raise CaptureError(f"no file {path}; pass a .pt2 file written by torch.export.save.")
+    try:
+        return torch.export.load(path)
+    except Exception as error:
+        raise CaptureError(
+            f"{path} cannot be read as an exported program: {_first_line(error)}. "
+            "Write it with torch.export.save(torch.export.export(model.eval(), ...), path)."
+        ) from error
+
+
+def _export(
+    model: nn.Module, example: Tensor, extras: Sequence[Tensor], names: Sequence[str], dims: Mapping[int, Any]
+) -> ExportedProgram:
+    _check_signature(model, 1 + len(extras), names)
+    batch, free = Dim("batch"), ShapesCollection()
+    inputs = []
+    for tensor in (example, *extras):
+        batched = is_batched(tensor, example)
+        inputs.append(_pair(tensor) if batched else tensor.detach().clone())
+        if batched:
+            free[inputs[-1]] = {0: batch, **(dims if tensor is example else {})}
+    try:
+        with quiet(), no_fast_path(), recurrent.opaque():
+            args, kwargs = ((), dict(zip(names, inputs, strict=True))) if names else (tuple(inputs), None)
+            return torch.export.export(model, args, kwargs, dynamic_shapes=free, strict=False)
+    except Exception as error:
+        batched_extras = [i for i, extra in enumerate(extras, 2) if is_batched(extra, example)]
+        raise CaptureError(_explain(model, error, batched_extras)) from error
+
+
+def _pair(example: Tensor) -> Tensor:
+    """A batch of two: a batch of one would be burnt in."""
+    return example[:1].detach().repeat(2, *[1] * (example.ndim - 1))
+
+
+def is_batched(tensor: Tensor, example: Tensor) -> bool:
+    """Whether the leading axis of an input is taken for the batch: it has the extent of the example's."""
+    return tensor.ndim > 0 and tensor.shape[0] == example.shape[0]
+
+
+def _check_signature(model: nn.Module, count: int, names: Sequence[str]) -> None:
+    """Refuse examples that the model's forward cannot be called with."""
+    signature = inspect.signature(model.forward)
+    try:
+        signature.bind(*() if names else range(count), **dict.fromkeys(names))
+    except TypeError as error:
+        called = f"examples called {', '.join(names)}" if names else f"{count} example inputs"
+        raise CaptureError(
+            f"{type(model).__name__}.forward{signature} cannot be called with {called}: {error}. Pass one for each "
+            "tensor it takes, the explained one first: fxpullback.compile(model, (x, mask)), or by name, "
+            'fxpullback.compile(model, {"x": x, "mask": mask}).'
+        ) from error
+
+
+def check_inputs(program: ExportedProgram, examples: Sequence[Tensor], given: Sequence[str] = ()) -> None:
+    """Refuse a program whose inputs are not those of the examples, or are no tensors."""
+    nodes = user_inputs(program)
+    names = ", ".join(node.name for node in nodes)
+    for node in nodes:
+        if not isinstance(node.meta.get("val"), Tensor):
+            raise CaptureError(
+                f"the model's input {node.name} is a {type(node.meta.get('val')).__name__}, and a graph takes tensors "
+                "alone. Wrap the model in a module that passes it by itself, and export that."
+            )
+    if given and [node.name for node in nodes] != list(given):
+        raise CaptureError(
+            f"the program takes {names}, and the examples are called {', '.join(given)}. Pass them under its names, in "
+            "its order, the explained one first."
+        )
+    if len(nodes) != len(examples):
+        raise CaptureError(
+            f"the program takes {len(nodes)} inputs ({names}), and {len(examples)} examples were given. "
+            "Pass one for each, the explained one first: fxpullback.compile(program, (x, mask))."
+        )
+    for node, example in zip(nodes, examples, strict=True):
+        _check_fits(node, example)
+
+
+def _check_fits(node: fx.Node, example: Tensor) -> None:
+    """Refuse an example that is not what the program takes there."""
+    val = node.meta["val"]
+    fits = val.ndim == example.ndim and all(
+        isinstance(size, torch.SymInt) or size == extent for size, extent in zip(val.shape, example.shape, strict=False)
+    )
+    if not fits or val.dtype != example.dtype:
+        raise CaptureError(
+            f"the program takes {list(val.shape)} of {val.dtype} as {node.name}, and the example is "
+            f"{list(example.shape)} of {example.dtype}. Pass an example of that kind."
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+_DATA_DEPENDENT = ("GuardOnDataDependentSymNode", "DataDependent", "UserError")
+
+
+def _explain(model: nn.Module, error: Exception, batched: Sequence[int] = ()) -> str:
+    kinds = {type(e).__name__ for e in (error, error.__cause__, error.__context__) if e is not None}
+    text = str(error)
+    name = type(model).__name__
+    if kinds & set(_DATA_DEPENDENT) and ("data-dependent" in text.lower() or "data dependent" in text.lower()):
+        why = "its control flow depends on the values of the input"
+        advice = "Rewrite the branch with torch.where, or export the branch you mean."
+    elif "in output, which is not a known type" in text:
+        kind = text.partition("class '")[2].partition("'")[0].rpartition(".")[2]
+        why = f"it returns a {kind}, which torch.export does not take apart"
+        advice = "Wrap the model in a module whose forward returns the logits alone."
+    elif "constraint" in text.lower() or "specializ" in text.lower():
+        why = "it fixes the batch size"
+        advice = "Take the batch from x.shape[0] instead of a constant, so that one graph serves every batch size."
+    else:
+        why = _first_line(error)
+        advice = "Check that model(x) runs on the example input, and that torch.export.export(model, (x,)) works."
+    if batched:
+        advice += (
+            f" Inputs {', '.join(map(str, batched))} were taken for batched, as their leading extent is the batch of "
+            "the examples; where one is not, pass examples of a batch of another size."
+        )
+    return f"torch.export cannot capture {name}: {why}. {advice}\n  torch said: {_first_line(error)}"
