@@ -17,7 +17,7 @@ from torch import Tensor, fx
 
 from fxpullback.contract.errors import DifferentiateError, FixedSizeError
 from fxpullback.contract.names import COTANGENT
-from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.builder import Builder
 from fxpullback.graph.ir import (
     COTANGENT_OF,
     GETITEM,
@@ -35,6 +35,7 @@ from fxpullback.graph.ir import (
     where,
 )
 from fxpullback.graph.rebuild import hand_on
+from fxpullback.graph.value import Value
 from fxpullback.vjp import ABSENT, NOT_DIFFERENTIABLE, TABLE, ZERO
 from fxpullback.vjp.derive import derive_vjp
 

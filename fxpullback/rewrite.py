@@ -12,7 +12,7 @@ from typing import Any
 from torch import fx
 
 from fxpullback.contract.errors import DifferentiateError, FixedSizeError, RuleError, UnsupportedGateError
-from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.builder import Builder
 from fxpullback.graph.ir import (
     GETITEM,
     INJECT,
@@ -35,6 +35,7 @@ from fxpullback.graph.ir import (
     where,
 )
 from fxpullback.graph.rebuild import tidy, walk
+from fxpullback.graph.value import Value
 from fxpullback.ledger import Ledger, Row
 from fxpullback.rules import patterns
 from fxpullback.rules.rule import Rule, Verdict

@@ -8,7 +8,8 @@ import torch
 
 from fxpullback.contract.errors import InputError, ProgramError
 from fxpullback.contract.names import TARGET
-from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.builder import Builder
+from fxpullback.graph.value import Value
 
 Target = Literal["index", "top1", "cotangent", "contrast"]
 TARGETS: tuple[Target, ...] = ("index", "top1", "cotangent", "contrast")

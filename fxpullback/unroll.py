@@ -15,8 +15,9 @@ from torch import fx
 
 from fxpullback.contract.errors import ProgramError
 from fxpullback.contract.names import INPUT
-from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.builder import Builder
 from fxpullback.graph.ir import ORIGIN, OUTPUT_NAMES, STEP, explained, extra_inputs, given_inputs, outputs
+from fxpullback.graph.value import Value
 from fxpullback.target import Target, cotangent_of, target_input
 
 

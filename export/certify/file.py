@@ -22,7 +22,7 @@ from torch import Tensor, fx
 
 from fxpullback.certify.eager import run_eagerly
 from fxpullback.certify.fresh import ExtraSpread, Spread, fresh_batch, fresh_target
-from fxpullback.certify.graph import relative
+from fxpullback.certify.graph import relative, verify
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
 from fxpullback.contract.errors import VerifyError
 from fxpullback.export.runtime.package import Package
@@ -33,7 +33,7 @@ from fxpullback.target import Target
 from fxpullback.unroll import Ascent, Program
 
 if TYPE_CHECKING:
-    from fxpullback.pipeline import Pullback
+    from fxpullback.compiled import Compiled
 
 BANNED = {"ScatterND", "ScatterElements", "Col2Im", "NonZero", "If", "Loop", "Scan"}
 BOUNDS = {"soft": 1e-4, "double": 1e-3}
@@ -50,7 +50,7 @@ class Looks:
     extras: tuple[ExtraSpread, ...]
 
     @classmethod
-    def of(cls, pb: Pullback) -> Looks:
+    def of(cls, pb: Compiled) -> Looks:
         """Of the examples that a model was compiled with."""
         return cls(Spread.of(pb.example), tuple(ExtraSpread.of(extra) for extra in pb.extras))
 
@@ -65,7 +65,7 @@ class Looks:
         return cls(Spread.from_dict(data["inputs"]), extras)
 
 
-def oracle_text(pb: Pullback, model: ir.Model) -> str | None:
+def oracle_text(pb: Compiled, model: ir.Model) -> str | None:
     """What a file carries to be checked again: the folded injected form and the spread of its inputs.
 
     Args:
@@ -91,7 +91,7 @@ def _same(gm: fx.GraphModule, name: str, held: ir.Value) -> bool:
     return np.array_equal(array, wanted.numpy())
 
 
-def certify(pb: Pullback, path: str | os.PathLike[str], *, seed: int = 0) -> Certificate:
+def certify(pb: Compiled, path: str | os.PathLike[str], *, seed: int = 0) -> Certificate:
     """Certify a compiled model together with the file written of it.
 
     Args:
@@ -105,8 +105,8 @@ def certify(pb: Pullback, path: str | os.PathLike[str], *, seed: int = 0) -> Cer
     session = Session(path)
     checks = runtime_checks(session, pb.folded, pb.program, pb.target, Looks.of(pb), seed + 10)
     if session.runtime == Package.runtime:
-        return pb.verify(seed=seed).with_checks(tuple(checks), runtime=session.runtime)
-    return pb.verify(seed=seed).with_checks((*file_checks(path), *checks), onnxruntime=ort.__version__)
+        return verify(pb, seed=seed).with_checks(tuple(checks), runtime=session.runtime)
+    return verify(pb, seed=seed).with_checks((*file_checks(path), *checks), onnxruntime=ort.__version__)
 
 
 def file_checks(path: str | os.PathLike[str]) -> list[Check]:

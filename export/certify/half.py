@@ -18,6 +18,7 @@ from torch import Tensor, fx
 
 from fxpullback.certify.eager import run_eagerly
 from fxpullback.certify.fresh import fresh_batch, fresh_target
+from fxpullback.certify.graph import verify
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
 from fxpullback.contract.errors import SessionError
 from fxpullback.export.certify.file import BATCHES, Looks, file_checks
@@ -30,7 +31,7 @@ from fxpullback.target import Target
 from fxpullback.unroll import Program, Soft
 
 if TYPE_CHECKING:
-    from fxpullback.pipeline import Pullback
+    from fxpullback.compiled import Compiled
 
 BFLOAT16_OPERATORS = frozenset(
     [
@@ -52,7 +53,7 @@ def bound_of(precision: str) -> float:
     return float(4 * torch.finfo(TYPES[precision]).eps ** 0.5)
 
 
-def certify_half(pb: Pullback, half: Narrowed, path: str | os.PathLike[str], *, seed: int = 0) -> Certificate:
+def certify_half(pb: Compiled, half: Narrowed, path: str | os.PathLike[str], *, seed: int = 0) -> Certificate:
     """Certify a compiled model together with the half-precision file written of it.
 
     Args:
@@ -64,7 +65,7 @@ def certify_half(pb: Pullback, half: Narrowed, path: str | os.PathLike[str], *, 
     Returns:
         The checks of the float32 graph, those of the cast graph in torch, and those of the file.
     """
-    checks = [*pb.verify(seed=seed).checks, *file_checks(path), *_kernel_checks(path, half.precision)]
+    checks = [*verify(pb, seed=seed).checks, *file_checks(path), *_kernel_checks(path, half.precision)]
     looks = Looks.of(pb)
     drawn = _Draw.of(pb.folded, pb.program, pb.target, looks, pb.classes, seed + 10)
     checks += drawn.graph_checks(half.graph, half.precision, "")

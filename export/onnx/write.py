@@ -28,8 +28,8 @@ from fxpullback.half.autocast import Narrowed, check_precision, narrowed
 from fxpullback.unroll import describe
 
 if TYPE_CHECKING:
+    from fxpullback.compiled import Compiled
     from fxpullback.contract.certificate import Certificate
-    from fxpullback.pipeline import Pullback
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ EXTERNAL_ABOVE = 2_000_000_000
 
 
 def to_onnx(
-    pb: Pullback,
+    pb: Compiled,
     path: str | os.PathLike[str],
     *,
     classes: Sequence[str] | None = None,
@@ -131,7 +131,7 @@ def write(
     return target
 
 
-def certificate(pb: Pullback, file: Path, half: Narrowed | None = None) -> Mapping[str, Any]:
+def certificate(pb: Compiled, file: Path, half: Narrowed | None = None) -> Mapping[str, Any]:
     """The certificate that goes into the file, made of the finished file under a temporary name.
 
     Raises:
@@ -156,7 +156,7 @@ def _holds_bfloat16(graph: torch.fx.GraphModule) -> bool:
 
 
 def described(
-    pb: Pullback,
+    pb: Compiled,
     classes: Sequence[str] | None,
     preprocessing: Mapping[str, object] | str | None,
     half: Narrowed | None = None,

@@ -25,7 +25,7 @@ from fxpullback.export.onnx.write import certificate, described, refused, writab
 from fxpullback.export.runtime.package import DESCRIPTION, DEVICE, SIGNATURE, SUFFIX
 
 if TYPE_CHECKING:
-    from fxpullback.pipeline import Pullback
+    from fxpullback.compiled import Compiled
 
 _BATCH = 5
 _SETTINGS = {"aot_inductor.enable_line_tables": False, "aot_inductor.precompile_headers": False}
@@ -33,7 +33,7 @@ _SETTINGS = {"aot_inductor.enable_line_tables": False, "aot_inductor.precompile_
 
 
 def to_aoti(
-    pb: Pullback,
+    pb: Compiled,
     path: str | os.PathLike[str],
     *,
     classes: Sequence[str] | None = None,
@@ -87,7 +87,7 @@ def to_aoti(
     return target
 
 
-def signature(pb: Pullback) -> dict[str, Any]:
+def signature(pb: Compiled) -> dict[str, Any]:
     """What a package takes and returns, as `Package` reads it."""
     shape = ["batch", *pb.example.shape[1:]]
     for axis in pb.free:
@@ -119,7 +119,7 @@ def _demand_compiler() -> None:
         ) from error
 
 
-def _compiled(pb: Pullback, path: Path) -> Path:
+def _compiled(pb: Compiled, path: Path) -> Path:
     """The graph, compiled with its batch free and no metadata of ours."""
     looks, like = Looks.of(pb), torch.empty(0, device=pb.example.device)
     inputs = fresh_batch(looks.spread, looks.extras, _BATCH, 0, like)

@@ -25,7 +25,7 @@ from fxpullback.graph.ir import OUTPUT_NAMES
 from fxpullback.unroll import Soft
 
 if TYPE_CHECKING:
-    from fxpullback.pipeline import Pullback
+    from fxpullback.compiled import Compiled
 
 BATCH = 3  # none that capture ever saw
 OTHER_SIZES = 2  # drawn where sizes are free
@@ -35,7 +35,7 @@ MAGNIFIED = 1e-2  # logits in the model's own type against float64: no trained n
 ASCENT_BOUND = 1e-6  # float64, rounding carried through every step
 
 
-def verify(pb: Pullback, *, seed: int = 0) -> Certificate:
+def verify(pb: Compiled, *, seed: int = 0) -> Certificate:
     """Verify a compiled model; see `Pullback.verify`."""
     extras = [ExtraSpread.of(extra) for extra in pb.extras]
     inputs = fresh_batch(Spread.of(pb.example), extras, BATCH, seed, pb.example)
@@ -71,7 +71,7 @@ def relative(found: Tensor, wanted: Tensor) -> float:
     return float((found - wanted).abs().max()) / scale if scale > 0 else float((found - wanted).abs().max())
 
 
-def _logits(pb: Pullback, wide: dict[str, fx.GraphModule], inputs: Inputs, lowered: Tensor, note: str) -> list[Check]:
+def _logits(pb: Compiled, wide: dict[str, fx.GraphModule], inputs: Inputs, lowered: Tensor, note: str) -> list[Check]:
     with torch.no_grad():
         plain, injected = pb.captured(*inputs)[0], pb.rewritten(*inputs)[0]
         captured = wide["captured"](*inputs.double())[0]
@@ -111,7 +111,7 @@ def _variation(values: Tensor) -> float:
     return relative(values[1:], values[:1].expand_as(values[1:])) if values.abs().max() > 0 else 0.0
 
 
-def _adjoint(pb: Pullback, wide: dict[str, fx.GraphModule], narrow: Inputs, u: Tensor, found: Tensor) -> list[Check]:
+def _adjoint(pb: Compiled, wide: dict[str, fx.GraphModule], narrow: Inputs, u: Tensor, found: Tensor) -> list[Check]:
     inputs = narrow.double()
     _, wanted = soft_pullback(wide["folded"], inputs, u)
     # Two samples: at batch 1 torch's own adjoint of batch norm is wrong where a cotangent arrives transposed.
@@ -128,7 +128,7 @@ def _adjoint(pb: Pullback, wide: dict[str, fx.GraphModule], narrow: Inputs, u: T
     ]
 
 
-def _unstable(pb: Pullback, captured: fx.GraphModule, inputs: Inputs) -> str:
+def _unstable(pb: Compiled, captured: fx.GraphModule, inputs: Inputs) -> str:
     """Whether the model itself magnifies rounding, so that no two ways to compute it can agree."""
     with torch.no_grad():
         off = relative(pb.captured(*inputs)[0].double(), captured(*inputs.double())[0])
@@ -141,7 +141,7 @@ def _unstable(pb: Pullback, captured: fx.GraphModule, inputs: Inputs) -> str:
     )
 
 
-def _before_folding(pb: Pullback, inputs: Inputs, u: Tensor, found: Tensor, wanted: Tensor, detail: str) -> Check:
+def _before_folding(pb: Compiled, inputs: Inputs, u: Tensor, found: Tensor, wanted: Tensor, detail: str) -> Check:
     """Folding rounds weights to the model's own type: it may be off by what that type is off without it."""
     error, bound = relative(found, wanted), FOLD_BOUND
     if error > FOLD_BOUND:
@@ -176,7 +176,7 @@ def _dot_test(wide: dict[str, fx.GraphModule], inputs: Inputs, u: Tensor, pullba
     return at_most(name, float((left - products.sum()).abs() / products.abs().sum()), EXACT_BOUND)
 
 
-def _program(pb: Pullback, wide: dict[str, fx.GraphModule], inputs: Inputs, seed: int) -> list[Check]:
+def _program(pb: Compiled, wide: dict[str, fx.GraphModule], inputs: Inputs, seed: int) -> list[Check]:
     """The compiled graph with its target, against the program run by eager autograd, on one sample."""
     one = inputs[1:2]
     given = fresh_target(pb.target, 1, pb.classes, one.x, seed + 4)
@@ -191,7 +191,7 @@ def _program(pb: Pullback, wide: dict[str, fx.GraphModule], inputs: Inputs, seed
     ]
 
 
-def _sizes(pb: Pullback, wide: dict[str, fx.GraphModule], extras: list[ExtraSpread], seed: int) -> list[Check]:
+def _sizes(pb: Compiled, wide: dict[str, fx.GraphModule], extras: list[ExtraSpread], seed: int) -> list[Check]:
     """At other sizes, where sizes are free: logits against the model, pullback against autograd."""
     checks = []
     for draw in range(OTHER_SIZES if pb.free else 0):

@@ -1,16 +1,14 @@
 """Write graph nodes by running torch code: rules are torch functions, this turns a call of one into nodes.
 
-A `Builder` appends nodes to a new graph. A `Value` stands for one node; torch functions, tensor methods and Python
-operators on it resolve to the ATen overload that torch itself would choose, run once on fake tensors for shape and
-type, and become exactly that one node: nothing is decomposed on the way. Sizes are plain (symbolic) integers and are
-turned into nodes only where an operator takes them as an argument.
+A `Builder` appends nodes to a new graph. Every call on its `Value`s is run once on fake tensors, which gives shape and
+type. Sizes are plain (symbolic) integers; they become nodes only where an operator takes them as an argument.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
@@ -34,104 +32,7 @@ from fxpullback.graph.ir import (
 )
 from fxpullback.graph.module import LazyGraphModule
 from fxpullback.graph.shapes import is_free, stated_shape
-
-_METHODS = {"__add__": "add", "__radd__": "add", "__mul__": "mul", "__rmul__": "mul", "__sub__": "sub"}
-_METHODS |= {"__truediv__": "div", "__neg__": "neg", "__pow__": "pow", "__matmul__": "matmul"}
-_METHODS |= {"__gt__": "gt", "__ge__": "ge", "__lt__": "lt", "__le__": "le", "__and__": "bitwise_and"}
-_METHODS |= {"__rsub__": "rsub", "__invert__": "bitwise_not", "__or__": "bitwise_or"}
-_METHODS |= {"__eq__": "eq", "__ne__": "ne"}  # set on the finished class, so that a Value is still hashed by identity
-
-
-class Value:
-    """One node of the graph under construction; behaves like a tensor in torch code."""
-
-    __slots__ = ("builder", "node")
-
-    def __init__(self, builder: Builder, node: fx.Node) -> None:
-        self.builder, self.node = builder, node
-
-    @property
-    def fake(self) -> Tensor:
-        return cast(Tensor, self.node.meta["val"])
-
-    @property
-    def shape(self) -> torch.Size:
-        return self.fake.shape
-
-    @property
-    def ndim(self) -> int:
-        return self.fake.ndim
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.fake.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.fake.device
-
-    def size(self, dim: int) -> int:
-        return self.fake.shape[dim]
-
-    def exact_constant(self, exact: Tensor) -> Value:
-        """A float64 tensor as a constant in this value's type; see `fxpullback.graph.ir.constant_like`."""
-        lifted: Value = self.builder._lift(exact.to(device=self.device, dtype=self.dtype))
-        self.builder.exact[str(lifted.node.target)] = exact
-        return lifted
-
-    def places(self, count: torch.SymInt) -> Any:
-        """0, 1, ... up to a free size; see `fxpullback.graph.shapes.places`."""
-        return self.builder.call(aten.arange.default, (count,), {"device": self.device})
-
-    def __getitem__(self, index: Any) -> Any:
-        return _index(self, index)
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("_") or not hasattr(aten, name):
-            raise AttributeError(f"torch has no functional operator aten.{name}")
-        return lambda *args, **kwargs: self.builder.call_named(name, (self, *args), kwargs)
-
-    def __rtruediv__(self, other: float) -> Any:
-        return self.builder.call_named("mul", (self.builder.call_named("reciprocal", (self,), {}), other), {})
-
-    @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        builder = next(v.builder for v in _leaves((args, kwargs or {})) if isinstance(v, Value))
-        if isinstance(func, torch._ops.OpOverload):
-            return builder.call(func, args, kwargs or {})
-        name = func.__name__ if not isinstance(func, torch._ops.OpOverloadPacket) else func._qualified_op_name
-        return builder.call_named(name.removeprefix("aten::").removeprefix("special_"), args, kwargs or {})
-
-
-def _operator(name: str) -> Callable[..., Any]:
-    def method(self: Value, *args: Any) -> Any:
-        return self.builder.call_named(name, (self, *args), {})
-
-    return method
-
-
-for _dunder, _name in _METHODS.items():
-    setattr(Value, _dunder, _operator(_name))
-
-
-def _leaves(tree: Any) -> Iterator[Any]:
-    if isinstance(tree, tuple | list):
-        for item in tree:
-            yield from _leaves(item)
-    elif isinstance(tree, dict):
-        yield from _leaves(list(tree.values()))
-    else:
-        yield tree
-
-
-def _map(tree: Any, function: Callable[[Any], Any]) -> Any:
-    if isinstance(tree, tuple | list):
-        return [_map(t, function) for t in tree] if isinstance(tree, list) else tuple(_map(t, function) for t in tree)
-    if isinstance(tree, dict):
-        return {k: _map(v, function) for k, v in tree.items()}
-    return function(tree)
+from fxpullback.graph.value import Value, map_tree
 
 
 def _signature(tree: Any) -> Any:
@@ -143,27 +44,6 @@ def _signature(tree: Any) -> Any:
     if isinstance(tree, Tensor):
         return tree.dtype, tree.device, _signature(tuple(tree.shape)), _signature(tree.stride())
     return tree.node.expr if isinstance(tree, torch.SymInt) else (type(tree), tree)
-
-
-def _index(x: Value, index: Any) -> Any:
-    """Basic indexing (integers, slices, None, Ellipsis) as select, slice and unsqueeze."""
-    items = list(index) if isinstance(index, tuple) else [index]
-    if any(item is Ellipsis for item in items):
-        at = next(i for i, item in enumerate(items) if item is Ellipsis)
-        used = sum(item is not None for item in items) - 1
-        items[at : at + 1] = [slice(None)] * (x.ndim - used)
-    dim = 0
-    for item in items:
-        if item is None:
-            x = x.unsqueeze(dim)
-            dim += 1
-        elif isinstance(item, slice):
-            if item != slice(None):
-                x = x.builder.call(aten.slice.Tensor, (x, dim, item.start, item.stop, item.step or 1), {})
-            dim += 1
-        else:
-            x = x.builder.call(aten.select.int, (x, dim, item), {})
-    return x
 
 
 class Builder:
@@ -232,13 +112,13 @@ class Builder:
         if name == "to" or name == "reshape" or name == "flatten":
             name, args, kwargs = _canonical(name, args, kwargs)
         packet = getattr(aten, name)
-        hints = _map((args, kwargs), _hint)
+        hints = map_tree((args, kwargs), _hint)
         overload = torch._C._jit_resolve_packet(packet._qualified_op_name, *hints[0], **hints[1])
         return self.call(getattr(packet, overload or "default"), args, kwargs)
 
     def call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Append one node that calls `target`; returns its Value, or a tuple of Values for several outputs."""
-        args, kwargs = _map((tuple(args), dict(kwargs)), self._lift)
+        args, kwargs = map_tree((tuple(args), dict(kwargs)), self._lift)
         val = self._shape_of(target, args, kwargs)
         if isinstance(val, torch.SymInt | int | bool):
             return val
@@ -246,7 +126,7 @@ class Builder:
 
     def _shape_of(self, target: Any, args: Any, kwargs: Any) -> Any:
         """The fake value of a call; calls of one operator on the same shapes are run once a compilation."""
-        fakes = _map((args, kwargs), lambda v: v.node.meta["val"] if isinstance(v, Value) else v)
+        fakes = map_tree((args, kwargs), lambda v: v.node.meta["val"] if isinstance(v, Value) else v)
         key = (target, _signature(fakes))
         if key not in self._shapes:
             self._shapes[key] = self._run(target, *fakes)
@@ -263,7 +143,7 @@ class Builder:
     def _append(self, target: Any, args: Any, kwargs: Any, val: Any) -> Any:
         if self._watch is not None:
             self._watch.check(str(self.meta.get(ORIGIN) or self.prefix))
-        node_args, node_kwargs = _map((_settle_sizes(target, args), kwargs), self._argument)
+        node_args, node_kwargs = map_tree((_settle_sizes(target, args), kwargs), self._argument)
         node = self.graph.create_node("call_function", target, node_args, node_kwargs, self.prefix)
         node.meta.update(self.meta)
         node.meta["val"] = val
@@ -280,6 +160,12 @@ class Builder:
         if key not in self._lifted:
             self._lifted[key] = self.constant("constant", value.detach())
         return self._lifted[key]
+
+    def exact_constant(self, exact: Tensor, dtype: torch.dtype, device: torch.device) -> Value:
+        """A float64 tensor as a constant in another type; the graph's float64 copy has it unrounded."""
+        lifted: Value = self._lift(exact.to(device=device, dtype=dtype))
+        self.exact[str(lifted.node.target)] = exact
+        return lifted
 
     def _item(self, node: fx.Node, index: int, val: Any) -> Value:
         item = self.graph.create_node("call_function", GETITEM, (node, index), {}, f"{node.name}_{index}")

@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import fx
 
-from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.builder import Builder
 from fxpullback.graph.ir import WHOLE, outputs
+from fxpullback.graph.value import Value
 
 Visit = Callable[[Builder, fx.Node, dict[fx.Node, Any]], Any]
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from fxpullback.contract.errors import InvariantError, ProgramError
-from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.builder import Builder
 from fxpullback.graph.invariants import check_lowered
 from fxpullback.graph.ir import (
     EXACT_CONSTANTS,
@@ -31,13 +31,14 @@ from fxpullback.graph.ir import (
     outputs,
 )
 from fxpullback.graph.rebuild import tidy
+from fxpullback.graph.value import Value
 from fxpullback.half.islands import CAST, wide_nodes
 from fxpullback.half.scale import measured_scale, scale_seed
 from fxpullback.lower import simplify
 from fxpullback.unroll import unroll
 
 if TYPE_CHECKING:
-    from fxpullback.pipeline import Pullback
+    from fxpullback.compiled import Compiled
 
 Precision = Literal["fp32", "fp16", "bf16"]
 TYPES: dict[str, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -89,7 +90,7 @@ def check_precision(precision: str) -> Precision:
     return cast(Precision, precision)
 
 
-def narrowed(pb: Pullback, precision: str, seed_scale: float | None = None) -> Narrowed:
+def narrowed(pb: Compiled, precision: str, seed_scale: float | None = None) -> Narrowed:
     """A compiled pullback in half precision.
 
     Args:

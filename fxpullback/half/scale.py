@@ -21,7 +21,7 @@ from fxpullback.half.islands import MOVES, wide_nodes
 from fxpullback.target import cotangent_of
 
 if TYPE_CHECKING:
-    from fxpullback.pipeline import Pullback
+    from fxpullback.compiled import Compiled
 
 HEADROOM = 16.0
 """How far below the largest float16 the largest cotangent that was measured is put: other inputs have larger ones."""
@@ -33,7 +33,7 @@ SAMPLES = 3
 SEED = 1234
 
 
-def measured_scale(pb: Pullback) -> float:
+def measured_scale(pb: Compiled) -> float:
     """The power of two that puts the largest cotangent in the pullback `HEADROOM` below float16's largest number.
 
     Measured in float32 on the example and on fresh inputs, with targets of the kind the graph takes. What the graph
@@ -59,7 +59,7 @@ def measured_scale(pb: Pullback) -> float:
     return min(LARGEST, float(2.0 ** math.floor(math.log2(room))))
 
 
-def _example(pb: Pullback, given: Tensor | None) -> list[tuple[Inputs, Tensor | None]]:
+def _example(pb: Compiled, given: Tensor | None) -> list[tuple[Inputs, Tensor | None]]:
     """The example itself, where it has no extras that other samples were compiled with."""
     return [] if pb.extras else [(Inputs(pb.example), None if given is None else given[:1])]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx
 
-from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.builder import Builder
 from fxpullback.graph.ir import (
     SCALED,
     arg,
@@ -21,6 +21,7 @@ from fxpullback.graph.ir import (
     schema_arguments,
 )
 from fxpullback.graph.rebuild import Carried
+from fxpullback.graph.value import Value
 
 SMALL = 4096  # constants of up to so many entries are computed, larger ones stay expressions of the model's own
 _SAME = 1e-12

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.builder import Builder
 from fxpullback.graph.ir import GETITEM, ORIGIN, arg, aten, is_size
 from fxpullback.graph.rebuild import walk
+from fxpullback.graph.value import Value
 from fxpullback.lowering.rewrite import same_shape
 
 

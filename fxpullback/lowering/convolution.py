@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.builder import Builder
 from fxpullback.graph.ir import ORIGIN, aten, constant_like, is_call, node_argument, schema_arguments
 from fxpullback.graph.rebuild import walk
+from fxpullback.graph.value import Value
 from fxpullback.lowering.rewrite import same_shape
 
 MOST_PLACES = 4

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.builder import Builder
 from fxpullback.graph.ir import (
     GETITEM,
     HOLDS,
@@ -24,6 +24,7 @@ from fxpullback.graph.ir import (
     schema_arguments,
 )
 from fxpullback.graph.rebuild import walk
+from fxpullback.graph.value import Value
 
 BATCH_NORM = aten._native_batch_norm_legit_no_training.default
 

@@ -12,8 +12,9 @@ from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from fxpullback.contract.errors import DifferentiateError
-from fxpullback.graph.builder import Builder, Value
+from fxpullback.graph.builder import Builder
 from fxpullback.graph.ir import GETITEM, where
+from fxpullback.graph.value import Value
 
 
 def derive_vjp(builder: Builder, node: fx.Node, ct: Any, arguments: tuple[Any, ...]) -> list[Any]:

@@ -1,0 +1,116 @@
+"""What `compile` returns: the graphs of every stage, and the one that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fxpullback.contract.errors import InputError
+from fxpullback.contract.sizes import FreeAxis, misfits
+from fxpullback.graph.inputs import Extra, arguments
+from fxpullback.graph.ir import FREE, OUTPUT_NAMES, REWRITES_DONE, outputs
+from fxpullback.ledger import Ledger
+from fxpullback.rules import RuleSet
+from fxpullback.target import Target, check_given
+from fxpullback.unroll import Program
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A compiled model: its logits and its pullback in one forward-only graph.
+
+    Attributes:
+        graph: the graph that runs, `(input, *extras[, target]) -> (logits, pullback, ...)`; no autograd, no hooks.
+        rewritten: the captured model in injected form; runs, and autograd through it gives the soft pullback.
+        captured: the model as captured, before any rewriting.
+        folded: `rewritten` with its batch norms folded, what was differentiated.
+        step: the lowered graph of one pullback, `(input, *extras, cotangent) -> (logits, pullback)`.
+        ledger: what happened to every operator.
+        rules: the rule set.
+        program: `Soft`, `Double` or `Ascent`.
+        target: what the input `target` holds: index, top1, cotangent or contrast.
+        example: one example input, `[1, ...]`.
+        extras: the inputs that are passed through and not explained, in order.
+    """
+
+    graph: fx.GraphModule
+    rewritten: fx.GraphModule
+    captured: fx.GraphModule
+    folded: fx.GraphModule
+    step: fx.GraphModule
+    ledger: Ledger
+    rules: RuleSet
+    program: Program
+    target: Target
+    example: Tensor
+    extras: tuple[Extra, ...] = ()
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of what a call returns: `logits, pullback[, counterfactual, counterfactual_logits]`."""
+        names: tuple[str, ...] = self.graph.meta[OUTPUT_NAMES]
+        return names
+
+    @property
+    def rewrites(self) -> Mapping[str, int]:
+        """At how many places of one pullback each rewrite of the lowering was made, by its name."""
+        done: dict[str, int] = self.step.meta.get(REWRITES_DONE, {})
+        return done
+
+    @property
+    def free(self) -> tuple[FreeAxis, ...]:
+        """The axes beside the batch whose size is free, with the sizes they allow."""
+        axes: tuple[FreeAxis, ...] = self.captured.meta.get(FREE, ())
+        return axes
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        (logits,) = outputs(self.captured.graph)
+        return int(logits.meta["val"].shape[1])
+
+    def __call__(
+        self, x: Tensor, /, target: Tensor | None = None, *extras: Tensor, **named: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Logits and pullback of a batch.
+
+        Args:
+            x: `[batch, ...]`, of the size and type the graph was compiled for.
+            target: class indices `[batch]`; pairs `[batch, 2]`; a cotangent `[batch, classes]`; None for top-1.
+            *extras: what else the model takes, in order; of the kinds it was compiled for, NaN aside of any value.
+            **named: the same by name, as in `pb(x, target, mask=mask)`.
+
+        Returns:
+            One tensor for each of `output_names`.
+
+        Raises:
+            InputError: an input of the wrong rank, size, type or values, an extra that is missing or unknown, or a
+                class that does not exist.
+        """
+        self.check_input(x)
+        check_given(self.target, target, x.shape[0], self.classes)
+        passed = arguments(self.extras, extras, named, x.shape[0])
+        with torch.no_grad():
+            results: tuple[Tensor, ...] = self.graph(x, *passed, *([] if target is None else [target]))
+        return results
+
+    def check_input(self, x: Any) -> None:
+        """Refuse an input the graph was not compiled for."""
+        if not isinstance(x, Tensor):
+            raise InputError(f"the input is a {type(x).__name__}; pass a tensor [batch, ...].")
+        wanted = self.example
+        free = {axis.axis: axis.name for axis in self.free}
+        fixed = [i for i in range(1, wanted.ndim) if i not in free]
+        if x.ndim != wanted.ndim or any(x.shape[i] != wanted.shape[i] for i in fixed) or x.shape[0] == 0:
+            size = ", ".join(["batch", *(free.get(i, str(wanted.shape[i])) for i in range(1, wanted.ndim))])
+            raise InputError(f"the input is {list(x.shape)}; this graph was compiled for [{size}].")
+        if wrong := misfits(x.shape, self.free):
+            raise InputError(f"the input is {list(x.shape)}: {'; '.join(wrong)}.")
+        if x.dtype != wanted.dtype:
+            raise InputError(f"the input is of {x.dtype}; this graph was compiled for {wanted.dtype}.")
+        if not bool(torch.isfinite(x).all()):
+            raise InputError("the input holds NaN or infinite values.")
