@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from fxpullback.contract.errors import InputError
 from fxpullback.contract.sizes import FreeAxis, misfits
 from fxpullback.graph.inputs import Extra, arguments
-from fxpullback.graph.ir import FREE, OUTPUT_NAMES, REWRITES_DONE, outputs
+from fxpullback.graph.ir import outputs
+from fxpullback.graph.module import Graph
 from fxpullback.ledger import Ledger
 from fxpullback.rules import RuleSet
 from fxpullback.target import Target, check_given
@@ -35,37 +36,31 @@ class Compiled:
         target: what the input `target` holds: index, top1, cotangent or contrast.
         example: one example input, `[1, ...]`.
         extras: the inputs that are passed through and not explained, in order.
+        rewrites: at how many places of one pullback each rewrite of the lowering was made, by its name.
     """
 
-    graph: fx.GraphModule
-    rewritten: fx.GraphModule
-    captured: fx.GraphModule
-    folded: fx.GraphModule
-    step: fx.GraphModule
+    graph: Graph
+    rewritten: Graph
+    captured: Graph
+    folded: Graph
+    step: Graph
     ledger: Ledger
     rules: RuleSet
     program: Program
     target: Target
     example: Tensor
     extras: tuple[Extra, ...] = ()
+    rewrites: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of what a call returns: `logits, pullback[, counterfactual, counterfactual_logits]`."""
-        names: tuple[str, ...] = self.graph.meta[OUTPUT_NAMES]
-        return names
-
-    @property
-    def rewrites(self) -> Mapping[str, int]:
-        """At how many places of one pullback each rewrite of the lowering was made, by its name."""
-        done: dict[str, int] = self.step.meta.get(REWRITES_DONE, {})
-        return done
+        return self.graph.signature.outputs
 
     @property
     def free(self) -> tuple[FreeAxis, ...]:
         """The axes beside the batch whose size is free, with the sizes they allow."""
-        axes: tuple[FreeAxis, ...] = self.captured.meta.get(FREE, ())
-        return axes
+        return self.graph.signature.free
 
     @property
     def classes(self) -> int:

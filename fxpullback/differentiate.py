@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -18,11 +19,11 @@ from torch import Tensor, fx
 from fxpullback.contract.errors import DifferentiateError, FixedSizeError
 from fxpullback.contract.names import COTANGENT
 from fxpullback.graph.builder import Builder
+from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.ir import (
     COTANGENT_OF,
     GETITEM,
     ORIGIN,
-    OUTPUT_NAMES,
     RULE,
     TRANSPOSES,
     arg,
@@ -34,17 +35,19 @@ from fxpullback.graph.ir import (
     schema_arguments,
     where,
 )
-from fxpullback.graph.rebuild import hand_on
+from fxpullback.graph.module import Graph, signature_of
+from fxpullback.graph.rebuild import Site, append
 from fxpullback.graph.value import Value
 from fxpullback.vjp import ABSENT, NOT_DIFFERENTIABLE, TABLE, ZERO
 from fxpullback.vjp.derive import derive_vjp
 
 
-def differentiate(rewritten: fx.GraphModule) -> fx.GraphModule:
+def differentiate(rewritten: fx.GraphModule, compilation: Compilation | None = None) -> Graph:
     """Build the pullback graph of a rewritten graph.
 
     Args:
         rewritten: graph from `input` and the extras to logits `[batch, classes]`, in injected form.
+        compilation: what the stages of one compilation share.
 
     Returns:
         Graph from `input`, the extras and `cotangent` (the shape of the logits) to `logits` and `pullback` (that of
@@ -53,27 +56,17 @@ def differentiate(rewritten: fx.GraphModule) -> fx.GraphModule:
     Raises:
         DifferentiateError: an operator on the way has no VJP rule and none can be derived.
     """
-    builder = Builder(rewritten)
-    env = _forward(builder, rewritten)
+    builder = Builder(rewritten, compilation)
+    env: dict[fx.Node, Any] = {}
+    append(builder, rewritten, env, Site.copy)
     source, (logits,) = explained(rewritten.graph), outputs(rewritten.graph)
     cotangent = builder.placeholder(COTANGENT, env[logits].node.meta["val"])
     pullback = _Walk(builder, rewritten, env).run(source, logits, cotangent)
-    gm = builder.finish((env[logits], pullback))
-    gm.meta[OUTPUT_NAMES] = ("logits", "pullback")
+    signature = replace(signature_of(rewritten), given=COTANGENT, outputs=("logits", "pullback"))
+    gm = builder.finish((env[logits], pullback), signature)
     gm.graph.eliminate_dead_code()
     gm.recompile()
     return gm
-
-
-def _forward(builder: Builder, rewritten: fx.GraphModule) -> dict[fx.Node, Any]:
-    env: dict[fx.Node, Any] = {}
-    for node in rewritten.graph.nodes:
-        if node.op == "placeholder":
-            env[node] = builder.placeholder(str(node.target), node.meta["val"])
-        elif node.op != "output":
-            env[node] = builder.copy(node, env, **{k: node.meta[k] for k in (ORIGIN,) if k in node.meta})
-            hand_on(node, env[node])
-    return env
 
 
 class _Walk:

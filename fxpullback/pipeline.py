@@ -16,17 +16,10 @@ from fxpullback.contract.certificate import Certificate
 from fxpullback.contract.errors import InputError
 from fxpullback.differentiate import differentiate
 from fxpullback.graph import invariants
+from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.inputs import extra_of
-from fxpullback.graph.ir import (
-    FREE,
-    NAMES,
-    ORIGIN,
-    SHAPES,
-    WATCH,
-    calls,
-    extra_inputs,
-    is_size,
-)
+from fxpullback.graph.ir import ORIGIN, calls, extra_inputs, is_size
+from fxpullback.graph.module import Graph
 from fxpullback.ledger import Ledger
 from fxpullback.lower import lower, simplify
 from fxpullback.lowering.folding import fold
@@ -94,38 +87,49 @@ def compile(
     rules = rules.keep_exact(*keep_exact) if keep_exact else rules
     names, (example, *others) = given_examples(example_inputs)
 
+    compilation = Compilation()
     say("capture")
-    captured = capture(model, example, others, names, free_size)
+    captured = capture(model, example, others, names, free_size, compilation)
     invariants.check_captured(captured)
     say("rewrite")
-    rewritten, ledger = rewrite(captured, rules)
+    rewritten, ledger = rewrite(captured, rules, compilation)
     injections = sum(row.rule is not None for row in ledger.rows if row.operator != "getitem")
     invariants.check_rewritten(rewritten, injections)
     say("fold")
-    folded, merged = fold(rewritten)
+    folded, merged = fold(rewritten, compilation)
     invariants.check_rewritten(folded, injections)
     invariants.check_held(rewritten, folded)
     say("differentiate")
-    differentiated = differentiate(folded)
+    differentiated = differentiate(folded, compilation)
     invariants.check_differentiated(differentiated, injections)
     invariants.check_held(folded, differentiated)
     say("lower")
-    step = lower(differentiated, without)
+    step, rewrites = lower(differentiated, without, compilation)
     invariants.check_lowered(step)
     say("unroll")
-    graph = simplify(unroll(step, program, checked))
+    graph = simplify(unroll(step, program, checked, compilation), compilation)
     invariants.check_lowered(graph)
 
-    ledger = account(ledger, step, merged)
-    if WATCH in captured.meta:
-        captured.meta[FREE] = captured.meta[WATCH].free
-    for stage in (captured, rewritten, folded, step, graph):
-        stage.meta.pop(SHAPES, None)
-        stage.meta.pop(NAMES, None)
-        stage.meta.pop(WATCH, None)
-    shown = example[:1].detach().clone()
-    extras = tuple(extra_of(node, other) for node, other in zip(extra_inputs(captured), others, strict=True))
-    return Pullback(graph, rewritten, captured, folded, step, ledger, rules, program, checked, shown, extras)
+    return Pullback(
+        graph=_settled(graph, compilation),
+        rewritten=_settled(rewritten, compilation),
+        captured=_settled(captured, compilation),
+        folded=_settled(folded, compilation),
+        step=_settled(step, compilation),
+        ledger=account(ledger, step, merged),
+        rules=rules,
+        program=program,
+        target=checked,
+        example=example[:1].detach().clone(),
+        extras=tuple(extra_of(node, other) for node, other in zip(extra_inputs(captured), others, strict=True)),
+        rewrites=rewrites,
+    )
+
+
+def _settled(gm: Graph, compilation: Compilation) -> Graph:
+    """The graph with the sizes that are allowed in the end: stages may have found that small ones are not."""
+    watch = compilation.watch
+    return gm if watch is None else gm.with_signature(replace(gm.signature, free=watch.free))
 
 
 def given_examples(example_inputs: Any) -> tuple[list[str], list[Any]]:

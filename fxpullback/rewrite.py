@@ -13,6 +13,7 @@ from torch import fx
 
 from fxpullback.contract.errors import DifferentiateError, FixedSizeError, RuleError, UnsupportedGateError
 from fxpullback.graph.builder import Builder
+from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.ir import (
     GETITEM,
     INJECT,
@@ -34,7 +35,8 @@ from fxpullback.graph.ir import (
     source_line,
     where,
 )
-from fxpullback.graph.rebuild import tidy, walk
+from fxpullback.graph.module import Graph
+from fxpullback.graph.rebuild import Site, rebuild, tidy
 from fxpullback.graph.value import Value
 from fxpullback.ledger import Ledger, Row
 from fxpullback.rules import patterns
@@ -55,12 +57,13 @@ class Decision:
     reason: str | None = None
 
 
-def rewrite(captured: fx.GraphModule, rules: RuleSet) -> tuple[fx.GraphModule, Ledger]:
+def rewrite(captured: fx.GraphModule, rules: RuleSet, compilation: Compilation | None = None) -> tuple[Graph, Ledger]:
     """Rewrite a captured graph to the injected form.
 
     Args:
         captured: what `capture` returns.
         rules: the rule set.
+        compilation: what the stages of one compilation share.
 
     Returns:
         The rewritten graph, runnable and differentiable as it stands, and its ledger.
@@ -70,7 +73,7 @@ def rewrite(captured: fx.GraphModule, rules: RuleSet) -> tuple[fx.GraphModule, L
         RuleError: the rules were calibrated on another model.
     """
     decisions = decide(captured.graph, rules)
-    everywhere = _emit(captured, decisions)
+    everywhere = _emit(captured, decisions, compilation)
     live = _live_origins(everywhere.graph, decisions)
     return _without_idle(everywhere, live), _ledger(captured.graph, decisions, live)
 
@@ -154,7 +157,7 @@ def _unsupported(nodes: list[fx.Node]) -> str:
     return f"{head}.\nPass keep_exact=[{keep}] to use {which}, or add a rule: docs/adding-a-rule.md."
 
 
-def _without_idle(gm: fx.GraphModule, live: set[str]) -> fx.GraphModule:
+def _without_idle(gm: Graph, live: set[str]) -> Graph:
     """Take back the injections that no cotangent reaches: what lies behind them is held constant anyway."""
     for node in list(calls(gm.graph)):
         if node.target is INJECT and node.meta[ORIGIN] not in live:
@@ -162,17 +165,17 @@ def _without_idle(gm: fx.GraphModule, live: set[str]) -> fx.GraphModule:
     return tidy(gm)
 
 
-def _emit(captured: fx.GraphModule, decisions: dict[fx.Node, Decision]) -> fx.GraphModule:
+def _emit(captured: fx.GraphModule, decisions: dict[fx.Node, Decision], compilation: Compilation | None) -> Graph:
     """Copy the graph with every gate injected."""
 
-    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
-        env[node] = builder.copy(node, env)
-        decision = decisions.get(node)
+    def emit(site: Site) -> Any:
+        decision = decisions.get(site.node)
         if decision is None or decision.rule is None:
-            return env[node]
-        return _inject(builder, node, decision, env, captured.graph)
+            return NotImplemented
+        site.env[site.node] = site.copy()
+        return _inject(site.builder, site.node, decision, site.env, captured.graph)
 
-    return walk(captured, visit)
+    return rebuild(captured, emit, compilation)
 
 
 def _inject(

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import fx
 
 from fxpullback.contract.errors import ProgramError
-from fxpullback.contract.names import INPUT
+from fxpullback.contract.names import INPUT, TARGET
 from fxpullback.graph.builder import Builder
-from fxpullback.graph.ir import ORIGIN, OUTPUT_NAMES, STEP, explained, extra_inputs, given_inputs, outputs
+from fxpullback.graph.compilation import Compilation
+from fxpullback.graph.ir import ORIGIN, STEP, explained, extra_inputs, given_inputs, outputs
+from fxpullback.graph.module import Graph, signature_of
+from fxpullback.graph.rebuild import Site, append
 from fxpullback.graph.value import Value
 from fxpullback.target import Target, cotangent_of, target_input
 
@@ -83,18 +86,19 @@ def describe(program: Program) -> dict[str, Any]:
     return {"name": type(program).__name__.lower(), **asdict(program)}
 
 
-def unroll(step: fx.GraphModule, program: Program, target: Target) -> fx.GraphModule:
+def unroll(step: fx.GraphModule, program: Program, target: Target, compilation: Compilation | None = None) -> Graph:
     """Put target and program around the pullback graph.
 
     Args:
         step: graph (input, extras, cotangent) -> (logits, pullback).
         program: `Soft`, `Double` or `Ascent`.
         target: what the input `target` holds.
+        compilation: what the stages of one compilation share.
 
     Returns:
         Graph (input, extras[, target]) -> (logits, pullback[, counterfactual, counterfactual_logits]).
     """
-    builder = Builder(step)
+    builder = Builder(step, compilation)
     x = builder.placeholder(INPUT, explained(step.graph).meta["val"])
     extras = {node: builder.placeholder(str(node.target), node.meta["val"]) for node in extra_inputs(step)}
     given = target_input(builder, target, outputs(step.graph)[0].meta["val"])
@@ -106,8 +110,8 @@ def unroll(step: fx.GraphModule, program: Program, target: Target) -> fx.GraphMo
 
     with builder.provenance("program", **{ORIGIN: "program"}):
         results = run_program(program, _Steps(builder, step, extras), x, cotangent)
-    gm = builder.finish(tuple(results.values()))
-    gm.meta[OUTPUT_NAMES] = tuple(results)
+    signature = replace(signature_of(step), given=None if given is None else TARGET, outputs=tuple(results))
+    gm = builder.finish(tuple(results.values()), signature)
     gm.graph.eliminate_dead_code()
     gm.recompile()
     return gm
@@ -125,20 +129,18 @@ class _Steps:
         source, (seed,) = explained(self.step.graph), given_inputs(self.step)
         logits, pullback = outputs(self.step.graph)
         self.count += 1
-        env: dict[fx.Node, Any] = {source: x, **self.extras}
-        if isinstance(cotangent, Value):
-            env[seed] = cotangent
-        for node in self.step.graph.nodes:
-            if node.op in ("placeholder", "output"):
-                continue
-            env[node] = self._copy(node, env)
-            if node is logits and seed not in env:
-                env[seed] = cotangent(env[logits])  # type: ignore[operator]
-        return env[logits], env[pullback], env[seed]
+        known = cotangent if isinstance(cotangent, Value) else None
+        env: dict[fx.Node, Any] = {source: x, **self.extras, seed: known}
 
-    def _copy(self, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
-        name = node.name if self.count == 1 else f"{node.name}_step{self.count}"
-        return self.builder.copy(node, env, name, **{STEP: self.count})
+        def again(site: Site) -> Any:
+            name = site.node.name if self.count == 1 else f"{site.node.name}_step{self.count}"
+            made = site.copy(name=name, meta={STEP: self.count})
+            if site.node is logits and env[seed] is None:
+                env[seed] = cotangent(made)  # type: ignore[operator]
+            return made
+
+        append(self.builder, self.step, env, again, moved=None)
+        return env[logits], env[pullback], env[seed]
 
 
 Outputs = dict[str, Any]

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, fx
+from torch import Tensor
 
 from fxpullback.capture.canonical import canonicalise, decompositions
 from fxpullback.capture.dynamic_sizes import Watch, check_module, export_free, wanted_axes
 from fxpullback.capture.flatten import check_free_axes, check_output, flatten
 from fxpullback.capture.program import Model, TrainingModeWarning, check_inputs, export
 from fxpullback.contract.sizes import FreeAxis
+from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.inputs import check_example, check_extra_examples
-from fxpullback.graph.ir import FREE, WATCH
+from fxpullback.graph.module import Graph
 
 __all__ = ["Model", "TrainingModeWarning", "capture"]
 
@@ -27,7 +28,8 @@ def capture(
     extras: Sequence[Tensor] = (),
     names: Sequence[str] = (),
     free_size: bool | Sequence[int] = False,
-) -> fx.GraphModule:
+    compilation: Compilation | None = None,
+) -> Graph:
     """Capture `model` as a functional ATen graph from `input`, and what else it takes, to logits.
 
     Args:
@@ -37,6 +39,7 @@ def capture(
             batch is taken for batched; all its other extents are fixed.
         names: what the forward calls example and extras, where they are to be passed by name; none: by position.
         free_size: axes whose size stays free like the batch, or True for all behind the channels.
+        compilation: what the stages of one compilation share; it is given what watches over free sizes.
 
     Returns:
         Graph module with the placeholder `input` and one for each extra, named as the model's forward names it; flat
@@ -56,11 +59,10 @@ def capture(
         program = export(model, example, extras, names, {})
     check_inputs(program, (example, *extras), names)
     program = program.run_decompositions(decompositions())
-    gm = flatten(program)
-    gm.meta[FREE] = free
+    gm, compilation = flatten(program, free), compilation or Compilation()
     if free:
-        gm.meta[WATCH] = Watch(gm, free, example)
-    gm = canonicalise(gm)
+        compilation.watch = Watch(gm, free, example)
+    gm = canonicalise(gm, compilation)
     check_free_axes(gm)
     check_output(gm)
     return gm

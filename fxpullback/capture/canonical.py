@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, fx
 
 from fxpullback.capture import recurrent, spellings
-from fxpullback.graph.builder import Builder
-from fxpullback.graph.ir import ORIGIN, aten, is_size, schema_arguments
-from fxpullback.graph.rebuild import walk
+from fxpullback.graph.compilation import Compilation
+from fxpullback.graph.ir import ORIGIN, aten, is_size
+from fxpullback.graph.module import Graph
+from fxpullback.graph.rebuild import Site, rebuild
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
@@ -66,25 +67,21 @@ def _instance_norm(
     return torch.nn.functional.batch_norm(x, mean, var, weight, bias, False, momentum, eps)
 
 
-def canonicalise(gm: fx.GraphModule) -> fx.GraphModule:
+def canonicalise(gm: fx.GraphModule, compilation: Compilation | None = None) -> Graph:
     """Return the graph in canonical spelling, its dead and size-only nodes gone."""
-    result = walk(gm, _respell)
+    result = rebuild(gm, _respell, compilation)
     for node in result.graph.nodes:
         node.meta.pop(ORIGIN, None)  # from here on the origin of a node is its name in this graph
     return result
 
 
-def _respell(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
-    if node.target in _DROPPED:
+def _respell(site: Site) -> Any:
+    if site.node.target in _DROPPED:
         return None
-    rewrite = _SPELLINGS.get(node.target)
-    if rewrite is None or is_size(node):
-        return builder.copy(node, env)
-    arguments = fx.map_arg(schema_arguments(node), lambda n: env[n])
-    kept = {k: v for k, v in node.meta.items() if k != "val"}
-    with builder.provenance(node.name, **kept):
-        made = rewrite(builder, node, tuple(arguments))
-    return builder.copy(node, env) if made is NotImplemented else made
+    rewrite = _SPELLINGS.get(site.node.target)
+    if rewrite is None or is_size(site.node):
+        return NotImplemented
+    return rewrite(site.builder, site.node, site.arguments())
 
 
 _DROPPED = {

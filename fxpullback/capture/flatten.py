@@ -12,7 +12,10 @@ from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
 
 from fxpullback.contract.errors import CaptureError
 from fxpullback.contract.names import INPUT, graph_names
-from fxpullback.graph.ir import EXTRAS, FREE, arg, depends_on, explained, extra_inputs, placeholders, where
+from fxpullback.contract.signature import Signature
+from fxpullback.contract.sizes import FreeAxis
+from fxpullback.graph.ir import arg, depends_on, explained, extra_inputs, placeholders, where
+from fxpullback.graph.module import Graph, signature_of
 
 
 def user_inputs(program: ExportedProgram) -> list[fx.Node]:
@@ -20,7 +23,7 @@ def user_inputs(program: ExportedProgram) -> list[fx.Node]:
     return [n for n in placeholders(program.graph) if kinds[n.name] is InputKind.USER_INPUT]
 
 
-def flatten(program: ExportedProgram) -> fx.GraphModule:
+def flatten(program: ExportedProgram, free: tuple[FreeAxis, ...] = ()) -> Graph:
     """Weights, buffers and constants become `get_attr` nodes on flat names; the first user input becomes `input`."""
     constants = {**program.state_dict, **program.constants}
     root, graph, env = nn.Module(), fx.Graph(), {}
@@ -40,10 +43,8 @@ def flatten(program: ExportedProgram) -> fx.GraphModule:
             graph.output((env[_logits(program, node)],))
         else:
             env[node] = graph.node_copy(node, lambda n: env[n])
-    gm = fx.GraphModule(root, graph)
-    gm.meta[EXTRAS] = len(users) - 1
-    gm.graph.eliminate_dead_code()
-    return gm
+    graph.eliminate_dead_code()
+    return Graph(root, graph, Signature(extras=tuple(names[user] for user in users[1:]), free=free))
 
 
 def _register(root: nn.Module, name: str, tensor: Any) -> None:
@@ -91,7 +92,7 @@ def check_free_axes(gm: fx.GraphModule) -> None:
     """Refuse an extra with a free axis whose size is none of the explained input's: nothing would say what it is."""
     source = explained(gm.graph)
     known = {n.node.expr for n in source.meta["val"].shape if isinstance(n, torch.SymInt)}
-    if len(known) > 1 and not gm.meta.get(FREE):
+    if len(known) > 1 and not signature_of(gm).free:
         raise CaptureError(
             f"the program leaves more of its input free than the batch: {list(source.meta['val'].shape)}. Export it "
             "with the other axes fixed, or pass the module itself with free_size=True."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,6 @@ from fxpullback.certify.fresh import ExtraSpread, Spread, cotangents, fresh_batc
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
 from fxpullback.graph.float64 import Memo, in_float64
 from fxpullback.graph.inputs import Inputs
-from fxpullback.graph.ir import OUTPUT_NAMES
 from fxpullback.unroll import Soft
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ def relative(found: Tensor, wanted: Tensor) -> float:
     return float((found - wanted).abs().max()) / scale if scale > 0 else float((found - wanted).abs().max())
 
 
-def _logits(pb: Compiled, wide: dict[str, fx.GraphModule], inputs: Inputs, lowered: Tensor, note: str) -> list[Check]:
+def _logits(
+    pb: Compiled, wide: Mapping[str, fx.GraphModule], inputs: Inputs, lowered: Tensor, note: str
+) -> list[Check]:
     with torch.no_grad():
         plain, injected = pb.captured(*inputs)[0], pb.rewritten(*inputs)[0]
         captured = wide["captured"](*inputs.double())[0]
@@ -111,7 +113,7 @@ def _variation(values: Tensor) -> float:
     return relative(values[1:], values[:1].expand_as(values[1:])) if values.abs().max() > 0 else 0.0
 
 
-def _adjoint(pb: Compiled, wide: dict[str, fx.GraphModule], narrow: Inputs, u: Tensor, found: Tensor) -> list[Check]:
+def _adjoint(pb: Compiled, wide: Mapping[str, fx.GraphModule], narrow: Inputs, u: Tensor, found: Tensor) -> list[Check]:
     inputs = narrow.double()
     _, wanted = soft_pullback(wide["folded"], inputs, u)
     # Two samples: at batch 1 torch's own adjoint of batch norm is wrong where a cotangent arrives transposed.
@@ -151,7 +153,7 @@ def _before_folding(pb: Compiled, inputs: Inputs, u: Tensor, found: Tensor, want
     return at_most("pullback: graph against autograd before folding", error, bound, detail)
 
 
-def _linearity(wide: dict[str, fx.GraphModule], inputs: Inputs, u: Tensor, of_u: Tensor, seed: int) -> list[Check]:
+def _linearity(wide: Mapping[str, fx.GraphModule], inputs: Inputs, u: Tensor, of_u: Tensor, seed: int) -> list[Check]:
     w = cotangents(BATCH, u.shape[1], u, seed + 2)
     with torch.no_grad():
         of_w, both = wide["step"](*inputs, w)[1], wide["step"](*inputs, 2.0 * u - 3.0 * w)[1]
@@ -161,7 +163,7 @@ def _linearity(wide: dict[str, fx.GraphModule], inputs: Inputs, u: Tensor, of_u:
     ]
 
 
-def _dot_test(wide: dict[str, fx.GraphModule], inputs: Inputs, u: Tensor, pullback: Tensor, seed: int) -> Check:
+def _dot_test(wide: Mapping[str, fx.GraphModule], inputs: Inputs, u: Tensor, pullback: Tensor, seed: int) -> Check:
     """<u, J v> = <J^T u, v>, J v by forward mode through the injected form."""
     name = "pullback: dot test with forward mode"
     one = inputs[:1]
@@ -176,7 +178,7 @@ def _dot_test(wide: dict[str, fx.GraphModule], inputs: Inputs, u: Tensor, pullba
     return at_most(name, float((left - products.sum()).abs() / products.abs().sum()), EXACT_BOUND)
 
 
-def _program(pb: Compiled, wide: dict[str, fx.GraphModule], inputs: Inputs, seed: int) -> list[Check]:
+def _program(pb: Compiled, wide: Mapping[str, fx.GraphModule], inputs: Inputs, seed: int) -> list[Check]:
     """The compiled graph with its target, against the program run by eager autograd, on one sample."""
     one = inputs[1:2]
     given = fresh_target(pb.target, 1, pb.classes, one.x, seed + 4)
@@ -187,11 +189,11 @@ def _program(pb: Compiled, wide: dict[str, fx.GraphModule], inputs: Inputs, seed
     label = type(pb.program).__name__.lower()
     return [
         at_most(f"{label}: {name} against autograd, float64", relative(value, wanted[name]), bound)
-        for name, value in zip(pb.graph.meta[OUTPUT_NAMES], found, strict=True)
+        for name, value in zip(pb.output_names, found, strict=True)
     ]
 
 
-def _sizes(pb: Compiled, wide: dict[str, fx.GraphModule], extras: list[ExtraSpread], seed: int) -> list[Check]:
+def _sizes(pb: Compiled, wide: Mapping[str, fx.GraphModule], extras: list[ExtraSpread], seed: int) -> list[Check]:
     """At other sizes, where sizes are free: logits against the model, pullback against autograd."""
     checks = []
     for draw in range(OTHER_SIZES if pb.free else 0):
@@ -212,7 +214,7 @@ def _sizes(pb: Compiled, wide: dict[str, fx.GraphModule], extras: list[ExtraSpre
     return checks
 
 
-def _batch(wide: dict[str, fx.GraphModule], inputs: Inputs, u: Tensor, together: tuple[Tensor, Tensor]) -> Check:
+def _batch(wide: Mapping[str, fx.GraphModule], inputs: Inputs, u: Tensor, together: tuple[Tensor, Tensor]) -> Check:
     with torch.no_grad():
         alone = wide["step"](*inputs[-1:], u[-1:])  # not the middle one, which a reversed batch leaves in its place
     error = max(relative(a, t[-1:]) for a, t in zip(alone, together, strict=True))

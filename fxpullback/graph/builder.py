@@ -17,20 +17,18 @@ from torch import Tensor, fx
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses import FakeTensor
 
+from fxpullback.contract.signature import Signature
+from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.ir import (
-    EXACT_CONSTANTS,
     GETITEM,
-    NAMES,
     ORIGIN,
-    SHAPES,
-    WATCH,
     WHOLE,
     arg,
     aten,
     fake_mode_of,
     is_size,
 )
-from fxpullback.graph.module import LazyGraphModule
+from fxpullback.graph.module import Graph, signature_of
 from fxpullback.graph.shapes import is_free, stated_shape
 from fxpullback.graph.value import Value, map_tree
 
@@ -51,9 +49,14 @@ class Builder:
 
     Args:
         source: graph module whose constants and fake tensors the new graph shares.
+        compilation: what the stages of one compilation share; a new one where a stage runs by itself.
+
+    Attributes:
+        exact: constants in float64, by name, as in `Graph.exact`.
+        scaled: names of those that are a constant of the model times a number.
     """
 
-    def __init__(self, source: fx.GraphModule) -> None:
+    def __init__(self, source: fx.GraphModule, compilation: Compilation | None = None) -> None:
         self.source = source
         self.graph = fx.Graph()
         self.fake_mode = fake_mode_of(source)
@@ -64,10 +67,9 @@ class Builder:
         self._attributes: dict[str, Value] = {}
         self._inputs: list[fx.Node] = []
         self._lifted: dict[Any, Value] = {}
-        self._names: set[str] = source.meta.setdefault(NAMES, set())
-        self.exact: dict[str, Tensor] = dict(source.meta.get(EXACT_CONSTANTS, {}))
-        self._watch: Any = source.meta.get(WATCH)
-        self._shapes: dict[Any, Any] = source.meta.setdefault(SHAPES, {})
+        self.compilation = compilation or Compilation()
+        self.exact: dict[str, Tensor] = dict(source.exact) if isinstance(source, Graph) else {}
+        self.scaled: set[str] = set(source.scaled) if isinstance(source, Graph) else set()
 
     @contextmanager
     def provenance(self, prefix: str | None = None, **meta: Any) -> Iterator[None]:
@@ -100,10 +102,10 @@ class Builder:
     def constant(self, name: str, tensor: Tensor) -> Value:
         """Add a constant of the graph under a name that begins with `name` and that no stage has used before."""
         free, count = name, 0
-        while free in self._names or hasattr(self.source, free):
+        while free in self.compilation.names or hasattr(self.source, free):
             count += 1
             free = f"{name}_{count}"
-        self._names.add(free)
+        self.compilation.names.add(free)
         self.constants[free] = tensor
         return self.attribute(free)
 
@@ -128,12 +130,13 @@ class Builder:
         """The fake value of a call; calls of one operator on the same shapes are run once a compilation."""
         fakes = map_tree((args, kwargs), lambda v: v.node.meta["val"] if isinstance(v, Value) else v)
         key = (target, _signature(fakes))
-        if key not in self._shapes:
-            self._shapes[key] = self._run(target, *fakes)
-        return self._shapes[key]
+        shapes = self.compilation.shapes
+        if key not in shapes:
+            shapes[key] = self._run(target, *fakes)
+        return shapes[key]
 
     def _run(self, target: Any, args: Any, kwargs: Any) -> Any:
-        if self._watch is not None:
+        if self.compilation.watch is not None:
             stated = stated_shape(target, args)
             if stated is not None:
                 return stated
@@ -141,8 +144,8 @@ class Builder:
             return target(*args, **kwargs)
 
     def _append(self, target: Any, args: Any, kwargs: Any, val: Any) -> Any:
-        if self._watch is not None:
-            self._watch.check(str(self.meta.get(ORIGIN) or self.prefix))
+        if self.compilation.watch is not None:
+            self.compilation.watch.check(str(self.meta.get(ORIGIN) or self.prefix))
         node_args, node_kwargs = map_tree((_settle_sizes(target, args), kwargs), self._argument)
         node = self.graph.create_node("call_function", target, node_args, node_kwargs, self.prefix)
         node.meta.update(self.meta)
@@ -243,8 +246,13 @@ class Builder:
         with self.provenance(name or node.name, **{ORIGIN: node.name, **own, **meta}):
             return self._append(node.target, args, kwargs, node.meta["val"])
 
-    def finish(self, results: tuple[Value, ...]) -> fx.GraphModule:
-        """Close the graph with its outputs and make it a module holding just the constants it reads."""
+    def finish(self, results: tuple[Value, ...], signature: Signature | None = None) -> Graph:
+        """Close the graph with its outputs and make it a module holding just the constants it reads.
+
+        Args:
+            results: the outputs.
+            signature: what the graph takes and returns; by default what its source does.
+        """
         self.graph.output(tuple(r.node for r in results))
         root = torch.nn.Module()
         for node in self.graph.nodes:
@@ -256,9 +264,7 @@ class Builder:
                 root.register_parameter(name, tensor)
             else:
                 root.register_buffer(name, tensor)
-        gm = LazyGraphModule(root, self.graph)
-        gm.meta.update({**self.source.meta, EXACT_CONSTANTS: self.exact})
-        return gm
+        return Graph(root, self.graph, signature or signature_of(self.source), self.exact, self.scaled)
 
 
 _SIZE_FUNCTIONS: dict[str, Any] = {

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from fxpullback.graph.ir import EXACT_CONSTANTS
-from fxpullback.graph.module import LazyGraphModule
+from fxpullback.graph.module import Graph, signature_of
 
 Memo = dict[tuple[Any, ...], Tensor]
 
 
-def in_float64(gm: fx.GraphModule, memo: Memo | None = None) -> fx.GraphModule:
+def in_float64(gm: fx.GraphModule, memo: Memo | None = None) -> Graph:
     """A copy of a graph with its constants, and the types its operators name, in float64.
 
     Args:
@@ -22,13 +20,14 @@ def in_float64(gm: fx.GraphModule, memo: Memo | None = None) -> fx.GraphModule:
         memo: constants widened before, shared between graphs that share them.
     """
     memo = {} if memo is None else memo
+    exact = gm.exact if isinstance(gm, Graph) else {}
     root = nn.Module()
     for node in gm.graph.nodes:
         if node.op == "get_attr" and not hasattr(root, str(node.target)):
             tensor = getattr(gm, str(node.target)).detach()
             key = (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype)
             if key not in memo:
-                memo[key] = _wide_copy(gm.meta.get(EXACT_CONSTANTS, {}).get(str(node.target), tensor))
+                memo[key] = _wide_copy(exact.get(str(node.target), tensor))
             root.register_buffer(str(node.target), memo[key])
     graph = fx.Graph()
     result = graph.graph_copy(gm.graph, {}, return_output_node=False)
@@ -38,9 +37,7 @@ def in_float64(gm: fx.GraphModule, memo: Memo | None = None) -> fx.GraphModule:
             node.args, node.kwargs = _widen(node.args), _widen(node.kwargs)
             if _makes_floats(node):
                 node.kwargs = {**node.kwargs, "dtype": torch.float64}
-    wide = LazyGraphModule(root, graph)
-    wide.meta.update(copy.copy(gm.meta))
-    return wide
+    return Graph(root, graph, signature_of(gm), exact)
 
 
 def _makes_floats(node: fx.Node) -> bool:

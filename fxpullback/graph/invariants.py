@@ -9,11 +9,9 @@ from torch import Tensor, fx
 
 from fxpullback.contract.errors import InvariantError
 from fxpullback.graph.ir import (
-    EXTRAS,
     GETITEM,
     INJECT,
     ORIGIN,
-    OUTPUT_NAMES,
     STOP_GRADIENT,
     aten,
     calls,
@@ -26,6 +24,8 @@ from fxpullback.graph.ir import (
     placeholders,
     where,
 )
+from fxpullback.graph.module import signature_of
+from fxpullback.graph.shapes import same_shape
 
 _IDENTITIES = {aten.detach.default, aten.alias.default, aten.dropout.default, aten.native_dropout.default}
 _CANONICAL = {
@@ -41,7 +41,7 @@ def check_captured(gm: fx.GraphModule) -> None:
     """Functional ATen operators in canonical spelling, the inputs that are declared, a symbolic batch."""
     check_graph(gm)
     if given_inputs(gm):
-        found, declared = len(placeholders(gm.graph)), gm.meta.get(EXTRAS, 0)
+        found, declared = len(placeholders(gm.graph)), len(signature_of(gm).extras)
         raise InvariantError(f"a captured graph has one input and {declared} extras, this one has {found} inputs.")
     for node in calls(gm.graph):
         if node.target in _CANONICAL or node.target in (INJECT,):
@@ -96,14 +96,14 @@ def check_lowered(gm: fx.GraphModule) -> None:
 
 def check_outputs(gm: fx.GraphModule) -> None:
     """Outputs are named, and the pullback depends on the cotangent and has the shape of the input."""
-    names = gm.meta.get(OUTPUT_NAMES)
+    names = signature_of(gm).outputs
     results = outputs(gm.graph)
-    if not names or len(names) != len(results):
+    if len(names) != len(results):
         raise InvariantError(f"the graph has {len(results)} outputs and the names {names}.")
     found = dict(zip(names, results, strict=True))
     source, given = explained(gm.graph), given_inputs(gm)
     pullback, like = found["pullback"].meta["val"], source.meta["val"]
-    if not _same_shape(pullback, like):
+    if not same_shape(pullback.shape, like.shape):
         shapes = f"{list(pullback.shape)} and {list(like.shape)}"
         raise InvariantError(f"the pullback and the input have different shapes: {shapes}.")
     if pullback.dtype != like.dtype:
@@ -148,7 +148,3 @@ def _check_order(node: fx.Node) -> None:
     for source in input_nodes(node):
         if source.op == "output":
             raise InvariantError(f"{where(node)} reads the output.")
-
-
-def _same_shape(a: Any, b: Any) -> bool:
-    return [str(n) for n in a.shape] == [str(n) for n in b.shape]

@@ -15,6 +15,8 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, fx
 
+from fxpullback.graph.module import signature_of
+
 aten = torch.ops.aten
 
 LIBRARY = torch.library.Library("fxpullback", "DEF")
@@ -74,16 +76,7 @@ TRANSPOSES = "fxpullback_transposes"  # name of the node whose cotangent it is
 HOLDS = "fxpullback_holds"  # {name of a captured operator: f}: f times the node is that operator's value
 COTANGENT_OF = "fxpullback_cotangent_of"  # {name of an operator: f}: f times the node is that operator's cotangent
 WHOLE = (HOLDS, COTANGENT_OF)  # true of one node alone, so `walk` hands them on and no copy takes them along
-EXACT_CONSTANTS = "fxpullback_exact"  # on a GraphModule: constants of the rules in float64, by name
-SCALED = "fxpullback_scaled"  # on a GraphModule: names of those that are a constant of the model times a number
-NAMES = "fxpullback_names"  # on a GraphModule: names of constants made so far, for one compilation
-SHAPES = "fxpullback_shapes"  # on a GraphModule: fake values by operator and argument shapes, for one compilation
 STEP = "fxpullback_step"  # which copy of an unrolled program it belongs to, from 1
-EXTRAS = "fxpullback_extras"  # on a GraphModule: how many inputs behind the explained one are passed through
-FREE = "fxpullback_free"  # on a GraphModule: the axes of its input, beside the batch, whose size is free
-WATCH = "fxpullback_watch"  # on a GraphModule: what checks its assumptions about free sizes, for one compilation
-REWRITES_DONE = "rewrites"  # on a lowered GraphModule: at how many places each rewrite of the lowering was made
-OUTPUT_NAMES = "output_names"  # on a GraphModule: names of the outputs, in order
 
 
 def input_nodes(node: fx.Node) -> list[fx.Node]:
@@ -133,12 +126,12 @@ def explained(graph: fx.Graph) -> fx.Node:
 
 def extra_inputs(gm: fx.GraphModule) -> list[fx.Node]:
     """The inputs that are passed through, in order."""
-    return placeholders(gm.graph)[1 : 1 + gm.meta.get(EXTRAS, 0)]
+    return placeholders(gm.graph)[1 : 1 + len(signature_of(gm).extras)]
 
 
 def given_inputs(gm: fx.GraphModule) -> list[fx.Node]:
     """What follows the extras: the cotangent, the target, or nothing."""
-    return placeholders(gm.graph)[1 + gm.meta.get(EXTRAS, 0) :]
+    return placeholders(gm.graph)[1 + len(signature_of(gm).extras) :]
 
 
 def outputs(graph: fx.Graph) -> tuple[fx.Node, ...]:

@@ -6,12 +6,12 @@ here it is known by construction, so the size that follows is stated.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sympy
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from fxpullback.graph.ir import aten
 
@@ -31,6 +31,16 @@ def same_size(a: Any, b: Any) -> bool:
     if is_free(a) or is_free(b):
         return is_free(a) and is_free(b) and bool(a.node.expr == b.node.expr)
     return bool(plain(a) == plain(b))
+
+
+def same_shape(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    """Whether two shapes are the same, free sizes included."""
+    return len(a) == len(b) and all(same_size(m, n) for m, n in zip(a, b, strict=True))
+
+
+def alike(a: fx.Node, b: fx.Node) -> bool:
+    """Whether two nodes are tensors of one shape."""
+    return same_shape(a.meta["val"].shape, b.meta["val"].shape)
 
 
 def whole_ratio(size: Any, part: Any) -> int:

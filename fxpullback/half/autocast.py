@@ -18,7 +18,6 @@ from fxpullback.contract.errors import InvariantError, ProgramError
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.invariants import check_lowered
 from fxpullback.graph.ir import (
-    EXACT_CONSTANTS,
     GETITEM,
     ORIGIN,
     arg,
@@ -30,7 +29,8 @@ from fxpullback.graph.ir import (
     operator_name,
     outputs,
 )
-from fxpullback.graph.rebuild import tidy
+from fxpullback.graph.module import Graph
+from fxpullback.graph.rebuild import Site, append, tidy
 from fxpullback.graph.value import Value
 from fxpullback.half.islands import CAST, wide_nodes
 from fxpullback.half.scale import measured_scale, scale_seed
@@ -58,7 +58,7 @@ class Narrowed:
         casts: how many casts one pullback holds.
     """
 
-    graph: fx.GraphModule
+    graph: Graph
     precision: Precision
     seed_scale: float
     islands: dict[str, int]
@@ -120,7 +120,7 @@ def narrowed(pb: Compiled, precision: str, seed_scale: float | None = None) -> N
     return Narrowed(graph, check_precision(precision), seed_scale, wide, total, casts)
 
 
-def narrow(step: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
+def narrow(step: fx.GraphModule, dtype: torch.dtype) -> Graph:
     """Put casts into a lowered graph so that it computes in half precision.
 
     Args:
@@ -144,27 +144,32 @@ class _Narrower:
         self.copies: dict[tuple[fx.Node, torch.dtype], Value] = {}
         self.constants: dict[Any, Tensor] = {}
 
-    def run(self) -> fx.GraphModule:
+    def run(self) -> Graph:
         """The graph with its casts."""
-        for node in self.gm.graph.nodes:
-            if node.op == "placeholder":
-                self.env[node] = self.builder.placeholder(str(node.target), node.meta["val"])
-            elif node.op == "call_function":
-                self.env[node] = self.call(node)
-            if node in outputs(self.gm.graph):  # here, not at the end: what follows the logits may be made of them
-                self.fetch(node, torch.float32)
+        append(self.builder, self.gm, self.env, self.call, moved=None)
         results = tuple(self.fetch(n, torch.float32) for n in outputs(self.gm.graph))
-        gm = tidy(self.builder.finish(results))
-        gm.meta[EXACT_CONSTANTS] = {}
-        return gm
+        self.builder.exact.clear()  # half precision is compared with the graph it computes, constants rounded
+        return tidy(self.builder.finish(results))
 
-    def call(self, node: fx.Node) -> Any:
+    def call(self, site: Site) -> Any:
         """A copy of a node in its type, its floating-point arguments cast to that type."""
-        dtype = torch.float32 if node in self.wide else self.dtype
+        node = site.node
+        if node.op == "get_attr":
+            return None  # a constant is fetched in the type that each reader wants
+        made = self.copied(site)
+        self.env[node] = made
+        if node in outputs(self.gm.graph):  # here, not at the end: what follows the logits may be made of them
+            self.fetch(node, torch.float32)
+        return made
+
+    def copied(self, site: Site) -> Any:
+        """The node again, in its type."""
+        node = site.node
         if is_size(node):
-            return self.builder.copy(node, self.env)
-        env = {n: self.env[n] if is_size(n) else self.fetch(n, dtype) for n in input_nodes(node)}
-        made = self.builder.copy(node, env)
+            return site.copy()
+        dtype = torch.float32 if node in self.wide else self.dtype
+        values = {n: self.env[n] if is_size(n) else self.fetch(n, dtype) for n in input_nodes(node)}
+        made = site.copy(values)
         if node not in self.wide and node.target is not GETITEM:
             self.retype(made)
         return made

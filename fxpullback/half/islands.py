@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from fxpullback.graph.ir import (
-    EXACT_CONSTANTS,
     GETITEM,
-    SCALED,
     arg,
     aten,
     attribute,
@@ -27,6 +25,7 @@ from fxpullback.graph.ir import (
     is_size,
     schema_arguments,
 )
+from fxpullback.graph.module import Graph
 from fxpullback.lowering.folding import LAYOUT
 
 PRODUCTS = {
@@ -175,7 +174,7 @@ def wide_nodes(gm: fx.GraphModule, dtype: torch.dtype) -> set[fx.Node]:
         Islands; and of moves and plain arithmetic what is read by them alone, or lies between two of them. Constants
         that the type cannot hold are among them, and those that a rule computed in float64, for sums that cancel.
     """
-    exact = gm.meta.get(EXACT_CONSTANTS, {}).keys() - gm.meta.get(SCALED, set())
+    exact = gm.exact.keys() - gm.scaled if isinstance(gm, Graph) else frozenset()
     constants = [n for n in gm.graph.nodes if n.op == "get_attr"]
     islands = {n for n in constants if n.target in exact or not held(attribute(gm, str(n.target)), dtype)}
     for node in calls(gm.graph):

@@ -16,7 +16,8 @@ from fxpullback.certify.fresh import ExtraSpread, Spread, fresh_batch, fresh_tar
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.inputs import Inputs
 from fxpullback.graph.ir import ORIGIN, depends_on, explained, extra_inputs, given_inputs, outputs
-from fxpullback.graph.rebuild import tidy
+from fxpullback.graph.module import Graph
+from fxpullback.graph.rebuild import Site, append, tidy
 from fxpullback.half.islands import MOVES, wide_nodes
 from fxpullback.target import cotangent_of
 
@@ -100,7 +101,7 @@ def _narrow(step: fx.GraphModule) -> set[fx.Node]:
     return {n for n in step.graph.nodes if n not in wide or any(u not in wide and u.op != "output" for u in n.users)}
 
 
-def scale_seed(step: fx.GraphModule, scale: float, *, any_size: bool = False) -> fx.GraphModule:
+def scale_seed(step: fx.GraphModule, scale: float, *, any_size: bool = False) -> Graph:
     """Multiply the cotangent of a pullback graph by `scale`, and divide the pullback by it, in float32.
 
     Args:
@@ -113,15 +114,17 @@ def scale_seed(step: fx.GraphModule, scale: float, *, any_size: bool = False) ->
     """
     builder = Builder(step)
     (seed,) = given_inputs(step)
-    env: dict[fx.Node, Any] = {}
-    for node in (explained(step.graph), *extra_inputs(step), seed):
-        env[node] = builder.placeholder(str(node.target), node.meta["val"])
+    given = (explained(step.graph), *extra_inputs(step), seed)
+    env: dict[fx.Node, Any] = {n: builder.placeholder(str(n.target), n.meta["val"]) for n in given}
     undo: Any = None
-    for node in step.graph.nodes:
-        if undo is None and seed in node.all_input_nodes:  # not before the logits, which it may be made of
+
+    def scaled(site: Site) -> Any:
+        nonlocal undo
+        if undo is None and seed in site.node.all_input_nodes:  # not before the logits, which it may be made of
             env[seed], undo = _scaled(env[seed], scale, any_size)
-        if node.op in ("get_attr", "call_function"):
-            env[node] = builder.copy(node, env)
+        return site.copy()
+
+    append(builder, step, env, scaled, moved=None)
     logits, pullback = (env[n] for n in outputs(step.graph))
     with builder.provenance("seed_scale_undone", **{ORIGIN: "seed_scale"}):
         if any_size:

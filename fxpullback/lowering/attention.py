@@ -8,35 +8,36 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxpullback.graph.builder import Builder
 from fxpullback.graph.ir import aten, attribute, input_nodes, is_call, is_size, node_argument
+from fxpullback.graph.rebuild import Site
+from fxpullback.graph.shapes import alike
 from fxpullback.lowering.folding import LAYOUT
-from fxpullback.lowering.rewrite import same_shape
 from fxpullback.rules.attention import attention_weights, shared_heads
 
 
-def write_out_attention(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+def write_out_attention(site: Site) -> Any:
     """softmax(scale q k^T + mask) v in plain products; the pullback needs the same weights."""
-    q, k, v, mask, _, is_causal, scale, enable_gqa = args
+    q, k, v, mask, _, is_causal, scale, enable_gqa = site.arguments()
     if enable_gqa:
         k, v = shared_heads(k, q.shape[-3]), shared_heads(v, q.shape[-3])
     return torch.matmul(attention_weights(q, k, mask, is_causal, scale), v)
 
 
-def without_empty_rows(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+def without_empty_rows(site: Site) -> Any:
     """Attention weights as they are, where the mask is known to leave something of every row."""
+    node, kept = site.node, site.arguments()[2]
     condition, _, weights = node.args
     assert isinstance(condition, fx.Node)
     assert isinstance(weights, fx.Node)
-    if not same_shape(node, weights):
+    if not alike(node, weights):
         return NotImplemented
     if condition.op == "get_attr":
-        return NotImplemented if bool(attribute(builder.source, str(condition.target)).any()) else args[2]
+        return NotImplemented if bool(attribute(site.builder.source, str(condition.target)).any()) else kept
     if not is_call(condition, aten.eq.Scalar) or condition.args[1] != -math.inf:
         return NotImplemented
     extreme = node_argument(condition, 0)
-    finite = is_call(extreme, aten.amax.default) and surely_finite(builder.source, node_argument(extreme, 0))
-    return args[2] if finite else NotImplemented
+    finite = is_call(extreme, aten.amax.default) and surely_finite(site.builder.source, node_argument(extreme, 0))
+    return kept if finite else NotImplemented
 
 
 def surely_finite(gm: fx.GraphModule, node: fx.Node) -> bool:

@@ -10,7 +10,6 @@ from torch import fx
 
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.ir import (
-    SCALED,
     arg,
     aten,
     attribute,
@@ -20,11 +19,10 @@ from fxpullback.graph.ir import (
     placeholders,
     schema_arguments,
 )
-from fxpullback.graph.rebuild import Carried
+from fxpullback.graph.rebuild import Carried, Site, same
 from fxpullback.graph.value import Value
 
 SMALL = 4096  # constants of up to so many entries are computed, larger ones stay expressions of the model's own
-_SAME = 1e-12
 
 
 class Carrier:
@@ -53,25 +51,11 @@ class Carrier:
             exact = builder.exact.get(name, old).detach().double() * factor
             made = builder.constant(f"{name}_scaled", exact.to(old.dtype))
             if name not in builder.exact:
-                self.source.meta.setdefault(SCALED, set()).add(str(made.node.target))
+                builder.scaled.add(str(made.node.target))
             builder.exact[str(made.node.target)] = exact
             self._made[name, factor] = made
         found: Value = self._made[name, factor]
         return found
-
-    def plain(self, held: Any, factor: float = 1.0) -> Any:
-        """A value with its factor multiplied out, or with `factor` left of it."""
-        if not isinstance(held, Carried):
-            if not isinstance(held, Value) or same(factor, 1.0):
-                return held
-            held = Carried(held, 1.0)
-        by = held.factor / factor
-        if same(by, 1.0):
-            return held.value
-        key = held.value.node, by
-        if key not in self._made:
-            self._made[key] = held.value * by
-        return self._made[key]
 
 
 @dataclass(frozen=True)
@@ -79,9 +63,22 @@ class Call:
     """One call of the graph before, and what stands for its arguments."""
 
     carrier: Carrier
-    builder: Builder
-    node: fx.Node
-    env: dict[fx.Node, Any]
+    site: Site
+
+    @property
+    def builder(self) -> Builder:
+        """What writes the new graph."""
+        return self.site.builder
+
+    @property
+    def node(self) -> fx.Node:
+        """The call in the graph before."""
+        return self.site.node
+
+    @property
+    def env(self) -> dict[fx.Node, Any]:
+        """What stands for the nodes before it."""
+        return self.site.env
 
     def arguments(self) -> tuple[Any, ...]:
         """The arguments in schema order, nodes as they are."""
@@ -98,11 +95,16 @@ class Call:
 
     def plain(self, n: Any, factor: float = 1.0) -> Any:
         """An argument with its factor multiplied out, or with `factor` left of it."""
-        return self.carrier.plain(self.env[n], factor)
+        held = self.env[n]
+        if not isinstance(held, Carried):
+            if not isinstance(held, Value) or same(factor, 1.0):
+                return held
+            held = Carried(held, 1.0)
+        return Carried(held.value, held.factor / factor).whole(self.site.made)
 
     def again(self, values: dict[Any, Any]) -> Any:
         """The same call on other values."""
-        return self.builder.copy(self.node, {**self.env, **values})
+        return self.site.copy(values)
 
     def constant(self, n: fx.Node, factor: float) -> Any:
         """A constant times a number; a small one is a new constant, a large one an expression of the old."""
@@ -119,11 +121,6 @@ class Call:
             return self.env[n]
         self.carrier.taken += 1
         return self.env[n] * factor
-
-
-def same(a: float, b: float) -> bool:
-    """Whether two factors are one but for rounding."""
-    return abs(a - b) <= _SAME * abs(b)
 
 
 def extent(node: fx.Node) -> int:

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
 from typing import Any
 
 import torch
 from torch import fx
 
-from fxpullback.graph.builder import Builder
-from fxpullback.graph.ir import GETITEM, ORIGIN, arg, aten, is_size
-from fxpullback.graph.rebuild import walk
+from fxpullback.graph.compilation import Compilation
+from fxpullback.graph.ir import GETITEM, arg, aten, is_size
+from fxpullback.graph.module import Graph
+from fxpullback.graph.rebuild import Site, rebuild
+from fxpullback.graph.shapes import alike
 from fxpullback.graph.value import Value
-from fxpullback.lowering.rewrite import same_shape
 
 
-def simplify(gm: fx.GraphModule) -> fx.GraphModule:
+def simplify(gm: fx.GraphModule, compilation: Compilation | None = None) -> Graph:
     """Merge equal nodes and drop no-ops and dead nodes; also run on the unrolled program."""
-    return merge_equal(drop_no_ops(merge_equal(gm)))
+    merged = eliminate_common_subexpressions(gm, compilation)
+    return eliminate_common_subexpressions(drop_no_ops(merged, compilation), compilation)
 
 
-def merge_equal(gm: fx.GraphModule) -> fx.GraphModule:
-    """Compute equal expressions once."""
+def eliminate_common_subexpressions(gm: fx.GraphModule, compilation: Compilation | None = None) -> Graph:
+    """Compute equal expressions once (CSE).
+
+    Before: a = exp(x); b = exp(x); y = a + b
+    After:  a = exp(x); y = a + a
+    """
     seen: dict[Any, Any] = {}
 
-    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+    def merge(site: Site) -> Any:
+        node = site.node
         if is_size(node) or node.op == "get_attr" or node.target is GETITEM:
-            return builder.copy(node, env)
-        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: env[n])
+            return NotImplemented
+        args, kwargs = fx.map_arg((node.args, node.kwargs), site.whole)
         key = (node.target, _key(args), _key(kwargs))
         if key not in seen:
-            seen[key] = builder.copy(node, env)
+            seen[key] = site.copy()
         return seen[key]
 
-    return walk(gm, visit)
+    return rebuild(gm, merge, compilation)
 
 
 def _key(value: Any) -> Any:
@@ -48,30 +54,35 @@ def _key(value: Any) -> Any:
     return (type(value).__name__, value)
 
 
-def drop_no_ops(gm: fx.GraphModule) -> fx.GraphModule:
-    """Reshapes and expansions to a shape a value has or gets, whole slices, factors of one, double transposes."""
+def drop_no_ops(gm: fx.GraphModule, compilation: Compilation | None = None) -> Graph:
+    """Reshapes and expansions to a shape a value has or gets, whole slices, factors of one, double transposes.
 
-    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
-        if node.op != "call_function" or is_size(node) or node.target is GETITEM:
-            return builder.copy(node, env)
-        source = node.args[0] if node.args else None
-        idle = node.target in _SAME_SHAPE or (node.target in _SCALING and arg(node, 1) == 1)
-        if idle and isinstance(source, fx.Node) and same_shape(node, source):
-            return env[source]
-        if node.target is aten.reshape.default and isinstance(source, fx.Node):
-            inner = env[source].node
-            if inner.target is aten.reshape.default:
-                return builder.copy(node, ChainMap({source: Value(builder, inner.args[0])}, env))
-        if node.target is aten.transpose.int:
-            inner = env[arg(node, 0)].node
-            if inner.target is aten.transpose.int and _axes(node) == _axes(inner):
-                return Value(builder, inner.args[0])
-        narrow = _spread_anyway(node)
-        if narrow is not None and env[narrow].node.target is aten.expand.default:
-            return builder.copy(node, ChainMap({narrow: Value(builder, env[narrow].node.args[0])}, env))
-        return builder.copy(node, env)
+    Before: y = transpose(transpose(reshape(x, x.shape) * 1, 0, 1), 0, 1)
+    After:  y = x
+    """
+    return rebuild(gm, _without_no_op, compilation)
 
-    return walk(gm, visit)
+
+def _without_no_op(site: Site) -> Any:
+    node, env = site.node, site.env
+    if node.op != "call_function" or is_size(node) or node.target is GETITEM:
+        return NotImplemented
+    source = node.args[0] if node.args else None
+    idle = node.target in _SAME_SHAPE or (node.target in _SCALING and arg(node, 1) == 1)
+    if idle and isinstance(source, fx.Node) and alike(node, source):
+        return env[source]
+    if node.target is aten.reshape.default and isinstance(source, fx.Node):
+        inner = env[source].node
+        if inner.target is aten.reshape.default:
+            return site.copy({source: Value(site.builder, inner.args[0])})
+    if node.target is aten.transpose.int:
+        inner = env[arg(node, 0)].node
+        if inner.target is aten.transpose.int and _axes(node) == _axes(inner):
+            return Value(site.builder, inner.args[0])
+    narrow = _spread_anyway(node)
+    if narrow is not None and env[narrow].node.target is aten.expand.default:
+        return site.copy({narrow: Value(site.builder, env[narrow].node.args[0])})
+    return NotImplemented
 
 
 def _spread_anyway(node: fx.Node) -> fx.Node | None:
@@ -80,28 +91,30 @@ def _spread_anyway(node: fx.Node) -> fx.Node | None:
         return None
     operands = [n for n in node.args[:2] if isinstance(n, fx.Node) and not is_size(n)]
     for n, other in (operands, operands[::-1]) if len(operands) == 2 else ():
-        if n.target is aten.expand.default and other.target is not aten.expand.default and same_shape(node, other):
+        if n.target is aten.expand.default and other.target is not aten.expand.default and alike(node, other):
             return n
     return None
 
 
-def merge_factors(gm: fx.GraphModule) -> tuple[fx.GraphModule, int]:
-    """`x * a * b` and `x / a * b`, a and b numbers, are one product."""
+def merge_factors(gm: fx.GraphModule, compilation: Compilation | None = None) -> tuple[Graph, int]:
+    """Numbers that one value is multiplied by one after the other are one number.
+
+    Before: y = x / 4 * 2
+    After:  y = x * 0.5
+    """
     changed = 0
 
-    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+    def merge(site: Site) -> Any:
         nonlocal changed
-        outer = _factor(node)
-        inner = env[arg(node, 0)].node if outer is not None else None
+        outer = _factor(site.node)
+        inner = site.env[arg(site.node, 0)].node if outer is not None else None
         below = _factor(inner) if inner is not None else None
         if inner is None or outer is None or below is None:
-            return builder.copy(node, env)
+            return NotImplemented
         changed += 1
-        kept = {k: v for k, v in node.meta.items() if k != "val"}
-        with builder.provenance(node.name, **{ORIGIN: node.name, **kept}):
-            return builder.call(aten.mul.Tensor, (Value(builder, inner.args[0]), below * outer), {})
+        return site.builder.call(aten.mul.Tensor, (Value(site.builder, inner.args[0]), below * outer), {})
 
-    return walk(gm, visit), changed
+    return rebuild(gm, merge, compilation), changed
 
 
 def _factor(node: fx.Node) -> float | None:

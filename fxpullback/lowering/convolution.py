@@ -11,19 +11,20 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxpullback.graph.builder import Builder
-from fxpullback.graph.ir import ORIGIN, aten, constant_like, is_call, node_argument, schema_arguments
-from fxpullback.graph.rebuild import walk
+from fxpullback.graph.compilation import Compilation
+from fxpullback.graph.ir import aten, constant_like, is_call, node_argument, schema_arguments
+from fxpullback.graph.module import Graph
+from fxpullback.graph.rebuild import Site, rebuild
+from fxpullback.graph.shapes import alike
 from fxpullback.graph.value import Value
-from fxpullback.lowering.rewrite import same_shape
 
 MOST_PLACES = 4
 """Strides up to which picking is cheaper than moving."""
 
 
-def unit_stride(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+def unit_stride(site: Site) -> Any:
     """A transposed convolution of stride 1 is a convolution with the flipped, transposed weight."""
-    ct, weight, bias, stride, padding, dilation, transposed, output_padding, groups = args
+    ct, weight, bias, stride, padding, dilation, transposed, output_padding, groups = site.arguments()
     if not transposed or any(s != 1 for s in stride) or any(output_padding) or bias is not None:
         return NotImplemented
     kernel = list(weight.shape[2:])
@@ -47,15 +48,15 @@ def transposed_weight(weight: Value, groups: int) -> Any:
     return torch.flip(turned, spatial) if any(k > 1 for k in kernel) else turned
 
 
-def strided(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+def strided(site: Site) -> Any:
     """A transposed convolution of a larger stride, over pictures of a known size.
 
     Of a kernel of one, or of one weight a channel: a convolution of stride 1, and the values spread apart. Of any
     other: the s x s places between two strides are channels of one convolution of stride 1 (sub-pixel convolution, Shi
     et al., arXiv 1609.05158), spread out together.
     """
-    ct, weight, bias, stride, padding, dilation, transposed, _, groups = args
-    after = list(node.meta["val"].shape[2:])
+    ct, weight, bias, stride, padding, dilation, transposed, _, groups = site.arguments()
+    after = list(site.node.meta["val"].shape[2:])
     if not transposed or bias is not None or len(stride) != 2 or stride[0] != stride[1] or stride[0] == 1:
         return NotImplemented
     if any(d != 1 for d in dilation) or not all(isinstance(n, int) for n in [*after, *ct.shape[2:]]):
@@ -111,7 +112,7 @@ def _convolved(x: Any, weight: Any, before: list[int], behind: list[int], dilati
     return aten.convolution.default(x, weight, None, [1] * n, sides, dilation, False, [0] * n, groups)
 
 
-def scale_channels_first(gm: fx.GraphModule) -> tuple[fx.GraphModule, int]:
+def scale_channels_first(gm: fx.GraphModule, compilation: Compilation | None = None) -> tuple[Graph, int]:
     """One factor a channel behind a gate goes in front of it, into the weight of the convolution that comes before.
 
     That is the adjoint of a batch norm between a sum or a concatenation and its gate: `s * (g * (W x))` is
@@ -123,21 +124,19 @@ def scale_channels_first(gm: fx.GraphModule) -> tuple[fx.GraphModule, int]:
         if convolution is not None:
             scales[convolution] = node
 
-    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
-        if node in scales.values():
-            return env[node_argument(node, 0)]
-        if node not in scales:
-            return builder.copy(node, env)
-        scaling = scales[node]
-        name = str(node_argument(scaling, 1).target)
-        scale = builder.attribute(name).reshape([-1, *[1] * (node.meta["val"].ndim - 1)])
-        x, weight, *rest = fx.map_arg(schema_arguments(node), lambda n: env[n])
-        kept = {k: v for k, v in node.meta.items() if k != "val"}
-        with builder.provenance(node.name, **{ORIGIN: node.name, **kept}):
-            return aten.convolution.default(x, weight * scale, *rest)
+    def move(site: Site) -> Any:
+        if site.node in scales.values():
+            return site.env[node_argument(site.node, 0)]
+        if site.node not in scales:
+            return NotImplemented
+        name = str(node_argument(scales[site.node], 1).target)
+        x, weight, *rest = site.arguments()
+        with site.builder.provenance(name):
+            scale = site.builder.attribute(name).reshape([-1, *[1] * (site.node.meta["val"].ndim - 1)])
+        return aten.convolution.default(x, weight * scale, *rest)
 
-    others = {*scales, *(node_argument(scaling, 0) for scaling in scales.values())}
-    return walk(gm, visit, others), len(scales)
+    moved = {*scales, *(node_argument(scaling, 0) for scaling in scales.values())}
+    return rebuild(gm, move, compilation, moved), len(scales)
 
 
 def _scaled_behind_gate(node: fx.Node) -> fx.Node | None:
@@ -148,7 +147,7 @@ def _scaled_behind_gate(node: fx.Node) -> fx.Node | None:
     if not is_call(product, aten.mul.Tensor) or len(product.users) != 1 or product.kwargs:
         return None
     for source in product.args[:2]:
-        if is_call(source, aten.convolution.default) and len(source.users) == 1 and same_shape(source, product):
+        if is_call(source, aten.convolution.default) and len(source.users) == 1 and alike(source, product):
             _, weight, bias, *_, transposed, _, _ = schema_arguments(source)
             if bias is None and not transposed and _constant(weight):
                 return source
@@ -169,9 +168,9 @@ def _constant(node: Any) -> bool:
     return node.op == "get_attr" or (node.op == "call_function" and all(_constant(n) for n in node.all_input_nodes))
 
 
-def shuffled(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+def shuffled(site: Site) -> Any:
     """Channels spread over s x s places, by a transposed convolution that picks; DepthToSpace has slow kernels."""
-    x, s = args
+    x, s = site.arguments()
     if x.ndim != 4 or s > MOST_PLACES or not isinstance(x.shape[1], int):
         return NotImplemented
     single = torch.eye(s * s, dtype=torch.float64).reshape(s * s, 1, s, s).repeat(x.shape[1] // (s * s), 1, 1, 1)

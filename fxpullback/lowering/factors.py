@@ -19,10 +19,11 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxpullback.graph.builder import Builder
-from fxpullback.graph.ir import ORIGIN, arg, aten, depends_on, input_nodes, is_float_tensor, is_size, placeholders
-from fxpullback.graph.rebuild import Carried, walk
-from fxpullback.lowering.carried import SMALL, Call, Carrier, extent, number_of, same
+from fxpullback.graph.compilation import Compilation
+from fxpullback.graph.ir import arg, aten, depends_on, input_nodes, is_float_tensor, is_size, placeholders
+from fxpullback.graph.module import Graph
+from fxpullback.graph.rebuild import Carried, Site, rebuild, same
+from fxpullback.lowering.carried import SMALL, Call, Carrier, extent, number_of
 from fxpullback.lowering.folding import LAYOUT
 
 MOST_PENDING = 16.0  # a factor larger than this, or smaller than its inverse, is taken in by the next weight
@@ -30,29 +31,30 @@ FARTHEST = 1e4  # a gate that wants a factor larger than this, or smaller than i
 FEWER = 16  # a value so many times smaller than what it makes is multiplied out
 
 
-def carry_factors(gm: fx.GraphModule) -> tuple[fx.GraphModule, int]:
+def carry_factors(gm: fx.GraphModule, compilation: Compilation | None = None) -> tuple[Graph, int]:
     """Take the factors of values into weights, as far as they can be carried to one.
+
+    Before: y = convolution(relu(x / 0.6), w)
+    After:  y = convolution(relu(x), w * (1 / 0.6))
 
     Args:
         gm: plain forward operators.
+        compilation: what the stages of one compilation share.
 
     Returns:
         The equivalent graph, and how many weights took a factor in.
     """
     carrier = Carrier(gm, _wishes(gm))
 
-    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
-        made: Any = NotImplemented
-        handler = HANDLERS.get(node.target)
-        kept = {k: v for k, v in node.meta.items() if k != "val"}
-        with builder.provenance(node.name, **{ORIGIN: node.name, **kept}):
-            if handler is not None and node in carrier.variable and is_float_tensor(node):
-                made = handler(Call(carrier, builder, node, env))
-            if made is NotImplemented:
-                return builder.copy(node, {**env, **{n: carrier.plain(env[n]) for n in input_nodes(node)}})
-            return carrier.plain(made) if node in carrier.results else made
+    def carry(site: Site) -> Any:
+        handler = HANDLERS.get(site.node.target)
+        if handler is None or site.node not in carrier.variable or not is_float_tensor(site.node):
+            return NotImplemented
+        made = handler(Call(carrier, site))
+        plain = site.node in carrier.results and isinstance(made, Carried)
+        return made.whole(site.made) if plain else made
 
-    return walk(gm, visit), carrier.taken
+    return rebuild(gm, carry, compilation), carrier.taken
 
 
 def _scaled(call: Call) -> Any:

@@ -10,20 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxpullback.graph.builder import Builder
+from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.ir import (
     GETITEM,
     HOLDS,
-    ORIGIN,
     aten,
-    calls,
     input_nodes,
     is_call,
     is_size,
     node_argument,
     schema_arguments,
 )
-from fxpullback.graph.rebuild import walk
+from fxpullback.graph.module import Graph
+from fxpullback.graph.rebuild import Site, rebuild
 from fxpullback.graph.value import Value
 
 BATCH_NORM = aten._native_batch_norm_legit_no_training.default
@@ -42,21 +41,21 @@ LAYOUT = {
 _SMALL = 4096
 
 
-def fold(rewritten: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, str]]:
+def fold(rewritten: fx.GraphModule, compilation: Compilation | None = None) -> tuple[Graph, dict[str, str]]:
     """Fold what depends on no input, then batch norms into the product in front of them.
 
     Args:
         rewritten: graph in injected form.
+        compilation: what the stages of one compilation share.
 
     Returns:
         The folded graph, and which batch norm (by captured name) went into which operator.
     """
-    for node in calls(rewritten.graph):
-        node.meta[HOLDS] = {node.name: 1.0}
-    return fold_batch_norms(fold_constants(nest_concatenations(rewritten)))
+    named = nest_concatenations(rewritten, compilation)
+    return fold_batch_norms(fold_constants(named, compilation), compilation)
 
 
-def nest_concatenations(gm: fx.GraphModule) -> fx.GraphModule:
+def nest_concatenations(gm: fx.GraphModule, compilation: Compilation | None = None) -> Graph:
     """`cat([a, b, c])` behind `cat([a, b])` joins c to what is joined already.
 
     Densely connected networks join everything before anew at every layer: their adjoint would cut every cotangent in as
@@ -64,43 +63,54 @@ def nest_concatenations(gm: fx.GraphModule) -> fx.GraphModule:
     """
     seen: dict[tuple[Any, ...], Value] = {}
 
-    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
-        if node.target is not aten.cat.default:
-            return builder.copy(node, env)
-        tensors, dim = schema_arguments(node)
-        dim %= node.meta["val"].ndim
-        known = [(n, seen[dim, *tensors[:n]]) for n in range(len(tensors) - 1, 1, -1) if (dim, *tensors[:n]) in seen]
-        if known:
-            count, joined = known[0]
-            parts = [joined, *(env[t] for t in tensors[count:])]
-            with builder.provenance(node.name, **{ORIGIN: node.name, **node.meta}):
-                made = builder.call(aten.cat.default, (parts, dim), {})
-            env[node] = made
-        else:
-            env[node] = builder.copy(node, env)
-        seen[dim, *tensors] = env[node]
-        return env[node]
+    def nest(site: Site) -> Any:
+        made = _nested(site, seen)
+        _holds_itself(site.node, made)
+        return made
 
-    return walk(gm, visit)
+    return rebuild(gm, nest, compilation)
 
 
-def fold_constants(gm: fx.GraphModule) -> fx.GraphModule:
+def _holds_itself(node: fx.Node, made: Any) -> None:
+    """From here on nodes say whose value they hold; this one holds that of the operator it was copied from."""
+    if node.op == "call_function" and isinstance(made, Value):
+        made.node.meta[HOLDS] = {node.name: 1.0}
+
+
+def _nested(site: Site, seen: dict[tuple[Any, ...], Value]) -> Any:
+    if site.node.target is not aten.cat.default:
+        return site.copy()
+    tensors, dim = schema_arguments(site.node)
+    dim %= site.node.meta["val"].ndim
+    known = [(n, seen[dim, *tensors[:n]]) for n in range(len(tensors) - 1, 1, -1) if (dim, *tensors[:n]) in seen]
+    if known:
+        count, joined = known[0]
+        parts = [joined, *(site.env[t] for t in tensors[count:])]
+        made = site.builder.call(aten.cat.default, (parts, dim), {})
+    else:
+        made = site.copy()
+    seen[dim, *tensors] = made
+    return made
+
+
+def fold_constants(gm: fx.GraphModule, compilation: Compilation | None = None) -> Graph:
     """Compute what depends on constants alone, except relayouts of large ones."""
     known: dict[fx.Node, Tensor] = {}
     layouts: set[fx.Node] = set()
 
-    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+    def compute(site: Site) -> Any:
+        node = site.node
         if node.op == "get_attr":
             known[node] = getattr(gm, str(node.target))
             layouts.add(node)
         elif _foldable(node, known):
             known[node] = _run(node, known)
             if not _stays(node, layouts, known[node]):
-                return builder.constant(f"folded_{node.name}", known[node])
+                return site.builder.constant(f"folded_{node.name}", known[node])
             layouts.add(node)
-        return builder.copy(node, env)
+        return NotImplemented
 
-    return walk(gm, visit)
+    return rebuild(gm, compute, compilation)
 
 
 def _foldable(node: fx.Node, known: dict[fx.Node, Tensor]) -> bool:
@@ -125,23 +135,25 @@ def _stays(node: fx.Node, layouts: set[fx.Node], value: Tensor) -> bool:
     return node.target in LAYOUT and value.numel() > _SMALL and len(sources) == 1 and sources[0] in layouts
 
 
-def fold_batch_norms(gm: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, str]]:
+def fold_batch_norms(gm: fx.GraphModule, compilation: Compilation | None = None) -> tuple[Graph, dict[str, str]]:
     """Fold each batch norm into the convolution or linear map in front of it; else it becomes scale and shift."""
     plans = {node: _producer(node) for node in gm.graph.nodes if is_call(node, BATCH_NORM)}
     folded = {producer: norm for norm, producer in plans.items() if producer is not None}
 
-    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+    def into_product(site: Site) -> Any:
+        node = site.node
         if node in folded:
-            return _scaled_product(builder, gm, node, folded[node], env)
+            return _scaled_product(site, gm, folded[node])
         if node in plans:
-            x = env[node_argument(node, 0)]
-            return (x if plans[node] is not None else _scale_and_shift(builder, gm, node, x),)
+            x = site.env[node_argument(node, 0)]
+            return (x if plans[node] is not None else _scale_and_shift(site, gm, x),)
         if is_call(node, GETITEM) and node.args[0] in plans:
-            return env[node_argument(node, 0)][0]
-        return builder.copy(node, env)
+            return site.env[node_argument(node, 0)][0]
+        return NotImplemented
 
     between = {node_argument(norm, 0) for norm in folded.values()}  # a reshape, where it is not the product itself
-    return walk(gm, visit, {*folded, *between}), {norm.name: producer.name for producer, norm in folded.items()}
+    merged = {norm.name: producer.name for producer, norm in folded.items()}
+    return rebuild(gm, into_product, compilation, {*folded, *between}), merged
 
 
 def _producer(norm: fx.Node) -> fx.Node | None:
@@ -174,33 +186,30 @@ def _statistics(gm: fx.GraphModule, norm: fx.Node) -> tuple[Tensor, Tensor]:
     return scale, read(bias, 0.0) - read(mean, 0.0) * scale
 
 
-def _scaled_product(builder: Builder, gm: fx.GraphModule, node: fx.Node, norm: fx.Node, env: dict[fx.Node, Any]) -> Any:
+def _scaled_product(site: Site, gm: fx.GraphModule, norm: fx.Node) -> Any:
     scale, shift = _statistics(gm, norm)
-    x, weight, bias, *rest = schema_arguments(node)
+    x, weight, bias, *rest = schema_arguments(site.node)
     old: Tensor = getattr(gm, str(weight.target))
     held = torch.zeros_like(shift) if bias is None else getattr(gm, str(bias.target)).detach().double()
     new_weight = (old.detach().double() * scale.reshape([-1] + [1] * (old.ndim - 1))).to(old.dtype)
     new_bias = (held * scale + shift).to(old.dtype)
-    kept = {k: v for k, v in node.meta.items() if k != "val"}
-    with builder.provenance(node.name, **kept):
-        constants = (
-            builder.constant(f"{weight.target}_folded", new_weight),
-            builder.constant(f"{weight.target}_folded_bias", new_bias),
-        )
-        return builder.call(node.target, (env[x], *constants, *rest), {})
+    constants = (
+        site.builder.constant(f"{weight.target}_folded", new_weight),
+        site.builder.constant(f"{weight.target}_folded_bias", new_bias),
+    )
+    return site.builder.call(site.node.target, (site.env[x], *constants, *rest), {})
 
 
-def _scale_and_shift(builder: Builder, gm: fx.GraphModule, norm: fx.Node, x: Any) -> Any:
+def _scale_and_shift(site: Site, gm: fx.GraphModule, x: Any) -> Any:
     """Of pictures a convolution of one weight a channel, which runtimes do in the layout of its neighbours."""
-    scale, shift = _statistics(gm, norm)
+    builder, name = site.builder, site.node.name
+    scale, shift = _statistics(gm, site.node)
     picture = x.ndim == 4
     shape = [-1] + [1] * (x.ndim - 1 if picture else x.ndim - 2)
-    kept = {k: v for k, v in norm.meta.items() if k != "val"}
-    with builder.provenance(norm.name, **kept):
-        factor = builder.constant(f"{norm.name}_scale", scale.to(x.dtype).reshape(shape))
-        if picture:
-            offset = builder.constant(f"{norm.name}_shift", shift.to(x.dtype))
-            one, none, groups = [1, 1], [0, 0], len(scale)
-            return aten.convolution.default(x, factor, offset, one, none, one, False, none, groups)
-        offset = builder.constant(f"{norm.name}_shift", shift.to(x.dtype).reshape(shape))
-        return x * factor + offset
+    factor = builder.constant(f"{name}_scale", scale.to(x.dtype).reshape(shape))
+    if picture:
+        offset = builder.constant(f"{name}_shift", shift.to(x.dtype))
+        one, none, groups = [1, 1], [0, 0], len(scale)
+        return aten.convolution.default(x, factor, offset, one, none, one, False, none, groups)
+    offset = builder.constant(f"{name}_shift", shift.to(x.dtype).reshape(shape))
+    return x * factor + offset

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import fx
 
-from fxpullback.graph.builder import Builder
-from fxpullback.graph.ir import ORIGIN, schema_arguments
-from fxpullback.graph.rebuild import walk
+from fxpullback.contract.errors import LowerError
+from fxpullback.graph.compilation import Compilation
+from fxpullback.graph.module import Graph
+from fxpullback.graph.rebuild import Handler, Site, rebuild
 
-Emit = Callable[[Builder, fx.Node, tuple[Any, ...]], Any]
+Apply = Callable[[fx.GraphModule, Compilation | None], tuple[Graph, int]]
 
 
 @dataclass(frozen=True)
@@ -25,46 +25,62 @@ class Rewrite:
         what: what it does, in a sentence.
         apply: graph -> (graph, how many places were changed).
         optional: whether the graph is right without it, so that it may be left out.
+        after: rewrites that must have been made before, where the order matters.
+        before: rewrites that must not have been made yet.
     """
 
     name: str
     what: str
-    apply: Callable[[fx.GraphModule], tuple[fx.GraphModule, int]]
+    apply: Apply
     optional: bool = True
+    after: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
 
 
-def replacing(table: dict[Any, Emit]) -> Callable[[fx.GraphModule], tuple[fx.GraphModule, int]]:
-    """A rewrite of single calls: operators of `table` by what its functions emit; NotImplemented keeps the call."""
+def replacing(table: Mapping[Any, Handler]) -> Apply:
+    """A rewrite of single calls: operators of `table` by what its handlers emit; NotImplemented keeps the call."""
 
-    def apply(gm: fx.GraphModule) -> tuple[fx.GraphModule, int]:
+    def apply(gm: fx.GraphModule, compilation: Compilation | None = None) -> tuple[Graph, int]:
         changed = 0
 
-        def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+        def replace(site: Site) -> Any:
             nonlocal changed
-            emit = table.get(node.target)
-            if emit is None:
-                return builder.copy(node, env)
-            arguments = fx.map_arg(schema_arguments(node), lambda n: env[n])
-            kept = {k: v for k, v in node.meta.items() if k != "val"}
-            with builder.provenance(node.name, **{ORIGIN: node.name, **kept}):
-                made = emit(builder, node, tuple(arguments))
-            if made is NotImplemented:
-                return builder.copy(node, env)
-            changed += 1
+            handler = table.get(site.node.target)
+            made = NotImplemented if handler is None else handler(site)
+            changed += made is not NotImplemented
             return made
 
-        return walk(gm, visit), changed
+        return rebuild(gm, replace, compilation), changed
 
     return apply
 
 
-def same_shape(node: fx.Node, source: fx.Node) -> bool:
-    """Whether two nodes are tensors of one shape, free sizes included."""
-    mine, theirs = node.meta["val"].shape, source.meta["val"].shape
-    return len(mine) == len(theirs) and all(_equal(a, b) for a, b in zip(mine, theirs, strict=True))
+def in_order(rewrites: Sequence[Rewrite], further: Sequence[Rewrite] = ()) -> tuple[Rewrite, ...]:
+    """All rewrites in an order that each of them allows.
 
+    Args:
+        rewrites: rewrites in order.
+        further: others, each put as late as its `before` allows.
 
-def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.SymInt) or isinstance(b, torch.SymInt):
-        return isinstance(a, torch.SymInt) and isinstance(b, torch.SymInt) and bool(a.node.expr == b.node.expr)
-    return bool(a == b)
+    Raises:
+        LowerError: two of one name, a neighbour that does not exist, or an order that one of them rules out.
+    """
+    order = list(rewrites)
+    for rewrite in further:
+        limits = [i for i, other in enumerate(order) if other.name in rewrite.before or rewrite.name in other.after]
+        order.insert(min(limits, default=len(order)), rewrite)
+    places = {rewrite.name: place for place, rewrite in enumerate(order)}
+    if len(places) < len(order):
+        twice = next(r.name for i, r in enumerate(order) if places[r.name] != i)
+        raise LowerError(f"two rewrites are called {twice!r}. Give one of them another name.")
+    for rewrite in order:
+        pairs = [(other, rewrite.name) for other in rewrite.after] + [(rewrite.name, other) for other in rewrite.before]
+        for first, second in pairs:
+            if first not in places or second not in places:
+                unknown = first if first not in places else second
+                raise LowerError(
+                    f"the rewrite {rewrite.name!r} names {unknown!r}, which is none of {', '.join(places)}."
+                )
+            if places[first] >= places[second]:
+                raise LowerError(f"the rewrite {first!r} must come before {second!r}, as {rewrite.name!r} declares.")
+    return tuple(order)

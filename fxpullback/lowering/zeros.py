@@ -14,13 +14,15 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxpullback.graph.builder import Builder
-from fxpullback.graph.ir import ORIGIN, arg, aten, depends_on, input_nodes, is_size, placeholders, schema_arguments
-from fxpullback.graph.rebuild import walk
+from fxpullback.graph.compilation import Compilation
+from fxpullback.graph.ir import arg, aten, depends_on, input_nodes, is_size, placeholders, schema_arguments
+from fxpullback.graph.module import Graph
+from fxpullback.graph.rebuild import Made, Site, StandIn, rebuild
+from fxpullback.graph.shapes import same_shape
 
 
 @dataclass(frozen=True)
-class Padded:
+class Padded(StandIn):
     """`value` with zeros before and behind it along one axis, counted from the first."""
 
     value: Any
@@ -28,61 +30,59 @@ class Padded:
     before: int
     behind: int
 
-    def whole(self) -> Any:
+    def whole(self, made: Made) -> Any:
         """The value with its zeros."""
-        sides = [0] * (2 * (self.value.ndim - self.axis))
-        sides[-2:] = [self.before, self.behind]
-        return torch.constant_pad_nd(self.value, sides, 0.0)
+        if id(self) not in made:
+            sides = [0] * (2 * (self.value.ndim - self.axis))
+            sides[-2:] = [self.before, self.behind]
+            made[id(self)] = self, torch.constant_pad_nd(self.value, sides, 0.0)
+        return made[id(self)][1]
 
     def around(self, value: Any, axis: int | None = None) -> Padded:
         """Another value with as many zeros."""
         return Padded(value, self.axis if axis is None else axis, self.before, self.behind)
 
 
-def pad_late(gm: fx.GraphModule) -> tuple[fx.GraphModule, int]:
+def pad_late(gm: fx.GraphModule, compilation: Compilation | None = None) -> tuple[Graph, int]:
     """Put zeros around values behind the products that leave them zero.
+
+    Before: y = matmul(pad(ct, 0, n), w)
+    After:  y = matmul(ct, w[:k])
 
     Args:
         gm: plain forward operators.
+        compilation: what the stages of one compilation share.
 
     Returns:
         The equivalent graph, and how many products were made smaller.
     """
     variable = depends_on(gm.graph, placeholders(gm.graph))
-    padded: dict[int, Any] = {}
     smaller = 0
 
-    def whole(held: Any) -> Any:
-        if not isinstance(held, Padded):
-            return held
-        if id(held) not in padded:
-            padded[id(held)] = held, held.whole()
-        return padded[id(held)][1]
-
-    def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+    def late(site: Site) -> Any:
         nonlocal smaller
-        made: Any = NotImplemented
-        kept = {k: v for k, v in node.meta.items() if k != "val"}
-        with builder.provenance(node.name, **{ORIGIN: node.name, **kept}):
-            handler = HANDLERS.get(node.target)
-            operands = [n for n in input_nodes(node) if isinstance(env.get(n), Padded)]
-            if node.target is aten.constant_pad_nd.default:
-                made = _padding(node, env)
-            elif handler is not None and len(operands) == (2 if node.target is aten.add.Tensor else 1):
-                made = handler(node, env, operands[0] is arg(node, 0), variable)
-                smaller += made is not NotImplemented and node.target is aten.matmul.default
-            if made is NotImplemented:
-                made = builder.copy(node, {**env, **{n: whole(env[n]) for n in input_nodes(node)}})
-            needed = any(user.op == "output" for user in node.users)
-            return whole(made) if needed or not any(user.target in HANDLERS for user in node.users) else made
+        node, made = site.node, NotImplemented
+        handler = HANDLERS.get(node.target)
+        operands = [n for n in input_nodes(node) if isinstance(site.env.get(n), Padded)]
+        if node.target is aten.constant_pad_nd.default:
+            made = _padding(site)
+        elif handler is not None and len(operands) == (2 if node.target is aten.add.Tensor else 1):
+            made = handler(site, operands[0] is arg(node, 0), variable)
+            smaller += made is not NotImplemented and node.target is aten.matmul.default
+        if made is NotImplemented:
+            made = site.copy()
+        needed = any(user.op == "output" for user in node.users)
+        if isinstance(made, Padded) and (needed or not any(user.target in HANDLERS for user in node.users)):
+            return made.whole(site.made)
+        return made
 
-    return walk(gm, visit), smaller
+    return rebuild(gm, late, compilation), smaller
 
 
-def _padding(node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+def _padding(site: Site) -> Any:
     """A padding with zeros along one axis of a known size."""
-    x, sides, fill = schema_arguments(node)
-    found = env[x]
+    x, sides, fill = schema_arguments(site.node)
+    found = site.env[x]
     if fill or isinstance(found, Padded) or not all(isinstance(s, int) and s >= 0 for s in sides):
         return NotImplemented
     axes = [i for i in range(len(sides) // 2) if sides[2 * i] or sides[2 * i + 1]]
@@ -94,8 +94,9 @@ def _padding(node: fx.Node, env: dict[fx.Node, Any]) -> Any:
     return Padded(found, axis, sides[2 * axes[0]], sides[2 * axes[0] + 1])
 
 
-def _product(node: fx.Node, env: dict[fx.Node, Any], first: bool, variable: set[fx.Node]) -> Any:
+def _product(site: Site, first: bool, variable: set[fx.Node]) -> Any:
     """A product with a value of the whole shape, or one that is repeated along the axis, or a number."""
+    node, env = site.node, site.env
     padded: Padded = env[arg(node, 0 if first else 1)]
     other = arg(node, 1 if first else 0)
     if isinstance(other, int | float) and first and not node.kwargs:
@@ -111,15 +112,17 @@ def _product(node: fx.Node, env: dict[fx.Node, Any], first: bool, variable: set[
     return padded.around(padded.value * value)
 
 
-def _sum(node: fx.Node, env: dict[fx.Node, Any], first: bool, variable: set[fx.Node]) -> Any:
+def _sum(site: Site, first: bool, variable: set[fx.Node]) -> Any:
     """A sum of two parts with the same zeros around them."""
+    node, env = site.node, site.env
     a, b = (env[n] for n in node.args[:2])  # type: ignore[index]
     same = (a.axis, a.before, a.behind) == (b.axis, b.before, b.behind) and a.value.ndim == b.value.ndim
     return a.around(a.value + b.value) if same and not node.kwargs else NotImplemented
 
 
-def _matmul(node: fx.Node, env: dict[fx.Node, Any], first: bool, variable: set[fx.Node]) -> Any:
+def _matmul(site: Site, first: bool, variable: set[fx.Node]) -> Any:
     """Of the part alone, where a product mixes the axis; a constant matrix on another leaves the zeros."""
+    node, env = site.node, site.env
     padded: Padded = env[arg(node, 0 if first else 1)]
     if not first:
         other = arg(node, 0)
@@ -136,7 +139,8 @@ def _matmul(node: fx.Node, env: dict[fx.Node, Any], first: bool, variable: set[f
     return padded.around(torch.matmul(padded.value, env[weight]))
 
 
-def _permuted(node: fx.Node, env: dict[fx.Node, Any], first: bool, variable: set[fx.Node]) -> Any:
+def _permuted(site: Site, first: bool, variable: set[fx.Node]) -> Any:
+    node, env = site.node, site.env
     padded: Padded = env[arg(node, 0)]
     n = padded.value.ndim
     order = list(range(n))
@@ -148,33 +152,27 @@ def _permuted(node: fx.Node, env: dict[fx.Node, Any], first: bool, variable: set
     return padded.around(padded.value.permute(order), order.index(padded.axis))
 
 
-def _reshaped(node: fx.Node, env: dict[fx.Node, Any], first: bool, variable: set[fx.Node]) -> Any:
+def _reshaped(site: Site, first: bool, variable: set[fx.Node]) -> Any:
     """A reshape that leaves the axis and those before it alone, or joins those behind to it."""
+    node, env = site.node, site.env
     padded: Padded = env[arg(node, 0)]
     old, new = list(arg(node, 0).meta["val"].shape), list(node.meta["val"].shape)
     at, each = padded.axis, 1
-    if len(new) <= at or not _alike(old[:at], new[:at]):
+    if len(new) <= at or not same_shape(old[:at], new[:at]):
         return NotImplemented
     joined = at + 1
     while old[at] * each != new[at] and joined < len(old) and isinstance(old[joined], int):
         each, joined = each * old[joined], joined + 1
     if not isinstance(new[at], int) or old[at] * each != new[at]:
         return NotImplemented
-    if each > 1 and not _alike(old[joined:], new[at + 1 :]):
+    if each > 1 and not same_shape(old[joined:], new[at + 1 :]):
         return NotImplemented
     sizes = [*new[:at], padded.value.shape[at] * each, *new[at + 1 :]]
     made = Padded(padded.value.reshape(sizes), at, padded.before * each, padded.behind * each)
     return made
 
 
-def _alike(a: list[Any], b: list[Any]) -> bool:
-    def key(n: Any) -> Any:
-        return n.node.expr if isinstance(n, torch.SymInt) else n
-
-    return list(map(key, a)) == list(map(key, b))
-
-
-HANDLERS: dict[Any, Callable[[fx.Node, dict[fx.Node, Any], bool, set[fx.Node]], Any]] = {
+HANDLERS: dict[Any, Callable[[Site, bool, set[fx.Node]], Any]] = {
     aten.add.Tensor: _sum,
     aten.mul.Tensor: _product,
     aten.div.Tensor: _product,

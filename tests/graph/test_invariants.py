@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,6 @@ from fxpullback.differentiate import differentiate
 from fxpullback.graph import invariants
 from fxpullback.graph.ir import (
     INJECT,
-    OUTPUT_NAMES,
     RULE,
     STOP_GRADIENT,
     arg,
@@ -26,6 +26,7 @@ from fxpullback.graph.ir import (
     outputs,
     placeholders,
 )
+from fxpullback.graph.module import Graph
 from fxpullback.lower import lower
 from fxpullback.rewrite import rewrite
 from tests.helpers import draw, graph_of
@@ -56,7 +57,7 @@ def differentiated() -> fx.GraphModule:
 
 
 def lowered() -> fx.GraphModule:
-    return lower(differentiated())
+    return lower(differentiated())[0]
 
 
 Check = Callable[[fx.GraphModule], None]
@@ -173,7 +174,8 @@ def pullback_of_nothing(gm: fx.GraphModule) -> None:
 
 
 def nameless(gm: fx.GraphModule) -> None:
-    gm.meta[OUTPUT_NAMES] = ("logits",)
+    assert isinstance(gm, Graph)
+    gm.signature = replace(gm.signature, outputs=("logits",))
 
 
 def autograd_operator(gm: fx.GraphModule) -> None:

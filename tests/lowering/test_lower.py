@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from fxpullback import SEMANTIC, Soft
 from fxpullback.differentiate import differentiate
 from fxpullback.graph.ir import INJECT, STOP_GRADIENT, aten, calls, inject, operator_name, stop_gradient
-from fxpullback.lower import drop_no_ops, erase_injections, lower, merge_equal, simplify
+from fxpullback.lower import drop_no_ops, eliminate_common_subexpressions, erase_injections, lower, simplify
 from fxpullback.lowering.folding import fold
 from fxpullback.rewrite import rewrite
 from fxpullback.unroll import unroll
@@ -24,7 +24,7 @@ Model = Callable[[Tensor], Tensor]
 
 
 def step_of(model: Model, *sizes: int) -> fx.GraphModule:
-    return lower(differentiate(fold(rewrite(graph_of(model, *sizes), SEMANTIC)[0])[0]))
+    return lower(differentiate(fold(rewrite(graph_of(model, *sizes), SEMANTIC)[0])[0]))[0]
 
 
 def count(gm: fx.GraphModule, *targets: Any) -> int:
@@ -103,7 +103,7 @@ def test_attention_is_written_out_and_its_weights_are_shared() -> None:
 
 def test_equal_expressions_are_computed_once() -> None:
     graph = graph_of(lambda x: torch.sin(x) * torch.sin(x) + torch.cos(x * 2) - torch.cos(x * 2.0), 4)
-    merged = merge_equal(graph)
+    merged = eliminate_common_subexpressions(graph)
     assert (count(graph, aten.sin.default), count(merged, aten.sin.default)) == (2, 1)
     x = draw(2, 4)
     assert torch.equal(merged(x)[0], graph(x)[0])
@@ -112,8 +112,8 @@ def test_equal_expressions_are_computed_once() -> None:
 def test_expressions_that_differ_in_a_constant_stay_apart() -> None:
     graph = graph_of(lambda x: x.sum(1, keepdim=True) + x.sum(1, keepdim=False)[:, None] + x * 1 + x * True, 4)
     x = draw(2, 4)
-    assert torch.equal(merge_equal(graph)(x)[0], graph(x)[0])
-    assert count(merge_equal(graph), aten.sum.dim_IntList) == 2
+    assert torch.equal(eliminate_common_subexpressions(graph)(x)[0], graph(x)[0])
+    assert count(eliminate_common_subexpressions(graph), aten.sum.dim_IntList) == 2
 
 
 def test_no_ops_are_dropped() -> None:

@@ -14,7 +14,8 @@ from fxpullback.contract.errors import LowerError
 from fxpullback.export import Session, to_onnx
 from fxpullback.graph.float64 import in_float64
 from fxpullback.graph.ir import aten, is_call, node_argument
-from fxpullback.lower import REWRITES
+from fxpullback.lower import REWRITES, drop_no_ops
+from fxpullback.lowering.rewrite import Rewrite, in_order
 from tests.helpers import assert_near
 
 STRIDED = [
@@ -125,3 +126,37 @@ def test_bounds_that_are_constants_are_numbers() -> None:
         softened = [row.operator for row in pb.ledger.rows if row.rule is not None]
         assert softened == ([operator] if operator else [])
         assert pb.verify().passed
+
+
+def made(name: str, after: tuple[str, ...] = (), before: tuple[str, ...] = ()) -> Rewrite:
+    return Rewrite(name, "drops no-ops", lambda gm, compilation: (drop_no_ops(gm, compilation), 0), True, after, before)
+
+
+def test_further_rewrites_are_put_as_late_as_they_allow() -> None:
+    order = in_order((made("a"), made("b", after=("a",)), made("c")), (made("mine", before=("b",)),))
+    assert [rewrite.name for rewrite in order] == ["a", "mine", "b", "c"]
+    assert [rewrite.name for rewrite in in_order(REWRITES, (made("mine"),))][-1] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("rewrites", "message"),
+    [
+        ((made("b", after=("a",)), made("a")), "'a' must come before 'b', as 'b' declares"),
+        ((made("a"), made("b", before=("a",))), "'b' must come before 'a', as 'b' declares"),
+        ((made("a", after=("nothing",)),), "'a' names 'nothing', which is none of"),
+        ((made("a"), made("a")), "two rewrites are called 'a'"),
+    ],
+)
+def test_an_order_that_a_rewrite_rules_out_is_refused(rewrites: tuple[Rewrite, ...], message: str) -> None:
+    with pytest.raises(LowerError, match=message):
+        in_order(rewrites)
+
+
+def test_every_order_that_is_declared_is_of_the_rewrites_as_they_are() -> None:
+    assert in_order(REWRITES) == REWRITES
+    places = {rewrite.name: place for place, rewrite in enumerate(REWRITES)}
+    swapped = list(REWRITES)
+    strided, spread = places["strided-convolution"], places["spread-channels"]
+    swapped[strided], swapped[spread] = swapped[spread], swapped[strided]
+    with pytest.raises(LowerError, match="'strided-convolution' must come before 'spread-channels'"):
+        in_order(swapped)

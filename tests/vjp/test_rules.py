@@ -76,7 +76,7 @@ def group(name: str) -> Group:
     captured = graph_of(all_rows, taken)
     differentiated = differentiate(captured)
     invariants.check_differentiated(differentiated, sum(n.target is INJECT for n in calls(captured.graph)))
-    lowered = lower(differentiated)
+    lowered, _ = lower(differentiated)
     invariants.check_lowered(lowered)
     x = torch.cat([row.values(draw(BATCH, *row.sizes)).reshape(BATCH, -1) for row in rows], 1)
     ct = draw(BATCH, made, seed=5)

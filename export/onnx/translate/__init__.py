@@ -60,7 +60,7 @@ def translate(gm: torch.fx.GraphModule, opset: int = OPSET) -> ir.Model:
 
     Args:
         gm: Placeholders, get_attr constants, ATen calls with `meta["val"]`, and one output holding a tuple;
-            `gm.meta["output_names"]` names its parts.
+            the graph's signature names its parts.
         opset: 20, or for a graph in bfloat16 22, the first whose convolutions and pools take that type.
 
     Returns:

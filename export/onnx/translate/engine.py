@@ -17,6 +17,7 @@ from fxpullback.contract.sizes import axis_name
 from fxpullback.export.onnx.translate.builder import Builder
 from fxpullback.export.onnx.translate.values import Value, dim, where
 from fxpullback.graph.ir import arg, node_argument, schema_arguments
+from fxpullback.graph.module import signature_of
 
 OPSET = 20
 IR_VERSION = 10
@@ -46,7 +47,9 @@ def translate_graph(gm: torch.fx.GraphModule, table: Mapping[OpOverload, Transla
     """Translate with a given table; see `translate` for the contract."""
     output = gm.graph.output_node()
     results = output.args[0] if isinstance(output.args[0], (tuple, list)) else (output.args[0],)
-    names = gm.meta.get("output_names") or tuple(f"output_{i}" for i in range(len(results)))
+    names = signature_of(gm).outputs
+    if len(names) != len(results):
+        raise ExportError(f"the graph has {len(results)} outputs, and its signature names {', '.join(names)}.")
     inputs = [str(node.target) for node in gm.graph.nodes if node.op == "placeholder"]
     builder = Builder(reserved=[*inputs, *names])
     env: dict[torch.fx.Node, Any] = {}

@@ -12,6 +12,9 @@ from torch import nn
 from torch.export import Dim, export
 from torch.export.graph_signature import InputKind
 
+from fxpullback.contract.signature import Signature
+from fxpullback.graph.module import Graph
+
 
 def lifted(
     module: nn.Module, args: tuple[torch.Tensor, ...], dims: tuple[Any, ...] | None = None
@@ -27,7 +30,7 @@ def lifted(
     program = export(module, args, dynamic_shapes=(dims,) if isinstance(module, Call) else dims).run_decompositions({})
     constants: dict[str, Any] = {**program.state_dict, **program.constants}
     graph = program.graph
-    gm = torch.fx.GraphModule(torch.nn.Module(), torch.fx.Graph())
+    gm = Graph(torch.nn.Module(), torch.fx.Graph())
     env: dict[torch.fx.Node, torch.fx.Node] = {}
     specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
     for node in graph.nodes:
@@ -40,7 +43,7 @@ def lifted(
         elif node.op == "output":
             results = [arg for arg in node.args[0] if isinstance(arg, torch.fx.Node)]
             gm.graph.output(tuple(env[result] for result in results))
-            gm.meta["output_names"] = tuple(f"out{i}" for i in range(len(results)))
+            gm.signature = Signature(outputs=tuple(f"out{i}" for i in range(len(results))))
         else:
             env[node] = gm.graph.node_copy(node, lambda old: env[old])
     gm.graph.eliminate_dead_code()

@@ -14,6 +14,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.utils._pytree import tree_map_only
 
+from fxpullback.contract.signature import Signature
+from fxpullback.graph.module import Graph
+
 aten = torch.ops.aten
 Make = Callable[[tuple[int, ...]], torch.Tensor]
 
@@ -153,9 +156,8 @@ def one_node(case: Row, batch: int = 2) -> torch.fx.GraphModule:
         fake_args, fake_kwargs = torch.fx.map_arg((args, kwargs), lambda node: node.meta["val"])
         call.meta["val"] = case.operator(*fake_args, **fake_kwargs)
     graph.output(tuple(_results(graph, call, case.outputs)))
-    gm = torch.fx.GraphModule(root, graph)
-    gm.meta["output_names"] = tuple(f"out{i}" for i in range(len(graph.output_node().args[0])))  # type: ignore[arg-type]
-    return gm
+    count = len(graph.output_node().args[0])  # type: ignore[arg-type]
+    return Graph(root, graph, Signature(outputs=tuple(f"out{i}" for i in range(count))))
 
 
 def _fake(

@@ -1,0 +1,32 @@
+"""What the stages of one compilation share while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from fxpullback.contract.sizes import FreeAxis
+
+
+class SizeWatch(Protocol):
+    """Sees to it that no stage decides anything that holds for some of the free sizes only."""
+
+    free: tuple[FreeAxis, ...]
+
+    def check(self, place: str) -> None:
+        """Check what was decided since the last time; `place` is for the error."""
+
+
+@dataclass
+class Compilation:
+    """What every `Builder` of one compilation is given.
+
+    Attributes:
+        names: names of the constants made so far; no stage uses one again.
+        shapes: fake results, by operator and the shapes of its arguments.
+        watch: what checks assumptions about free sizes; None where the batch alone is free.
+    """
+
+    names: set[str] = field(default_factory=set)
+    shapes: dict[Any, Any] = field(default_factory=dict)
+    watch: SizeWatch | None = None
