@@ -1,8 +1,8 @@
 """Rules for pointwise gates.
 
-`z` is the gate's input, `Phi` the standard normal CDF, `e` standard normal noise, T the temperature. A gate
-`f(z) = z g(z)` is softened as `z * sg[g(z/T)]`; any other pointwise gate as `z * sg[E f'(z + T e)]`.
-Source: arXiv 2507.22832 for ReLU, SiLU and GELU; the others follow its principle.
+`z` is the gate's input, `Phi` the standard normal CDF, `sigma` the logistic function, `e` standard normal noise, T the
+temperature and `sg` stop-gradient. A gate `f(z) = z g(z)` is softened as `z * sg[g(z/T)]`; any other pointwise gate as
+`z * sg[E f'(z + T e)]`. Source: arXiv 2507.22832 for ReLU, SiLU and GELU; the others follow its principle.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def hardtanh(x: Tensor, low: float = -1.0, high: float = 1.0, *, temperature: fl
     """ReLU6 and every ReLU with a ceiling (low = 0), and hard-tanh.
 
     Primal:  min(max(x, low), high)
-    Adjoint: low = 0: ct * Phi(x / T), the ceiling lets the cotangent through (a saturated feature is present);
+    Adjoint: if low = 0, ct * Phi(x / T): the ceiling lets the cotangent through, as a saturated feature is present;
              else ct * (Phi((x - low) / T) - Phi((x - high) / T))
     Limit:   T -> 0 gives 1[x > 0], or 1[low < x < high]
     """
@@ -178,7 +178,7 @@ def selu(x: Tensor, *, temperature: float) -> Tensor:
     """SELU: ELU with alpha = 1.6733 and scale = 1.0507 (Klambauer et al. 2017).
 
     Primal:  scale * (max(x, 0) + alpha * (exp(min(x, 0)) - 1))
-    Adjoint: as `elu`
+    Adjoint: ct * scale * (Phi(x / T) + alpha E[exp(x + T e) 1(x + T e < 0)])
     Limit:   T -> 0 gives the derivative of SELU
     """
     expression: Tensor = elu.soft(x, 1.6732632423543772, 1.0507009873554805, 1.0, temperature=temperature)
@@ -210,7 +210,7 @@ def softplus(x: Tensor, beta: float = 1.0, linear_above: float = 20.0, *, temper
 
 @gate(aten.sigmoid.default, temperature=0.6)
 def sigmoid(x: Tensor, *, temperature: float) -> Tensor:
-    """A sigmoid that is no factor of a gated product.
+    """A sigmoid that is not a factor of a gated product.
 
     Primal:  sigma(x)
     Adjoint: ct * E[sigma'(x + T e)]
@@ -243,7 +243,7 @@ def log_sigmoid(x: Tensor, *, temperature: float) -> Tensor:
 
 @gate(aten.hardsigmoid.default, temperature=0.6)
 def hardsigmoid(x: Tensor, *, temperature: float) -> Tensor:
-    """A hard sigmoid that is no factor of a gated product.
+    """A hard sigmoid that is not a factor of a gated product.
 
     Primal:  min(max(x + 3, 0), 6) / 6
     Adjoint: ct * (Phi((x + 3) / T) - Phi((x - 3) / T)) / 6
@@ -267,7 +267,7 @@ def softshrink(x: Tensor, width: float = 0.5, *, temperature: float) -> Tensor:
 
 @gate(aten.hardshrink.default, temperature=0.6)
 def hardshrink(x: Tensor, width: float = 0.5, *, temperature: float) -> Tensor:
-    """Hard shrinkage; the jumps at +-width carry no cotangent, as in its derivative.
+    """Hard shrinkage; the jumps at +-width carry no cotangent, as in the exact derivative.
 
     Primal:  x if |x| > width else 0
     Adjoint: ct * (Phi((x - width) / T) + Phi(-(x + width) / T))
@@ -279,7 +279,7 @@ def hardshrink(x: Tensor, width: float = 0.5, *, temperature: float) -> Tensor:
 
 @gate(aten.erf.default, temperature=0.6)
 def erf(x: Tensor, *, temperature: float) -> Tensor:
-    """The error function, where it is no part of a hand-written GELU.
+    """The error function where it is not part of a hand-written GELU.
 
     Primal:  erf(x)
     Adjoint: ct * 2 / sqrt(pi (1 + 2 T^2)) exp(-x^2 / (1 + 2 T^2))

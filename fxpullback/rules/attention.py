@@ -1,4 +1,4 @@
-"""Rules for attention: the routing weights are held constant, the values are carried through them."""
+"""Rules for attention: the routing weights are held constant; the cotangent goes through them to the values alone."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def attention_weights(
         q: queries `[..., L, d]`.
         k: keys `[..., S, d]`, as many heads as the queries.
         mask: added to the scores, or boolean (True takes part), broadcastable to `[..., L, S]`.
-        is_causal: whether position i attends to positions up to i alone.
+        is_causal: whether position i attends only to positions up to i.
         scale: factor on the scores; None means 1 / sqrt(d).
         temperature: divides the scores before the mask is added.
 
     Returns:
-        Weights `[..., L, S]` that sum to one over the last dimension; zeros in a row of which the mask leaves nothing,
-        as torch's own fused attention has it.
+        Weights `[..., L, S]` that sum to one over the last dimension. A row that the mask leaves empty is zero, as in
+        torch's own fused attention.
     """
     factor = (1 / math.sqrt(q.shape[-1]) if scale is None else scale) / temperature
     scores = torch.matmul(q * factor, k.transpose(-2, -1))
@@ -41,9 +41,9 @@ def attention_weights(
 
 
 def empty_rows(mask: Tensor) -> Tensor:
-    """Where a mask `[..., L, S]` leaves nothing of a row, `[..., L, 1]`; their softmax would be NaN.
+    """Which rows of a mask `[..., L, S]` are empty, that is let nothing through: boolean, `[..., L, 1]`.
 
-    `lower` drops this again where the mask is known not to do that.
+    The softmax of an empty row would be NaN. `lower` removes this test where the mask is known to have no empty row.
     """
     if mask.dtype == torch.bool:
         return ~mask.any(-1, True)
@@ -51,7 +51,15 @@ def empty_rows(mask: Tensor) -> Tensor:
 
 
 def shared_heads(x: Tensor, heads: int) -> Tensor:
-    """Repeat key or value heads `[..., h, S, d]` so that each serves its group of query heads."""
+    """Repeat key or value heads so that each query head has its own.
+
+    Args:
+        x: keys or values `[..., h, S, d]`.
+        heads: number of query heads, a multiple of h.
+
+    Returns:
+        `[..., heads, S, d]`: each head heads / h times in a row.
+    """
     return x if x.shape[-3] == heads else torch.repeat_interleave(x, heads // x.shape[-3], -3)
 
 
@@ -87,9 +95,10 @@ def attention_by_hand(
     *,
     temperature: float,
 ) -> Tensor:
-    """Attention written out: a softmax whose output meets values in a matrix product.
+    """Attention written out: a softmax whose output is multiplied with values in a matrix product.
 
-    Primal:  product(routing(scores)): the softmax (with mask, bias, windows, head mixing), then the values
+    Primal:  product(routing(scores)): `routing` is the softmax with mask, bias, windows and head mixing, `product`
+             multiplies with the values
     Adjoint: to the values alone, through routing(scores / T)
     """
     return product(stop_gradient(routing(scores / temperature if temperature != 1.0 else scores)))

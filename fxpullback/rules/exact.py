@@ -1,4 +1,4 @@
-"""Nonlinear operators that are no gates: `SEMANTIC` keeps their exact derivative, and says so in the ledger."""
+"""Nonlinear operators that are not gates: `SEMANTIC` keeps their exact derivative, and the ledger says so."""
 
 from __future__ import annotations
 

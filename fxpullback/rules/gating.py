@@ -1,4 +1,4 @@
-"""Rules for products with a computed gate."""
+"""Rules for products with a computed gate, and for gates that a model writes out by hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def gated_product(x: Tensor, gate_value: Tensor) -> Tensor:
 def self_gated(x: Tensor, gate_of: Callable[[Tensor], Tensor], scale: float = 1.0, *, temperature: float) -> Tensor:
     """A gate z g(z) written out as a product (quick-GELU, hand-written hard-swish, mish, GELU).
 
-    Primal:  x g(x)
+    Primal:  x g(x), where g = scale * gate_of
     Adjoint: ct * g(x / T)
     Limit:   T = 1 gives its own gate
     """

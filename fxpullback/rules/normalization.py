@@ -1,4 +1,4 @@
-"""Rules for normalisations: the statistics are held constant, the rest is affine."""
+"""Rules for normalisations: the statistics are held constant, and what is left is affine."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def group_norm(
     eps: float = 1e-5,
     cudnn: bool = True,
 ) -> Tensor:
-    """Group norm, and instance norm as its case of one channel a group: statistics held constant.
+    """Group norm: the statistics held constant. Instance norm is the case of one channel a group.
 
     Primal:  (x - mean) * rstd * gamma + beta, statistics over each group of channels and all positions
     Adjoint: ct * gamma * rstd
     """
-    whole = groups == 1 or groups == x.shape[1]  # each group lies along axes of the input itself
+    whole = groups == 1 or groups == x.shape[1]  # the statistics are over whole axes of x
     grouped = x if whole else x.reshape([x.shape[0], groups, -1])
     dims = list(range(1 if groups == 1 else 2, grouped.ndim))
     variance, mean = torch.var_mean(grouped, dims, correction=0, keepdim=True)
@@ -80,7 +80,7 @@ def centring_by_hand(x: Tensor, mean: Tensor) -> Tensor:
 
 
 def affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """x * weight + bias, where they are there."""
+    """x * weight + bias; one of the two that is None is left out. They broadcast to the shape of x."""
     scaled = x if weight is None else x * weight
     return scaled if bias is None else scaled + bias
 

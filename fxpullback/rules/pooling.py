@@ -16,8 +16,8 @@ from fxpullback.graph.shapes import is_free
 from fxpullback.rules.rule import gate
 from fxpullback.rules.windows import pooled_size, soft_maximum_of_taps
 
-NOWHERE = -1e30  # what padding holds beside values to be compared: finite, so that a factor of zero makes it zero
-MOST_TAPS = 9  # larger windows are taken one axis after the other
+NOWHERE = -1e30  # selectors in the padding; finite, because zero times this has to be zero
+MOST_TAPS = 9  # a larger window is split: one axis, then the other
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Windows:
     dilation: list[int]
 
     def along(self, axis: int) -> Windows:
-        """The part of them that lies along one of the two axes."""
+        """The same windows along one axis (0 or 1); along the other one, each is a single place."""
         none = Windows([1, 1], [1, 1], [0, 0], [0, 0], [1, 1])
         fields = [(getattr(self, f.name), getattr(none, f.name)) for f in dataclasses.fields(self)]
         return Windows(*([own[i] if i == axis else rest[i] for i in (0, 1)] for own, rest in fields))
 
     def columns(self, x: Tensor, fill: float) -> Tensor:
-        """Every window's entries, `[batch, channels, taps, windows]`; the padding holds `fill`."""
+        """The entries of every window of x, `[batch, channels, taps, windows]`; the padding holds `fill`."""
         inside = self.before if fill == 0 and self.before == self.behind else [0, 0]
         sides = [self.before[1], self.behind[1], self.before[0], self.behind[0]]
         padded = torch.constant_pad_nd(x, sides, fill) if any(sides) and not any(inside) else x
@@ -51,17 +51,18 @@ class Windows:
 
 
 def soft_maximum(values: Tensor, selectors: Tensor, windows: Windows, temperature: float) -> tuple[Tensor, Tensor]:
-    """sum_i values_i * sg[softmax_i(selectors_i / T)] over every window, and T times the softmax's log-denominator.
+    """The soft maximum of every window: sum_i values_i * sg[softmax_i(selectors_i / T)].
 
     Args:
         values: `[batch, channels, height, width]`.
-        selectors: the same; divided by the temperature only once the largest is subtracted, which rounds nothing away.
+        selectors: the same shape. A window's largest one is subtracted before the division by T, so no digit is lost.
         windows: the windows; padding takes no part.
         temperature: T.
 
     Returns:
-        Two tensors `[batch, channels, windows down, windows across]`. The second is what a next stage takes for
-        selectors: a softmax over rows of softmaxes over columns is the softmax over both.
+        Two tensors `[batch, channels, windows down, windows across]`: the soft maximum, and
+        T * log(sum_i exp(selectors_i / T)). A next stage takes the second for its selectors: a softmax over rows of
+        softmaxes over columns is the softmax over both.
     """
     if math.prod(windows.kernel) > MOST_TAPS and min(windows.kernel) > 1:
         values, selectors = soft_maximum(values, selectors, windows.along(0), temperature)
@@ -77,7 +78,16 @@ def soft_maximum(values: Tensor, selectors: Tensor, windows: Windows, temperatur
 
 
 def soft_tiles(x: Tensor, kernel: list[int], temperature: float) -> Tensor:
-    """`soft_maximum` of windows that lie side by side: each value belongs to one, so none need be taken apart."""
+    """`soft_maximum` of windows that lie side by side: each value is in one window only, so no columns are needed.
+
+    Args:
+        x: `[batch, channels, height, width]`, values and selectors alike.
+        kernel: size of the windows, height and width.
+        temperature: T.
+
+    Returns:
+        `[batch, channels, windows down, windows across]`; a rest of x that fills no window is left out.
+    """
     for axis, (size, k) in enumerate(zip(x.shape[2:], kernel, strict=True), start=2):
         if size % k:
             x = aten.slice.Tensor(x, axis, 0, size // k * k, 1)
@@ -92,10 +102,19 @@ def soft_tiles(x: Tensor, kernel: list[int], temperature: float) -> Tensor:
 def soft_pool(
     x: Tensor, kernel: list[int], stride: list[int] | None, padding: Any, dilation: Any, ceil: bool, temperature: float
 ) -> Tensor:
-    """The soft expression of a max-pool over one, two or three axes, two axes at a time."""
+    """The soft expression of a max-pool over one, two or three axes.
+
+    Args:
+        x: `[batch, channels, *sizes]`, values and selectors alike.
+        kernel: window sizes; `stride`, `padding`, `dilation` and `ceil` as in torch's max-pools.
+        temperature: T.
+
+    Returns:
+        `[batch, channels, *pooled sizes]`. Three axes are taken in two stages: the first axis, then the other two.
+    """
     n = x.ndim - 2
     each = [each_axis(v, n) for v in (kernel, stride or kernel, padding, dilation)]
-    if any(map(is_free, x.shape[2:])):  # columns are cut at places that must be known
+    if any(map(is_free, x.shape[2:])):  # columns need known sizes
         return soft_maximum_of_taps(x, each[0], each[1], each[2], each[3], ceil, temperature)
     dims = list(zip(x.shape[2:], *each, strict=True))
     if n == 2 and each[0] == each[1] and not any(each[2]) and each[3] == [1, 1] and not ceil:
@@ -117,7 +136,7 @@ def soft_pool(
 
 
 def _behind(size: int, kernel: int, stride: int, padding: int, dilation: int, *, ceil: bool) -> int:
-    """Padding behind the input along one axis, what a last, incomplete window needs included."""
+    """Padding behind the input along one axis; with `ceil`, as much as the last window needs."""
     count = pooled_size(size, kernel, stride, padding, dilation, ceil=ceil)
     needed = (count - 1) * stride + dilation * (kernel - 1) + 1 - size - padding
     return max(needed, 0) if ceil else padding
@@ -154,10 +173,10 @@ def max_pool_zero_padding(
     *,
     temperature: float,
 ) -> Tensor:
-    """Max-pool as the authors' code has it: padding takes part in the softmax with value 0.
+    """Max-pool as in the authors' code: padding takes part in the softmax with value 0.
 
     Primal:  max_i x_i over the window
-    Adjoint: ct * softmax_i(x / T), the padding's share lost
+    Adjoint: ct * softmax_i(x / T); the padding's share is lost
     Limit:   T -> 0 gives the arg-max where the largest value is positive
     """
     each = [each_axis(v, 2) for v in (kernel, stride or kernel, padding, dilation)]
@@ -193,7 +212,7 @@ def adaptive_max_pool(x: Tensor, size: list[int], *, temperature: float) -> Tens
 
 
 def _cell_by_cell(x: Tensor, axis: int, wanted: list[int], temperature: float) -> Tensor:
-    """Each cell's soft maximum, the cells taken apart along `axis` and those behind it."""
+    """The soft maximum of each cell; the cells are cut out along `axis` first, then along the axes behind it."""
     if not wanted:
         return amax.soft(x, list(range(2, x.ndim)), True, temperature=temperature)
     slabs = [aten.slice.Tensor(x, axis, *ends) for ends in _cells(x.shape[axis], wanted[0])]
@@ -224,7 +243,7 @@ def maximum(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
     """The larger of two values, such as maxout: a softmax over the two.
 
     Primal:  max(a, b)
-    Adjoint: ct * sigma((a - b) / T) to a, the rest to b
+    Adjoint: ct * sigma((a - b) / T) to a, ct * sigma((b - a) / T) to b
     Limit:   T -> 0 gives the arg-max
     """
     share = torch.sigmoid((a - b) * (1 / temperature))

@@ -22,7 +22,7 @@ class Rule:
         targets: the operators it applies to; empty for a rule that a pattern applies.
         temperature: default temperature, or None for a rule without one.
         verdict: what the ledger says of an operator under this rule.
-        spread: factor on `calibrate`'s spread (max-pool takes half), or None: not calibrated.
+        spread: factor on the spread of `calibrate` (max-pool takes half); None for a rule that is not calibrated.
     """
 
     name: str

@@ -13,7 +13,7 @@ from fxpullback.contract.errors import RuleError
 from fxpullback.graph.ir import aten
 from fxpullback.rules.rule import Rule
 
-# Rules under one name: what holds for the operator holds for the same thing written out.
+# Rules that share a public name: `with_temperature` and `keep_exact` apply to an operator and to its other forms.
 _SAME = {
     "attention_by_hand": "attention",
     "silu_by_hand": "silu",
@@ -39,8 +39,8 @@ class RuleSet:
         exact: operators that keep their exact derivative by rule, with the reason.
         otherwise: reason for keeping every other nonlinear operator exact; None makes such an operator an error.
         kept: names asked for with `keep_exact`.
-        temperatures: temperatures by rule name, asked for by hand: over the rules' own and over calibrated ones.
-        calibrated: temperatures gate by gate, by the gate's node name in the captured graph.
+        temperatures: temperatures by rule name, asked for by hand. They go before calibrated ones and the rules' own.
+        calibrated: temperatures of single gates, by the gate's node name in the captured graph.
     """
 
     name: str
@@ -133,7 +133,7 @@ class RuleSet:
         return self.temperatures.get(public_name(rule), self.calibrated.get(gate, rule.temperature))
 
     def calibrates(self, rule: Rule) -> bool:
-        """Whether `calibrate` finds this rule's temperatures: not where one was asked for by hand."""
+        """Whether `calibrate` sets this rule's temperatures; a temperature asked for by hand stays."""
         return rule.spread is not None and public_name(rule) not in self.temperatures
 
     def describe(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Expectations under Gaussian noise, the mathematics that the rules share."""
+"""Expectations under Gaussian noise: the mathematics that the rules share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def logistic_scales() -> tuple[Tensor, Tensor]:
 
 
 def _kolmogorov_density(k: Tensor) -> Tensor:
-    """Two series of the same density, the one for small and the one for large k."""
+    """The density at k > 0. It has two series: one is used for small k, the other for large k."""
     small, large = torch.zeros_like(k), torch.zeros_like(k)
     for n in range(1, 21):
         c = ((2 * n - 1) * math.pi) ** 2 / 8
@@ -38,7 +38,11 @@ def _kolmogorov_density(k: Tensor) -> Tensor:
 
 
 def _mixture(x: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-    """x over the deviations of the mixture with noise of scale T `[..., 24]`, its weights, its densities at zero."""
+    """The logistic mixture after noise of scale T is added to it; its deviations grow to sqrt(deviation^2 + T^2).
+
+    Returns:
+        x / deviations `[..., 24]`, the weights `[24]`, and the weighted densities at zero `[24]`.
+    """
     deviations, weights = logistic_scales()
     deviations = torch.sqrt(deviations**2 + temperature**2)
     heights = weights / deviations * (1 / math.sqrt(2 * math.pi))
@@ -47,28 +51,49 @@ def _mixture(x: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def expected_sigmoid(x: Tensor, temperature: float) -> Tensor:
-    """E[sigma(x + T e)], e standard normal, within 1e-12 whatever T is.
+    """E[sigma(x + T e)], e standard normal, within 1e-12 for every T.
 
     Args:
         x: gate inputs, any shape.
         temperature: T, the noise scale, zero or more.
+
+    Returns:
+        A tensor of the shape of x.
     """
     scaled, weight, _ = _mixture(x, temperature)
     return torch.matmul(normal_cdf(scaled), weight)
 
 
 def expected_sigmoid_slope(x: Tensor, temperature: float) -> Tensor:
-    """E[sigma'(x + T e)], e standard normal, within 1e-12 whatever T is."""
+    """E[sigma'(x + T e)], e standard normal, within 1e-12 for every T.
+
+    Args:
+        x: gate inputs, any shape.
+        temperature: T, the noise scale, zero or more.
+
+    Returns:
+        A tensor of the shape of x.
+    """
     scaled, _, height = _mixture(x, temperature)
     return torch.matmul(torch.exp(scaled * scaled * -0.5), height)
 
 
 def expected_exponential_below(x: Tensor, rate: float, temperature: float) -> Tensor:
-    """E[exp(rate (x + T e)) 1(x + T e < 0)], e standard normal, whatever T is.
+    """E[exp(rate (x + T e)) 1(x + T e < 0)], e standard normal, for every T above zero.
 
-    It is exp(rate x + (rate T)^2 / 2) Phi(-u) with u = x / T + rate T, which loses all digits where u is large: there
-    it is exp(-(x / T)^2 / 2) h(u), h(u) = exp(u^2 / 2) Phi(-u), by the trapezoid rule for
-    erfcx(y) = y / pi * integral of exp(-t^2) / (t^2 + y^2), good to 1e-12 from y = sqrt(2) on.
+    The closed form is exp(rate x + (rate T)^2 / 2) Phi(-u), u = x / T + rate T. It loses all digits where u is large.
+    From u = 2 on, the same value is computed as exp(-(x / T)^2 / 2) h(u), h(u) = exp(u^2 / 2) Phi(-u).
+
+    h(u) is erfcx(y) / 2 with y = u / sqrt(2). The trapezoid rule is used for
+    erfcx(y) = y / pi * integral of exp(-t^2) / (t^2 + y^2). It is good to 1e-12 from y = sqrt(2) on.
+
+    Args:
+        x: gate inputs, any shape.
+        rate: factor in the exponent, above zero.
+        temperature: T, the noise scale.
+
+    Returns:
+        A tensor of the shape of x.
     """
     u = x * (1 / temperature) + rate * temperature
     exponent = (u * (rate * temperature) - (rate * temperature) ** 2 / 2).clamp(max=2 * rate * temperature)

@@ -1,4 +1,4 @@
-"""The windows of a pooling as one strided slice for each position in them: works at any size, free ones included."""
+"""The windows of a pooling, as one strided slice for each position in the window: this works at a free size too."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fxpullback.graph.shapes import is_free
 
 
 def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int, *, ceil: bool) -> int:
-    """Number of windows along one axis, as torch counts them: none may start in the padding behind the input."""
+    """Number of windows along one axis, as torch counts them: no window starts in the padding behind the input."""
     span = size + 2 * padding - dilation * (kernel - 1) - 1
     count = (-(-span // stride) if ceil else span // stride) + 1
     return count - 1 if ceil and (count - 1) * stride >= size + padding else count
@@ -66,7 +66,16 @@ def soft_maximum_of_taps(
     ceil: bool,
     temperature: float,
 ) -> Tensor:
-    """sum_i x_i * sg[softmax_i(x / T)] over every window, the exponentials relative to the largest entry."""
+    """sum_i x_i * sg[softmax_i(x / T)] over every window; the exponentials are relative to the largest entry.
+
+    Args:
+        x: `[batch, channels, *sizes]`; sizes may be free.
+        kernel: window sizes; `stride`, `padding`, `dilation` and `ceil` as in torch's max-pools.
+        temperature: T.
+
+    Returns:
+        `[batch, channels, *pooled sizes]`.
+    """
     values = taps(x, kernel, stride, padding, dilation, ceil=ceil, fill=0.0)
     selectors = taps(x, kernel, stride, padding, dilation, ceil=ceil, fill=-math.inf)
     largest = selectors[0]

@@ -1,4 +1,8 @@
-"""VJP rules: one for each primitive, written in forward operators."""
+"""VJP rules: one for each primitive, written in forward operators.
+
+`RULES` holds all of them, and `TABLE` the rule of each operator. `fxpullback.vjp.rule` explains what a rule takes and
+returns.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +47,12 @@ for _rule in RULES:
 
 
 def kind_of(node: fx.Node, active: set[fx.Node]) -> Kind:
-    """Whether an operator is linear in the input, a product, or nonlinear; unknown operators are nonlinear."""
+    """The kind of the operator at one node: linear, product, nonlinear or constant. Without a rule it is nonlinear.
+
+    Args:
+        node: a call of the operator.
+        active: the nodes that depend on the input.
+    """
     rule = TABLE.get(node.target)
     return "nonlinear" if rule is None else rule.kind_at(node, active)
 

@@ -1,4 +1,11 @@
-"""VJP rules of gathers. Their adjoints add into places, written without any scatter: as a product with one-hot rows."""
+"""VJP rules of operators that look values up by index, and of sliding windows.
+
+`ct` is the cotangent of the output; y, in the code `out`, is the primal output. A rule returns one cotangent for each
+tensor argument, ct_x for x. `fxpullback.vjp.rule` explains this and the values ZERO, ABSENT and NOT_DIFFERENTIABLE.
+
+Their adjoints add values into places, without any scatter: the adjoint of a lookup is a matrix product with one-hot
+rows, that of sliding windows a sum of shifted copies. Indices are integers and NOT_DIFFERENTIABLE.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +22,11 @@ from fxpullback.vjp.shape import pad_axis
 
 
 def _one_hot(index: Tensor, size: int, like: Tensor) -> Tensor:
-    """Rows `[*index, size]` with a one where the index points."""
+    """One-hot rows `[*index.shape, size]` in the type of `like`: one where the index points, zero elsewhere.
+
+    Raises:
+        DifferentiateError: the size is free, such as that of the batch.
+    """
     if isinstance(size, torch.SymInt):
         raise DifferentiateError(
             "a place is looked up along an axis whose size is free, such as the batch. Take a place in each sample by "
@@ -26,22 +37,32 @@ def _one_hot(index: Tensor, size: int, like: Tensor) -> Tensor:
 
 
 def _wrapped(index: Tensor, size: int) -> Tensor:
-    """Negative indices counted from the front."""
+    """The index with negative entries counted from the front of an axis of `size`."""
     return torch.where(index < 0, index + size, index)
 
 
 @vjp(aten.index_select.default, kind="linear")
 def index_select(ct: Tensor, out: Tensor, x: Tensor, dim: int, index: Tensor) -> tuple[Any, Any]:
+    """y[.., i, ..] = x[.., index[i], ..]:  ct_x[.., j, ..] = sum of ct[.., i, ..] over all i with index[i] = j.
+
+    i and j run along dim. ct_index = NOT_DIFFERENTIABLE.
+    """
     return _spread_back(ct, x, dim % x.ndim, index), NOT_DIFFERENTIABLE
 
 
 def _spread_back(ct: Tensor, x: Tensor, axis: int, index: Tensor) -> Tensor:
+    """A tensor of the shape of x: along `axis`, slice i of ct is added to its slice index[i]."""
     rows = _one_hot(index, x.shape[axis], ct)
     return torch.matmul(ct.transpose(axis, -1), rows).transpose(axis, -1)
 
 
 @vjp(aten.index.Tensor, kind="linear")
 def index(ct: Tensor, out: Tensor, x: Tensor, indices: list[Any]) -> tuple[Any, Any]:
+    """y = x[indices]:  ct_x[j] = sum of ct[i] over all places i of the output that read x[j].
+
+    The indexed axes are joined to one, and the indices to one index. If the indexed axes are not neighbours,
+    ct_x = NOT_DIFFERENTIABLE. ct_indices = NOT_DIFFERENTIABLE, one for each axis.
+    """
     where = [i for i, index in enumerate(indices) if index is not None]
     if any(b != a + 1 for a, b in itertools.pairwise(where)):
         return NOT_DIFFERENTIABLE, [NOT_DIFFERENTIABLE] * len(indices)
@@ -62,6 +83,11 @@ def index(ct: Tensor, out: Tensor, x: Tensor, indices: list[Any]) -> tuple[Any, 
 
 @vjp(aten.gather.default, kind="linear")
 def gather(ct: Tensor, out: Tensor, x: Tensor, dim: int, index: Tensor, sparse_grad: bool = False) -> tuple[Any, Any]:
+    """y[.., i, ..] = x[.., n[.., i, ..], ..]:  ct_x[.., j, ..] = sum of ct[.., i, ..] where n[.., i, ..] = j.
+
+    n is the index; i and j run along dim, the sum over i. Along every other axis the index must be as long as x.
+    ct_index = NOT_DIFFERENTIABLE.
+    """
     axis = dim % x.ndim
     rows = _one_hot(index.transpose(axis, -1), x.shape[axis], ct)
     moved = torch.matmul(ct.transpose(axis, -1).unsqueeze(-2), rows).squeeze(-2)
@@ -70,14 +96,25 @@ def gather(ct: Tensor, out: Tensor, x: Tensor, dim: int, index: Tensor, sparse_g
 
 @vjp(aten.unfold.default, kind="linear")
 def unfold(ct: Tensor, out: Tensor, x: Tensor, dim: int, size: int, step: int) -> tuple[Any]:
+    """y[.., w, .., k] = x[.., w * step + k, ..]:  ct_x = overlap_add(ct): each window is added where it was read."""
     return (overlap_add(ct, dim % x.ndim, x.shape[dim], size, step),)
 
 
 def overlap_add(ct: Tensor, axis: int, length: int, size: int, step: int) -> Tensor:
-    """Adjoint of sliding windows: windows `[..., n, ..., size]` added where they came from along `axis`.
+    """Adjoint of sliding windows: out[.., i, ..] = sum of ct[.., w, .., k] over all w, k with w * step + k = i.
 
-    The positions are taken by their remainder modulo `step`: each such phase is a sum of shifted copies, and the
-    phases are interleaved, so that no zero is ever inserted between values.
+    A place is i = step * block + phase. For one phase the result is a sum of shifted copies of ct, one place a block.
+    The phases are then interleaved, so no zeros have to be put between values.
+
+    Args:
+        ct: windows `[.., count, .., size]`: `count` windows along `axis`, their entries along the last axis.
+        axis: the axis the windows slide along, counted from the front.
+        length: size of the result along `axis`.
+        size: number of entries of a window.
+        step: distance from one window to the next.
+
+    Returns:
+        `[.., length, ..]`, one axis less than `ct`; zero where no window reads.
     """
     count = ct.shape[axis]
     blocks = count + (size - 1) // step
@@ -103,6 +140,7 @@ def overlap_add(ct: Tensor, axis: int, length: int, size: int, step: int) -> Ten
 def im2col(
     ct: Tensor, out: Tensor, x: Tensor, kernel: list[int], dilation: list[int], padding: list[int], stride: list[int]
 ) -> tuple[Any]:
+    """y = windows of x as columns:  ct_x = col2im(ct), every window added where it was read."""
     return (aten.col2im.default(ct, list(x.shape[-2:]), kernel, dilation, padding, stride),)
 
 
@@ -117,6 +155,7 @@ def col2im(
     padding: list[int],
     stride: list[int],
 ) -> tuple[Any]:
+    """y = columns of x added as windows:  ct_x = im2col(ct), every window of ct as a column."""
     return (aten.im2col.default(ct, kernel, dilation, padding, stride),)
 
 

@@ -1,4 +1,11 @@
-"""VJP rules of normalisations with their exact derivative; under most rule sets a gate rule holds the statistics."""
+"""VJP rules of normalisations: their exact derivative. Where a gate rule holds the statistics constant, it comes first.
+
+`ct` is the cotangent of the output; y, in the code `out`, is the primal output. A rule returns one cotangent for each
+tensor argument, ct_x for x. `fxpullback.vjp.rule` explains this and the values ZERO, ABSENT and NOT_DIFFERENTIABLE.
+
+Weights, biases and running statistics are parameters of the model and NOT_DIFFERENTIABLE. A weight that is None counts
+as one.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +19,14 @@ from fxpullback.vjp.rule import ABSENT, NOT_DIFFERENTIABLE, vjp
 
 
 def _normal(ct: Tensor, normal: Tensor, rstd: Tensor, dims: list[int]) -> Tensor:
-    """Cotangent of x for normal = (x - mean) * rstd, mean and rstd over `dims`."""
+    """For n = (x - mean) * rstd:  ct_x = rstd * (ct - mean(ct) - n * mean(ct * n)), means over `dims`.
+
+    Args:
+        ct: cotangent of n, the shape of x.
+        normal: n.
+        rstd: 1 / sqrt(var(x) + eps) over `dims`, which have size one in it.
+        dims: the axes that the statistics are taken over.
+    """
     along = normal * (ct * normal).mean(dims, keepdim=True)
     return (ct - ct.mean(dims, keepdim=True) - along) * rstd
 
@@ -21,6 +35,11 @@ def _normal(ct: Tensor, normal: Tensor, rstd: Tensor, dims: list[int]) -> Tensor
 def layer_norm(
     ct: tuple[Any, ...], out: tuple[Any, ...], x: Tensor, shape: list[int], weight: Any, bias: Any, eps: float
 ) -> tuple[Any, Any, Any]:
+    """y[0] = n * weight + bias, n = (x - mean) * rstd:  ct_x = rstd * (c - mean(c) - n * mean(c * n)).
+
+    Here c = ct[0] * weight. The means are over the last len(shape) axes. y[1] is the mean and y[2] rstd; no cotangent
+    may arrive there. ct_weight = ct_bias = NOT_DIFFERENTIABLE.
+    """
     assert ct[1:] == (ABSENT, ABSENT), "only the first output of layer norm carries a cotangent"
     _, mean, rstd = out
     scaled = ct[0] if weight is None else ct[0] * weight
@@ -40,6 +59,11 @@ def group_norm(
     eps: float = 1e-5,
     cudnn: bool = True,
 ) -> tuple[Any, Any, Any]:
+    """y = n * weight + bias, n = (x - mean) * rstd:  ct_x = rstd * (c - mean(c) - n * mean(c * n)).
+
+    Here c = ct * weight. The means are over all channels of a group and all positions. ct_weight = ct_bias =
+    NOT_DIFFERENTIABLE.
+    """
     grouped = x.reshape([x.shape[0], groups, -1])
     variance, mean = torch.var_mean(grouped, [2], correction=0, keepdim=True)
     rstd = torch.rsqrt(variance + eps)
@@ -52,6 +76,10 @@ def group_norm(
 def rms_norm(
     ct: Tensor, out: Tensor, x: Tensor, shape: list[int], weight: Any = None, eps: float | None = None
 ) -> tuple[Any, Any]:
+    """y = n * weight, n = x * r, r = 1 / sqrt(mean(x^2) + eps):  ct_x = r * (c - n * mean(c * n)), c = ct * weight.
+
+    The means are over the last len(shape) axes. ct_weight = NOT_DIFFERENTIABLE.
+    """
     dims = list(range(x.ndim - len(shape), x.ndim))
     epsilon = torch.finfo(x.dtype).eps if eps is None else eps
     rstd = torch.rsqrt((x * x).mean(dims, keepdim=True) + epsilon)
@@ -71,6 +99,10 @@ def batch_norm(
     momentum: float,
     eps: float,
 ) -> tuple[Any, ...]:
+    """y[0] = (x - mean) * s + bias, s = weight / sqrt(variance + eps):  ct_x = ct[0] * s, channel by channel.
+
+    Mean and variance are the running ones. ct_weight = ct_bias = ct_mean = ct_variance = NOT_DIFFERENTIABLE.
+    """
     scale = torch.rsqrt(variance + eps)
     scale = scale if weight is None else scale * weight
     constants = (NOT_DIFFERENTIABLE,) * 4

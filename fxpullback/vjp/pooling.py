@@ -1,4 +1,10 @@
-"""VJP rules of pooling."""
+"""VJP rules of pooling.
+
+`ct` is the cotangent of the output; y, in the code `out`, is the primal output. A rule returns one cotangent for each
+tensor argument, ct_x for x. `fxpullback.vjp.rule` explains this and the values ZERO, ABSENT and NOT_DIFFERENTIABLE.
+
+Where windows overlap, what they give to one place is added.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +34,10 @@ def max_pool(
     dilation: Any = 1,
     ceil: bool = False,
 ) -> tuple[Any]:
-    """To the first largest value of every window, as torch picks it."""
+    """y = max of x over each window:  ct_x = ct at the first place in the window with x = y, summed over windows.
+
+    "First" is in row-major order: at a tie this place takes all of ct, as in torch. Padding takes no part.
+    """
     n = x.ndim - 2
     shape = (each_axis(kernel, n), each_axis(stride or kernel, n), each_axis(padding, n), each_axis(dilation, n))
     values = taps(x, *shape, ceil=ceil, fill=float("-inf"))
@@ -50,7 +59,16 @@ def untap(
     padding: list[int],
     dilation: list[int],
 ) -> Tensor:
-    """Adjoint of `taps`: what each position of the windows carries, added where it was read."""
+    """Adjoint of `taps`: what each position of the windows carries, added where it was read.
+
+    Args:
+        contributions: prod(kernel) tensors `[batch, channels, *pooled sizes]`, one for each position in the window.
+        x: the pooled tensor `[batch, channels, *sizes]`; its sizes are needed, not its values.
+        kernel: window sizes; `stride`, `padding` and `dilation` as in torch's max-pools, one number for each axis.
+
+    Returns:
+        `[batch, channels, *sizes]`.
+    """
     total: Any = None
     for offsets, part in zip(itertools.product(*[range(k) for k in kernel]), contributions, strict=True):
         for i, (o, d, s, p) in enumerate(zip(offsets, dilation, stride, padding, strict=True)):
@@ -72,7 +90,10 @@ def untap(
 @vjp(aten.adaptive_max_pool1d.default, aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default,
      kind="nonlinear")  # fmt: skip
 def adaptive_max_pool(ct: tuple[Any, ...], out: tuple[Any, ...], x: Tensor, size: Any) -> tuple[Any]:
-    """To the place that torch picked in every cell; its second output holds it, counted over all positions."""
+    """y[0] = max of x over each cell, y[1] = its place:  ct_x[j] = sum of ct[0] over the cells with y[1] = j.
+
+    Places are numbered over all positions together. At a tie it is the place that torch picked.
+    """
     positions = 1
     for extent in x.shape[2:]:
         positions = positions * extent
@@ -94,7 +115,11 @@ def avg_pool(
     count_include_pad: bool = True,
     divisor: int | None = None,
 ) -> tuple[Any]:
-    """Shares of the windows, by a transposed depthwise convolution with a kernel of ones."""
+    """y = share * sum of x over each window:  ct_x = sum of share * ct over the windows that hold the place.
+
+    The share is 1 / divisor, or else 1 / number of places in the window; padding counts if count_include_pad is true.
+    If windows lie side by side and cover x, share * ct is repeated; else it goes through a transposed convolution.
+    """
     n, channels = x.ndim - 2, x.shape[1]
     kernel, stride, padding = each_axis(kernel, n), each_axis(stride or kernel, n), each_axis(padding, n)
     share = _shares(x, kernel, stride, padding, ceil, count_include_pad, divisor)
@@ -105,7 +130,7 @@ def avg_pool(
         return (_REPEAT[n](shared, None, [float(k) for k in kernel]),)
     ones = torch.ones([channels, 1, *kernel], dtype=x.dtype, device=x.device)
     free = [i for i, extra in enumerate(left) if is_free(extra)]
-    if free:  # as if as much as possible were left over, and then cut
+    if free:  # take the largest output padding there is, then cut to the size of x
         left = [stride[i] - 1 if i in free else extra for i, extra in enumerate(left)]
     cut = [i for i, extra in enumerate(left) if i in free or extra < 0]
     shares = _transposed(shared, ones, stride, padding, [max(plain(extra), 0) for extra in left], channels)
@@ -118,14 +143,18 @@ _REPEAT = {1: aten.upsample_nearest1d.vec, 2: aten.upsample_nearest2d.vec, 3: at
 
 
 def plain_zero(extra: Any) -> bool:
-    """Whether nothing is left over, at any size."""
+    """Whether a left-over number of places is known to be zero; a free one is not known."""
     return not is_free(extra) and plain(extra) == 0
 
 
 def _shares(
     x: Tensor, kernel: list[int], stride: list[int], padding: list[int], ceil: bool, include_pad: bool, divisor: Any
 ) -> Any:
-    """By what torch multiplies the sum of every window: a number, or one for each window."""
+    """The factor on the sum over each window, as in torch: one number, or a tensor that broadcasts to the pooled sizes.
+
+    Raises:
+        FixedSizeError: `ceil` and `include_pad` with padding, at a free size.
+    """
     sizes = list(x.shape[2:])
     alike = not ceil and (include_pad or not any(padding))
     if divisor is None and any(map(is_free, sizes)):
@@ -139,7 +168,7 @@ def _shares(
 
 
 def _members(ones: Any, kernel: list[int], stride: list[int], padding: list[int], ceil: bool) -> Any:
-    """How many positions of the input each window holds, by a pooling of ones."""
+    """The number of places of the input in each window, from a pooling of ones."""
     if len(kernel) == 3:
         return aten.avg_pool3d.default(ones, kernel, stride, padding, ceil, True, 1)
     if len(kernel) == 2:
@@ -148,7 +177,7 @@ def _members(ones: Any, kernel: list[int], stride: list[int], padding: list[int]
 
 
 def _transposed(ct: Any, weight: Any, stride: Any, padding: Any, left: list[int], channels: int) -> Any:
-    """Transposed depthwise convolution; what an axis lacks beyond a stride is padded with zeros."""
+    """Transposed depthwise convolution. What an axis lacks beyond the output padding, it gets as zeros."""
     n = len(stride)
     inside = [min(extra, s - 1) for extra, s in zip(left, stride, strict=True)]
     out = aten.convolution.default(ct, weight, None, stride, padding, [1] * n, True, inside, channels)
@@ -165,7 +194,17 @@ def window_counts(
     include_pad: bool,
     divisor: int | None,
 ) -> Tensor:
-    """By how much torch divides every window, `[*pooled sizes]`, or one number where all windows agree."""
+    """By how much torch divides the sum over each window.
+
+    Args:
+        sizes: sizes of the input behind the channels, all fixed.
+        kernel: window sizes; `stride`, `padding` and `ceil` as in torch's average pools, one number for each axis.
+        include_pad: whether padding counts.
+        divisor: a number to be used instead, or None.
+
+    Returns:
+        `[*pooled sizes]`, or `[]` if all windows agree; float64.
+    """
     if divisor is not None:
         return torch.tensor(float(divisor), dtype=torch.float64)
     whole = torch.ones([], dtype=torch.float64)
@@ -180,7 +219,10 @@ def window_counts(
 @vjp(aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default,
      kind="linear")  # fmt: skip
 def adaptive_avg_pool(ct: Tensor, out: Tensor, x: Tensor, size: list[int]) -> tuple[Any]:
-    """Each cell's share to its members: along each axis a product with the transposed averaging matrix."""
+    """y = m x along each axis, m = averaging_matrix:  ct_x = m^T ct along each axis.
+
+    With one cell, ct_x = ct / number of places, repeated: sizes may be free. With more cells a free size is refused.
+    """
     wanted = each_axis(size, x.ndim - 2)
     if all(want == 1 for want in wanted):
         count: Any = 1
@@ -197,7 +239,15 @@ def adaptive_avg_pool(ct: Tensor, out: Tensor, x: Tensor, size: list[int]) -> tu
 
 
 def averaging_matrix(size: int, cells: int) -> Tensor:
-    """`[cells, size]`: row i averages the members of cell i, as torch's adaptive pooling bounds them."""
+    """The linear map of adaptive average pooling along one axis, with the cells that torch takes.
+
+    Args:
+        size: size of the axis before.
+        cells: size of the axis after.
+
+    Returns:
+        `[cells, size]`, float64: row i averages the members of cell i.
+    """
     rows = torch.zeros(cells, size, dtype=torch.float64)
     for i in range(cells):
         start, stop = i * size // cells, -(-(i + 1) * size // cells)

@@ -1,4 +1,11 @@
-"""VJP rules of resampling: each axis is a product with a constant matrix, the adjoint one with its transpose."""
+"""VJP rules of resampling: each axis is multiplied by a constant matrix m, and its adjoint multiplies by m^T.
+
+`ct` is the cotangent of the output; y, in the code `out`, is the primal output. A rule returns one cotangent for each
+tensor argument, ct_x for x. `fxpullback.vjp.rule` explains this and the values ZERO, ABSENT and NOT_DIFFERENTIABLE.
+
+m is the `resampling_matrix` of one axis; it needs a fixed size. Sizes and scales are numbers, which take no
+cotangent.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +22,18 @@ from fxpullback.vjp.rule import vjp
 
 
 def resampling_matrix(size: int, wanted: int, mode: str, align: bool, scale: float | None) -> Tensor:
-    """`[wanted, size]`, the linear map of one axis, read off torch's own resampling of unit vectors."""
+    """The linear map of one axis, read off torch's own resampling of unit vectors.
+
+    Args:
+        size: size of the axis before.
+        wanted: size of the axis after.
+        mode: as in `torch.nn.functional.interpolate` in one dimension, or "bicubic".
+        align: `align_corners` there; the nearest modes ignore it.
+        scale: the scale factor where one was given; it changes the weights. None: the sizes alone decide.
+
+    Returns:
+        `[wanted, size]`, float64.
+    """
     unit = torch.eye(size, dtype=torch.float64)[None]
     options: dict[str, Any] = {"size": wanted} if scale is None else {"scale_factor": scale}
     if mode == "bicubic":
@@ -30,6 +48,11 @@ def resampling_matrix(size: int, wanted: int, mode: str, align: bool, scale: flo
 
 
 def _adjoint(ct: Tensor, x: Tensor, mode: str, align: bool, scales: Any) -> Tensor:
+    """m^T ct along each axis behind the channels.
+
+    Raises:
+        FixedSizeError: the size of an axis is free.
+    """
     for axis in range(2, x.ndim):
         size, wanted = x.shape[axis], ct.shape[axis]
         if is_free(size) or is_free(wanted):
@@ -42,6 +65,11 @@ def _adjoint(ct: Tensor, x: Tensor, mode: str, align: bool, scales: Any) -> Tens
 
 @vjp(aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec, kind="linear")
 def nearest(ct: Tensor, out: Tensor, x: Tensor, size: Any, scales: Any = None) -> tuple[Any]:
+    """y[i] = x[nearest(i)]:  ct_x[j] = sum of ct[i] over all i with nearest(i) = j.
+
+    If every axis grows by a whole factor, this is a sum over blocks: sizes may be free, and that factor is taken for
+    the scale. Else it is m^T ct along each axis.
+    """
     factors = [whole_ratio(m, n) for m, n in zip(ct.shape[2:], x.shape[2:], strict=True)]
     if not all(factors):
         return (_adjoint(ct, x, "nearest", False, scales),)
@@ -53,6 +81,7 @@ def nearest(ct: Tensor, out: Tensor, x: Tensor, size: Any, scales: Any = None) -
 
 @vjp(aten.upsample_nearest1d.default, aten.upsample_nearest2d.default, aten.upsample_nearest3d.default, kind="linear")
 def nearest_sized(ct: Tensor, out: Tensor, x: Tensor, size: Any, *scales: Any) -> tuple[Any]:
+    """y[i] = x[nearest(i)]:  ct_x = as `nearest`; the spelling with a size."""
     result: tuple[Any] = nearest.function(ct, out, x, size, _given(scales))
     return result
 
@@ -60,31 +89,37 @@ def nearest_sized(ct: Tensor, out: Tensor, x: Tensor, size: Any, *scales: Any) -
 @vjp(aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec, aten._upsample_nearest_exact3d.vec,
      kind="linear")  # fmt: skip
 def nearest_exact(ct: Tensor, out: Tensor, x: Tensor, size: Any, scales: Any = None) -> tuple[Any]:
+    """y = m x along each axis, mode "nearest-exact":  ct_x = m^T ct along each axis."""
     return (_adjoint(ct, x, "nearest-exact", False, scales),)
 
 
 @vjp(aten.upsample_linear1d.vec, aten.upsample_bilinear2d.vec, aten.upsample_trilinear3d.vec, kind="linear")
 def linear(ct: Tensor, out: Tensor, x: Tensor, size: Any, align: bool, scales: Any = None) -> tuple[Any]:
+    """y = m x along each axis, mode "linear":  ct_x = m^T ct along each axis."""
     return (_adjoint(ct, x, "linear", align, scales),)
 
 
 @vjp(aten.upsample_linear1d.default, aten.upsample_bilinear2d.default, aten.upsample_trilinear3d.default,
      kind="linear")  # fmt: skip
 def linear_sized(ct: Tensor, out: Tensor, x: Tensor, size: Any, align: bool, *scales: Any) -> tuple[Any]:
+    """y = m x along each axis, mode "linear":  ct_x = m^T ct along each axis; the spelling with a size."""
     return (_adjoint(ct, x, "linear", align, _given(scales)),)
 
 
 @vjp(aten.upsample_bicubic2d.vec, kind="linear")
 def bicubic(ct: Tensor, out: Tensor, x: Tensor, size: Any, align: bool, scales: Any = None) -> tuple[Any]:
+    """y = m x along each axis, mode "bicubic":  ct_x = m^T ct along each axis."""
     return (_adjoint(ct, x, "bicubic", align, scales),)
 
 
 @vjp(aten.upsample_bicubic2d.default, kind="linear")
 def bicubic_sized(ct: Tensor, out: Tensor, x: Tensor, size: Any, align: bool, *scales: Any) -> tuple[Any]:
+    """y = m x along each axis, mode "bicubic":  ct_x = m^T ct along each axis; the spelling with a size."""
     return (_adjoint(ct, x, "bicubic", align, _given(scales)),)
 
 
 def _given(scales: tuple[Any, ...]) -> Any:
+    """The scales as a list if all of them were given, else None."""
     return list(scales) if scales and all(s is not None for s in scales) else None
 
 
