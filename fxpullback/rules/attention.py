@@ -79,7 +79,7 @@ def attention(
     return torch.matmul(stop_gradient(weights), v)
 
 
-@gate(temperature=1.0, verdict="frozen", spread=None)
+@gate(temperature=1.0, verdict="frozen", spread=None, known_as="attention")
 def attention_by_hand(
     scores: Tensor,
     routing: Callable[[Tensor], Tensor],
@@ -96,4 +96,3 @@ def attention_by_hand(
 
 
 ATTENTION = (attention,)
-ATTENTION_PATTERNS = (attention_by_hand,)
