@@ -97,7 +97,7 @@ def _why_no_matmul(node: fx.Node, flow: Flow) -> WhyNot | None:
     """Why a product of matrices that holds more than a product is not looked into."""
     if flow.active_pair(node, OTHER_MATRIX_PRODUCTS[node.target]) is None:
         return None
-    return WhyNot("both of its factors depend on the input, and of such products aten.matmul alone is looked into")
+    return WhyNot("both factors depend on the input, but this pattern looks into aten.matmul alone")
 
 
 ATTENTION = Pattern(attention_by_hand, find_attention, at=(_MATMUL, _SOFTMAX, *OTHER_MATRIX_PRODUCTS))

@@ -43,18 +43,21 @@ def find_self_gated(node: fx.Node, flow: Flow) -> Match | WhyNot | None:
     if factors is None:
         return None
     found = _own_gate(node, flow)
-    if found is not None:
-        return None if found.is_silu else found.match()
-    return _why_not_self_gated(factors, flow)
+    if found is None:
+        return _why_not_self_gated(factors, flow)
+    return WhyNot("it is x * sigmoid(x), which is left to silu") if found.is_silu else found.match()
 
 
 def find_gated_product(node: fx.Node, flow: Flow) -> Match | WhyNot | None:
-    """A product with the (re-laid, scaled, shifted) output of a bounded operator. An x g(x) is no such product."""
+    """A product with the (re-laid, scaled, shifted) output of a bounded operator; x g(x) is left to the others."""
     if node.target is aten.addcmul.default:
-        return _why_not_fused(node, flow)
+        both = flow.active_pair(node, (1, 2)) is not None
+        return WhyNot("both factors depend on the input, but this pattern looks into aten.mul alone") if both else None
     factors = flow.two_factors(node)
-    if factors is None or _own_gate(node, flow) is not None:
+    if factors is None:
         return None
+    if _own_gate(node, flow) is not None:
+        return WhyNot("one factor is a function of the other alone, which is left to silu and self_gated")
     sources = [flow.back(factor, AFFINE) for factor in factors]
     gates = [_is_gate(source) for source in sources]
     if not any(gates):
@@ -111,6 +114,8 @@ def _weaker(candidate: fx.Node, other: fx.Node) -> bool:
 
 
 def _why_not_self_gated(factors: tuple[fx.Node, fx.Node], flow: Flow) -> WhyNot:
+    if factors[0] is factors[1]:
+        return WhyNot("both factors are the same value, from {}", factors[:1])
     walks = [_pointwise(_base(x, flow)[0], gate, flow) for x, gate in (factors[::-1], factors)]
     for walk in walks:
         if walk.stop is None:
@@ -132,15 +137,6 @@ def _why_not_gated(factors: tuple[fx.Node, fx.Node], sources: list[fx.Node]) -> 
     if factors[0] is factors[1]:
         return WhyNot(f"{text}: both are the same value, from {{}}", (sources[0],))
     return WhyNot(f"{text}: the first comes from {{}}, the second from {{}}", (sources[0], sources[1]))
-
-
-def _why_not_fused(node: fx.Node, flow: Flow) -> WhyNot | None:
-    """Why a product that is fused with an addition is not looked into."""
-    if flow.active_pair(node, (1, 2)) is None:
-        return None
-    return WhyNot(
-        "both factors of this fused product depend on the input, and of such products aten.mul alone is looked into"
-    )
 
 
 SILU = Pattern(silu_by_hand, find_silu, at=(aten.mul.Tensor,))

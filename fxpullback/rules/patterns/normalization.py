@@ -11,7 +11,7 @@ from fxpullback.rules.patterns.operators import MEANS, RELAYOUT, ROOTS, STATISTI
 from fxpullback.rules.patterns.pattern import Match, Pattern, WhyNot
 
 _LONGEST = 24  # nodes between a value and the statistic it is made of
-_STATISTIC = "a norm, a deviation, or a root of a variance or of a mean of squares"
+_STATISTIC = "a norm, a deviation, the root of a variance or of a mean of squares"
 
 
 def find_normalization(node: fx.Node, flow: Flow) -> Match | WhyNot | None:
@@ -19,9 +19,9 @@ def find_normalization(node: fx.Node, flow: Flow) -> Match | WhyNot | None:
     factors = flow.two_factors(node)
     if factors is None:
         return None
-    if factors[0] is factors[1]:
-        return WhyNot("both are the same value, from {}", factors[:1])
     divide = node.target is aten.div.Tensor
+    if factors[0] is factors[1]:
+        return WhyNot("the divisor is the value itself, from {}", factors[:1]) if divide else None
     for x, statistic in (factors,) if divide else (factors, factors[::-1]):
         if _is_statistic(statistic, flow) and not _is_statistic(x, flow):
             return Match({"x": x, "statistic": statistic, "divide": divide})
@@ -84,17 +84,24 @@ def _is_normalized(node: fx.Node, flow: Flow) -> bool:
     return False
 
 
-def _why_not(factors: tuple[fx.Node, fx.Node], divide: bool, flow: Flow) -> WhyNot:
-    stops = [_walk(factor, flow).stop for factor in factors]
-    statistics = [_is_statistic(factor, flow) for factor in factors]
-    if all(statistics):
+def _why_not(factors: tuple[fx.Node, fx.Node], divide: bool, flow: Flow) -> WhyNot | None:
+    if all(_is_statistic(factor, flow) for factor in factors):
         return WhyNot(f"both are statistics ({_STATISTIC}), and nothing is left to be normalised")
+    stops = [_walk(factor, flow).stop for factor in factors]
     if divide:
         text = f"the divisor is no statistic ({_STATISTIC}): "
-        return WhyNot(text + "no root is taken") if stops[1] is None else WhyNot(text + "it comes from {}", (stops[1],))
+        return WhyNot(text + "it has no root") if stops[1] is None else WhyNot(text + "it comes from {}", (stops[1],))
+    if not any(_is_near(factor, flow) for factor in factors):
+        return None  # a product without a mean square or a root in it: nobody takes it for a normalisation
     told = ["has no root" if stop is None else "comes from {}" for stop in stops]
     text = f"neither factor is a statistic ({_STATISTIC}): the first {told[0]}, the second {told[1]}"
     return WhyNot(text, tuple(stop for stop in stops if stop is not None))
+
+
+def _is_near(factor: fx.Node, flow: Flow) -> bool:
+    """Whether a factor that is no statistic has a part of one in it."""
+    walk = _walk(factor, flow)
+    return bool(walk.ends) or any(n.target in ROOTS or _is_root_power(n) for n in walk.passed)
 
 
 NORMALIZATION = Pattern(normalization_by_hand, find_normalization, at=(aten.mul.Tensor, aten.div.Tensor))
