@@ -113,7 +113,7 @@ class Pattern:
         except TypeError as error:
             raise RuleError(
                 f"pattern {rule.name}: its match for {where(node)} gives {', '.join(given)}; the rule takes "
-                f"{signature}: {error}."
+                f"{', '.join(signature.parameters)}: {error}."
             ) from error
         if rule.spread is not None and not isinstance(match.arguments.get("x"), fx.Node):
             raise RuleError(
