@@ -324,7 +324,7 @@ def _holders(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> dict[fx.Nod
     holder: dict[fx.Node, str] = {}
     for node in reversed(list(calls(graph))):
         decision = decisions[node]
-        if decision.rule is not None and decision.verdict == "frozen":
+        if decision.rule is not None and (decision.verdict == "frozen" or decision.match is not None):
             name = f"held constant by {decision.rule.public} at {node.name}"
         elif node.target is STOP_GRADIENT:
             name = f"detached by the model at {node.name}"

@@ -88,7 +88,7 @@ class Flow:
     ) -> Walk:
         """Follow a value back along all active arguments.
 
-        `flow.walk(gate, POINTWISE, lambda n: n is x, 14).stop is None` says that `gate` is a pointwise function of `x`
+        `flow.walk(gate, POINTWISE, {x}.__contains__, 14).stop is None` says that `gate` is a pointwise function of `x`
         alone.
 
         Args:

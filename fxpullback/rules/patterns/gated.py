@@ -92,7 +92,7 @@ def _base(node: fx.Node, flow: Flow) -> tuple[fx.Node, float]:
 
 def _pointwise(base: fx.Node, gate: fx.Node, flow: Flow) -> Walk:
     """The walk from a gate back to what it may be a pointwise function of."""
-    return flow.walk(gate, POINTWISE, lambda n: n is base, _LONGEST)
+    return flow.walk(gate, POINTWISE, {base}.__contains__, _LONGEST)
 
 
 def _is_gate(source: fx.Node) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, fx
+from torch.nn import functional as F
 
 from fxpullback import EXACT, REFERENCE, SEMANTIC, calibrate
 from fxpullback.contract.errors import RuleError
@@ -30,7 +32,7 @@ def find_root_gated(node: fx.Node, flow: Flow) -> Match | WhyNot | None:
     """x * sqrt(sigmoid(x))."""
     factors = flow.two_factors(node)
     for x, root in (factors, factors[::-1]) if factors else ():
-        walk = flow.walk(root, {aten.sqrt.default, aten.sigmoid.default}, lambda n, x=x: n is x, 3)  # type: ignore[misc]
+        walk = flow.walk(root, {aten.sqrt.default, aten.sigmoid.default}, {x}.__contains__, 3)
         if walk.stop is None and len(walk.passed) == 2:
             return Match({"x": x}, {"gate_of": (x, root)})
     return WhyNot("no factor is the root of a sigmoid of the other")
@@ -254,3 +256,10 @@ def test_order_of_the_patterns() -> None:
     assert "gated_product" in [row.rule for row in both.rows]
     both = ledger_of(lambda x: (lambda gate: gate * (gate > 0).to(gate.dtype))(torch.sigmoid(x)), 4)
     assert "relu" in [row.rule for row in both.rows]
+
+
+def test_the_parts_of_a_gate_are_held_constant_by_it() -> None:
+    rows = {row.operator: row for row in ledger_of(lambda x: x * torch.tanh(F.softplus(x)), 4).rows}
+    assert {rows[name].verdict for name in ("aten.tanh", "aten.softplus")} == {"frozen"}
+    for name in ("aten.tanh", "aten.softplus"):
+        assert re.fullmatch(r"held constant by self_gated at mul\w*", rows[name].reason or "")
