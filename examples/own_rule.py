@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
@@ -43,7 +41,7 @@ def main() -> None:
         fxpullback.compile(model, example)
     except UnsupportedGateError as error:
         print(error)
-    mine = replace(fxpullback.SEMANTIC, name="mine", rules=(*fxpullback.SEMANTIC.rules, atan))
+    mine = fxpullback.SEMANTIC.with_rules(atan)
     pb = fxpullback.compile(model, example, rules=mine)
     print(pb.ledger)
     print(pb.verify())

@@ -27,6 +27,9 @@ class Row:
         temperature: its temperature, or None.
         pullback_nodes: nodes of one pullback that came of it.
         reason: why, for exact, frozen and constant verdicts.
+        injected: whether a soft expression was injected at this operator.
+        why_not: for an exact verdict, why it is none of the gates that are written as several operators: public name
+            and sentence of every pattern that has something to say.
     """
 
     index: int
@@ -40,6 +43,22 @@ class Row:
     temperature: float | None = None
     pullback_nodes: int = 0
     reason: str | None = None
+    injected: bool = False
+    why_not: tuple[tuple[str, str], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; `why_not` is left out where it is empty."""
+        data = asdict(self)
+        if not self.why_not:
+            del data["why_not"]
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Row:
+        """Read back what `to_dict` wrote, here or in a version that wrote neither `injected` nor `why_not`."""
+        injected = data.get("injected", data["rule"] is not None)
+        why_not = tuple((str(name), str(sentence)) for name, sentence in data.get("why_not", ()))
+        return cls(**{**data, "injected": injected, "why_not": why_not})
 
 
 @dataclass(frozen=True)
@@ -75,7 +94,7 @@ class Ledger:
         """Plain values: the rows and what they sum to."""
         gates = Counter(row.verdict for row in self.rows if row.gate)
         return {
-            "rows": [asdict(row) for row in self.rows],
+            "rows": [row.to_dict() for row in self.rows],
             "gates": self.gates,
             "softened": gates["softened"],
             "frozen": gates["frozen"],
@@ -89,7 +108,7 @@ class Ledger:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Ledger:
         """Read back what `to_dict` wrote."""
-        return cls(tuple(Row(**row) for row in data["rows"]))
+        return cls(tuple(Row.from_dict(row) for row in data["rows"]))
 
     def __str__(self) -> str:
         return "\n".join([_HEAD, "-" * 100, *(_line(row) for row in self.rows), "-" * 100, self.sum()])

@@ -93,7 +93,7 @@ def compile(
     invariants.check_captured(captured)
     say("rewrite")
     rewritten, ledger = rewrite(captured, rules, compilation)
-    injections = sum(row.rule is not None for row in ledger.rows if row.operator != "getitem")
+    injections = sum(row.injected for row in ledger.rows)
     invariants.check_rewritten(rewritten, injections)
     say("fold")
     folded, merged = fold(rewritten, compilation)

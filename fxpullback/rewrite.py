@@ -39,22 +39,34 @@ from fxpullback.graph.module import Graph
 from fxpullback.graph.rebuild import Site, rebuild, tidy
 from fxpullback.graph.value import Value
 from fxpullback.ledger import Ledger, Row
-from fxpullback.rules import patterns
+from fxpullback.rules.patterns.flow import Flow
+from fxpullback.rules.patterns.pattern import Match
 from fxpullback.rules.rule import Rule, Verdict
-from fxpullback.rules.ruleset import RuleSet, operator_key, public_name
+from fxpullback.rules.ruleset import RuleSet, operator_key
 from fxpullback.vjp import kind_of
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What the rewrite will do with one operator."""
+    """What the rewrite will do with one operator.
+
+    Attributes:
+        verdict: what the ledger says of it, as long as a cotangent arrives.
+        gate: whether it is nonlinear in the input.
+        rule: the rule whose soft expression is injected, or None.
+        match: what a pattern found, where the rule is a pattern's, or would be if it were not kept exact.
+        temperature: temperature of the rule, or None.
+        reason: why, for what has no rule.
+        why_not: for what stays exact, (public name, sentence) of the patterns that it misses.
+    """
 
     verdict: Verdict
     gate: bool = False
     rule: Rule | None = None
-    match: patterns.Match | None = None
+    match: Match | None = None
     temperature: float | None = None
     reason: str | None = None
+    why_not: tuple[tuple[str, str], ...] = ()
 
 
 def rewrite(captured: fx.GraphModule, rules: RuleSet, compilation: Compilation | None = None) -> tuple[Graph, Ledger]:
@@ -80,12 +92,11 @@ def rewrite(captured: fx.GraphModule, rules: RuleSet, compilation: Compilation |
 
 def decide(graph: fx.Graph, rules: RuleSet) -> dict[fx.Node, Decision]:
     """One decision for every operator of a captured graph."""
-    flow = patterns.Flow(graph)
-    matches = {match.node: match for match in patterns.find(graph) if rules.pattern(match.rule)}
+    flow = Flow(graph)
     decisions: dict[fx.Node, Decision] = {}
     missing: list[fx.Node] = []
     for node in calls(graph):
-        decision = _decide(node, rules, flow, matches.get(node))
+        decision = _decide(node, rules, flow)
         if decision is None:
             missing.append(node)
         else:
@@ -93,7 +104,18 @@ def decide(graph: fx.Graph, rules: RuleSet) -> dict[fx.Node, Decision]:
     if missing:
         raise UnsupportedGateError(_unsupported(missing))
     _check_calibration(decisions, rules)
-    return decisions
+    return {**decisions, **_parts_of_kept(graph, decisions)}
+
+
+def _parts_of_kept(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> dict[fx.Node, Decision]:
+    """The exact operators inside a gate that is kept exact, as the softmax of an attention: asked for with it."""
+    parts: dict[fx.Node, Decision] = {}
+    for gate in decisions.values():
+        if gate.rule is None and gate.match is not None:
+            inside = (node for ends in gate.match.replays.values() for node in _between(graph, *ends))
+            exact = (node for node in inside if decisions[node].verdict == "exact")
+            parts |= {node: Decision("exact", True, reason=gate.reason) for node in exact}
+    return parts
 
 
 def _check_calibration(decisions: dict[fx.Node, Decision], rules: RuleSet) -> None:
@@ -110,42 +132,52 @@ def _check_calibration(decisions: dict[fx.Node, Decision], rules: RuleSet) -> No
         )
 
 
-def _decide(node: fx.Node, rules: RuleSet, flow: patterns.Flow, match: patterns.Match | None) -> Decision | None:
+def _decide(node: fx.Node, rules: RuleSet, flow: Flow) -> Decision | None:
     if node not in flow.active:
         return Decision("constant", reason=_why_constant(node, flow))
-    if match is not None:
-        rule = rules.pattern(match.rule)
-        assert rule is not None
-        temperature = rules.temperature_of(rule, node.name)
-        return Decision(rule.verdict, True, rule, match, temperature)
+    pattern, match = rules.pattern_for(node, flow) or (None, None)
+    if pattern is not None and not rules.keeps_rule(pattern.rule):
+        return _gate(node, pattern.rule, rules, match)
     found = rules.rule_for(node.target)
     if found is not None:
-        return Decision(found.verdict, True, found, None, rules.temperature_of(found, node.name))
+        return _gate(node, found, rules)
     kind = "linear" if node.target is GETITEM else kind_of(node, flow.active)
     if kind == "constant" or not flow.active_inputs(node):
         return Decision("constant", reason="its derivative is zero")
-    if kind == "linear" and flow.is_choice(node):
-        return Decision("exact", True, reason="a choice by comparison or order: linear in what it passes on")
-    return Decision("linear") if kind == "linear" else _exact(node, kind, rules)
+    if kind == "linear" and not flow.is_choice(node):
+        return Decision("linear")
+    if pattern is not None:
+        return Decision("exact", True, match=match, reason=_asked_for(pattern.rule.public))
+    reason = _why_exact(node, kind, rules)
+    return None if reason is None else Decision("exact", True, reason=reason, why_not=rules.why_not(node, flow))
 
 
-def _why_constant(node: fx.Node, flow: patterns.Flow) -> str:
+def _gate(node: fx.Node, rule: Rule, rules: RuleSet, match: Match | None = None) -> Decision:
+    return Decision(rule.verdict, True, rule, match, rules.temperature_of(rule, node.name))
+
+
+def _why_constant(node: fx.Node, flow: Flow) -> str:
     if is_size(node):
         return "a size"
     return "its derivative is zero" if node in flow.reached else "no path from the input"
 
 
-def _exact(node: fx.Node, kind: str, rules: RuleSet) -> Decision | None:
+def _why_exact(node: fx.Node, kind: str, rules: RuleSet) -> str | None:
+    """Why an operator keeps its exact derivative; None where nothing says that it may."""
+    if kind == "linear":
+        return "a choice by comparison or order: linear in what it passes on"
     if rules.keeps(node.target):
-        return Decision("exact", True, reason=f"asked for: keep_exact({operator_key(str(node.target))!r})")
-    if any(node.target in rule.targets for rule in rules.rules):
-        name = next(public_name(rule) for rule in rules.rules if node.target in rule.targets)
-        return Decision("exact", True, reason=f"asked for: keep_exact({name!r})")
+        return _asked_for(operator_key(str(node.target)))
+    for rule in rules.rules:
+        if node.target in rule.targets:
+            return _asked_for(rule.public)
     if kind == "product":
-        return Decision("exact", True, reason="both factors carry the picture")
-    if node.target in rules.exact:
-        return Decision("exact", True, reason=rules.exact[node.target])
-    return Decision("exact", True, reason=rules.otherwise) if rules.otherwise else None
+        return "both factors carry the picture"
+    return rules.exact.get(node.target, rules.otherwise or None)
+
+
+def _asked_for(name: str) -> str:
+    return f"asked for: keep_exact({name!r})"
 
 
 def _unsupported(nodes: list[fx.Node]) -> str:
@@ -204,9 +236,7 @@ def _inject(
     return (injected, *primal[1:]) if isinstance(primal, tuple) else injected
 
 
-def _pattern_arguments(
-    builder: Builder, match: patterns.Match, env: dict[fx.Node, Any], graph: fx.Graph
-) -> dict[str, Any]:
+def _pattern_arguments(builder: Builder, match: Match, env: dict[fx.Node, Any], graph: fx.Graph) -> dict[str, Any]:
     values = {k: env[v] if isinstance(v, fx.Node) else v for k, v in match.arguments.items()}
     for name, (start, end) in match.replays.items():
         values[name] = _replay(builder, graph, start, end, env)
@@ -271,6 +301,7 @@ def _ledger(graph: fx.Graph, decisions: dict[fx.Node, Decision], live: set[str])
     for index, node in enumerate(calls(graph)):
         decision = decisions[node]
         verdict, reason = decision.verdict, decision.reason
+        injected = decision.rule is not None and node.name in live
         if verdict != "constant" and node.name not in live:
             verdict, reason = "frozen", _held_by(node, held)
         rows.append(
@@ -282,9 +313,11 @@ def _ledger(graph: fx.Graph, decisions: dict[fx.Node, Decision], live: set[str])
                 operator=operator_name(node.target),
                 verdict=verdict,
                 gate=decision.gate,
-                rule=public_name(decision.rule) if decision.rule and node.name in live else None,
-                temperature=decision.temperature if node.name in live else None,
+                rule=decision.rule.public if injected and decision.rule else None,
+                temperature=decision.temperature if injected else None,
                 reason=reason,
+                injected=injected,
+                why_not=decision.why_not if verdict == "exact" else (),
             )
         )
     return Ledger(tuple(rows))
@@ -295,8 +328,8 @@ def _holders(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> dict[fx.Nod
     holder: dict[fx.Node, str] = {}
     for node in reversed(list(calls(graph))):
         decision = decisions[node]
-        if decision.rule is not None and decision.verdict == "frozen":
-            name = f"held constant by {public_name(decision.rule)} at {node.name}"
+        if decision.rule is not None and (decision.verdict == "frozen" or decision.match is not None):
+            name = f"held constant by {decision.rule.public} at {node.name}"
         elif node.target is STOP_GRADIENT:
             name = f"detached by the model at {node.name}"
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from fxpullback.export.runtime.package import DEVICE, Package, inputs_of
 from fxpullback.export.runtime.session import Session
 
 GATES = ("softened", "frozen", "exact")
+_INDENT = 5  # what the number of a row takes
 
 
 def run(file: Path, *, full: bool, console: Console) -> None:
@@ -34,7 +35,8 @@ def run(file: Path, *, full: bool, console: Console) -> None:
     rows = session.ledger.get("rows", [])
     console.print(f"Ledger: {ledger_sum(session.ledger)}", style="bold", markup=False)
     if full:
-        console.print(rows_table(rows))
+        for part in rows_in_full(rows):
+            console.print(part)
     else:
         console.print(gates_table(rows))
         console.print(others_table(rows))
@@ -206,8 +208,33 @@ def others_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Every operator of the model."""
+def rows_in_full(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+    """Every operator of the model, and under one that stayed exact why it is none of the gates written out."""
+    waiting: list[Mapping[str, Any]] = []
+    first = True
+    for row in rows:
+        waiting.append(row)
+        if row.get("why_not"):
+            yield rows_table(waiting, head=first)
+            yield why_not_table(row["why_not"])
+            waiting, first = [], False
+    if waiting or first:
+        yield rows_table(waiting, head=first)
+
+
+def why_not_table(told: Sequence[Sequence[str]]) -> Table:
+    """`no attention: its output meets ...`, a line for every pattern that has something to say, wrapped."""
+    table = Table(box=None, pad_edge=False, show_header=False, width=COLUMNS, padding=(0, 1, 0, 0))
+    table.add_column(width=_INDENT - 1)
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold", ratio=1, style="dim")
+    for name, sentence in told:
+        table.add_row("", escape(f"no {name}:"), escape(sentence))
+    return table
+
+
+def rows_table(rows: Sequence[Mapping[str, Any]], head: bool = True) -> Table:
+    """Operators of the model, one a line."""
     table = _ledger_frame(
         ("#", 4),
         ("module", 22),
@@ -217,6 +244,7 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         ("rule or reason", 15),
         ("T", 5),
         ("nodes", 5),
+        head=head,
     )
     for row in rows:
         cells = (
@@ -290,9 +318,9 @@ def _operator(row: Mapping[str, Any]) -> str:
     return str(row.get("operator", "")).removeprefix("aten.").removesuffix(".default")
 
 
-def _ledger_frame(*columns: tuple[str, int]) -> Table:
+def _ledger_frame(*columns: tuple[str, int], head: bool = True) -> Table:
     """A table of fixed widths that fills 100 columns; numbers to the right."""
-    table = Table(box=None, pad_edge=False, width=COLUMNS, padding=(0, 1, 0, 0))
+    table = Table(box=None, pad_edge=False, show_header=head, width=COLUMNS, padding=(0, 1, 0, 0))
     for name, width in columns:
         right = name in ("", "#", "T", "nodes")
         table.add_column(name, width=width, justify="right" if right else "left", overflow="fold")

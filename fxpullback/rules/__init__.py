@@ -6,19 +6,16 @@ gives the plain gradient.
 
 from __future__ import annotations
 
-from fxpullback.rules import activations, attention, gating, normalization, pooling
+from fxpullback.rules import activations, attention, normalization, pooling
 from fxpullback.rules.exact import KEPT_EXACT
+from fxpullback.rules.patterns import ATTENTION, PATTERNS, Flow, Match, Pattern, WhyNot
 from fxpullback.rules.rule import Rule, Verdict, gate
 from fxpullback.rules.ruleset import RuleSet
 
 SEMANTIC = RuleSet(
     "semantic",
     rules=(*activations.ACTIVATIONS, *pooling.POOLING, *normalization.NORMALIZATIONS, *attention.ATTENTION),
-    patterns=(
-        *attention.ATTENTION_PATTERNS,
-        *gating.GATING_PATTERNS,
-        *normalization.NORMALIZATION_PATTERNS,
-    ),
+    patterns=PATTERNS,
     exact=KEPT_EXACT,
 )
 
@@ -32,10 +29,22 @@ REFERENCE = RuleSet(
         normalization.layer_norm,
         *attention.ATTENTION,
     ),
-    patterns=attention.ATTENTION_PATTERNS,
+    patterns=(ATTENTION,),
     otherwise="the authors' code has no rule for it",
 )
 
 EXACT = RuleSet("exact", otherwise="the rule set has no rules")
 
-__all__ = ["EXACT", "REFERENCE", "SEMANTIC", "Rule", "RuleSet", "Verdict", "gate"]
+__all__ = [
+    "EXACT",
+    "REFERENCE",
+    "SEMANTIC",
+    "Flow",
+    "Match",
+    "Pattern",
+    "Rule",
+    "RuleSet",
+    "Verdict",
+    "WhyNot",
+    "gate",
+]

@@ -87,7 +87,7 @@ def attention(
     return torch.matmul(stop_gradient(weights), v)
 
 
-@gate(temperature=1.0, verdict="frozen", spread=None)
+@gate(temperature=1.0, verdict="frozen", spread=None, known_as="attention")
 def attention_by_hand(
     scores: Tensor,
     routing: Callable[[Tensor], Tensor],
@@ -105,4 +105,3 @@ def attention_by_hand(
 
 
 ATTENTION = (attention,)
-ATTENTION_PATTERNS = (attention_by_hand,)

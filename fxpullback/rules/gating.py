@@ -32,7 +32,7 @@ def self_gated(x: Tensor, gate_of: Callable[[Tensor], Tensor], scale: float = 1.
     return x * stop_gradient(gate_of(x / temperature) * scale)
 
 
-@gate(temperature=1.6)
+@gate(temperature=1.6, known_as="silu")
 def silu_by_hand(x: Tensor, gate_of: Callable[[Tensor], Tensor], scale: float = 1.0, *, temperature: float) -> Tensor:
     """SiLU written out as x * sigmoid(x): what `silu` does.
 
@@ -43,7 +43,7 @@ def silu_by_hand(x: Tensor, gate_of: Callable[[Tensor], Tensor], scale: float = 
     return x * stop_gradient(gate_of(x / temperature) * scale)
 
 
-@gate(temperature=0.6)
+@gate(temperature=0.6, known_as="relu")
 def relu_by_hand(x: Tensor, slope: float, *, temperature: float) -> Tensor:
     """ReLU or leaky ReLU written as a choice or a product: `where(x > 0, x, a x)`, `x * (x > 0)`.
 
@@ -54,7 +54,7 @@ def relu_by_hand(x: Tensor, slope: float, *, temperature: float) -> Tensor:
     return leaky_relu.soft(x, slope, temperature=temperature) if slope else relu.soft(x, temperature=temperature)
 
 
-@gate(temperature=0.6)
+@gate(temperature=0.6, known_as="softshrink")
 def shrink_by_hand(x: Tensor, width: float, *, temperature: float) -> Tensor:
     """Hard or soft shrinkage written as a choice by |x| > width.
 
@@ -63,6 +63,3 @@ def shrink_by_hand(x: Tensor, width: float, *, temperature: float) -> Tensor:
     Limit:   T -> 0 gives 1[|x| > width]
     """
     return softshrink.soft(x, width, temperature=temperature)
-
-
-GATING_PATTERNS = (gated_product, self_gated, silu_by_hand, relu_by_hand, shrink_by_hand)

@@ -86,4 +86,3 @@ def affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
 
 
 NORMALIZATIONS = (layer_norm, group_norm, rms_norm)
-NORMALIZATION_PATTERNS = (normalization_by_hand, centring_by_hand)

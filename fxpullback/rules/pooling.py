@@ -162,7 +162,7 @@ def max_pool(
     return soft_pool(x, kernel, stride, padding, dilation, ceil, temperature)
 
 
-@gate(aten.max_pool2d.default, temperature=0.3, spread=0.5)
+@gate(aten.max_pool2d.default, temperature=0.3, spread=0.5, known_as="max_pool")
 def max_pool_zero_padding(
     x: Tensor,
     kernel: list[int],

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from torch import fx
+
 from fxpullback.contract.errors import RuleError
 from fxpullback.graph.ir import aten
-from fxpullback.rules.rule import Rule
-
-# Rules that share a public name: `with_temperature` and `keep_exact` apply to an operator and to its other forms.
-_SAME = {
-    "attention_by_hand": "attention",
-    "silu_by_hand": "silu",
-    "relu_by_hand": "relu",
-    "shrink_by_hand": "softshrink",
-    "max_pool_zero_padding": "max_pool",
-}
-
-
-def public_name(rule: Rule) -> str:
-    """The name under which a rule is asked for and listed: `attention` for fused and written-out attention."""
-    return _SAME.get(rule.name, rule.name)
+from fxpullback.rules.patterns.flow import Flow
+from fxpullback.rules.patterns.pattern import Match, Pattern
+from fxpullback.rules.rule import Rule, check_operators
 
 
 @dataclass(frozen=True)
@@ -35,7 +25,8 @@ class RuleSet:
     Attributes:
         name: name of the set, for the ledger and the file.
         rules: rules by operator; two for one operator are an error.
-        patterns: rules applied to several operators together (attention written out, gated products, ...).
+        patterns: what finds gates written as several operators (attention written out, gated products, ...), with their
+            rules; the first that finds its gate at an operator has it, before any rule of that operator alone.
         exact: operators that keep their exact derivative by rule, with the reason.
         otherwise: reason for keeping every other nonlinear operator exact; None makes such an operator an error.
         kept: names asked for with `keep_exact`.
@@ -45,7 +36,7 @@ class RuleSet:
 
     name: str
     rules: tuple[Rule, ...] = ()
-    patterns: tuple[Rule, ...] = ()
+    patterns: tuple[Pattern, ...] = ()
     exact: Mapping[Any, str] = field(default_factory=dict)
     otherwise: str | None = None
     kept: frozenset[str] = frozenset()
@@ -53,8 +44,11 @@ class RuleSet:
     calibrated: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for pattern in self.patterns:
+            _check_pattern(pattern)
         taken: dict[Any, str] = {}
         for rule in self.rules:
+            _check_rule(rule)
             for target in rule.targets:
                 if target in taken:
                     raise RuleError(f"two rules for {target}: {taken[target]} and {rule.name}. Leave one of them out.")
@@ -64,7 +58,28 @@ class RuleSet:
 
     def rule_names(self) -> tuple[str, ...]:
         """Names that `with_temperature` and `keep_exact` understand, sorted."""
-        return tuple(sorted({public_name(rule) for rule in (*self.rules, *self.patterns)}))
+        return tuple(sorted({rule.public for rule in self.all_rules}))
+
+    @property
+    def all_rules(self) -> tuple[Rule, ...]:
+        """The rules of single operators, then those of the patterns."""
+        return (*self.rules, *(pattern.rule for pattern in self.patterns))
+
+    def with_rules(self, *rules: Rule) -> RuleSet:
+        """The same set with further rules: `SEMANTIC.with_rules(my_rule)`.
+
+        Raises:
+            RuleError: something that is no rule, a rule of no operator, or of one that has a rule in this set already.
+        """
+        return replace(self, rules=(*self.rules, *rules))._with(rules)
+
+    def with_patterns(self, *patterns: Pattern) -> RuleSet:
+        """The same set with further patterns, which are asked before its own: `SEMANTIC.with_patterns(my_pattern)`.
+
+        Raises:
+            RuleError: something that is no pattern.
+        """
+        return replace(self, patterns=(*patterns, *self.patterns))._with(pattern.rule for pattern in patterns)
 
     def with_temperature(self, **temperatures: float) -> RuleSet:
         """The same set with other temperatures, by rule name: `with_temperature(relu=0.4)`.
@@ -72,7 +87,7 @@ class RuleSet:
         Raises:
             RuleError: no rule of that name, a rule without a temperature, or one that is not a positive number.
         """
-        having = {public_name(r) for r in (*self.rules, *self.patterns) if r.temperature is not None}
+        having = {rule.public for rule in self.all_rules if rule.temperature is not None}
         for name, temperature in temperatures.items():
             if name not in having:
                 raise RuleError(self._unknown(name, having, "has a temperature"))
@@ -101,9 +116,8 @@ class RuleSet:
         for name in names:
             if name not in known:
                 raise RuleError(self._unknown(name, known, "is a rule of this set"))
-        rules, patterns = (
-            tuple(rule for rule in some if public_name(rule) not in names) for some in (self.rules, self.patterns)
-        )
+        rules = tuple(rule for rule in self.rules if rule.public not in names)
+        patterns = tuple(pattern for pattern in self.patterns if pattern.rule.public not in names)
         temperatures = {name: t for name, t in self.temperatures.items() if name not in names}
         changed = f"{self.name} without {', '.join(names)}"
         return replace(self, name=changed, rules=rules, patterns=patterns, temperatures=temperatures)
@@ -112,33 +126,43 @@ class RuleSet:
         """Whether `keep_exact` names this operator."""
         return operator_key(str(target)) in self.kept
 
+    def keeps_rule(self, rule: Rule) -> bool:
+        """Whether `keep_exact` names this rule."""
+        return rule.public in self.kept
+
     def rule_for(self, target: Any) -> Rule | None:
         """The rule of an operator, unless it is kept exact."""
         for rule in self.rules:
-            if target in rule.targets and not (self.keeps(target) or public_name(rule) in self.kept):
+            if target in rule.targets and not (self.keeps(target) or self.keeps_rule(rule)):
                 return rule
         return None
 
-    def pattern(self, name: str) -> Rule | None:
-        """The pattern rule called `name`, unless it is kept exact."""
-        for rule in self.patterns:
-            if rule.name == name and not {name, public_name(rule)} & self.kept:
-                return rule
+    def pattern_for(self, node: fx.Node, flow: Flow) -> tuple[Pattern, Match] | None:
+        """The first pattern whose gate ends at a captured node, and its match; kept exact or not."""
+        for pattern in self.patterns:
+            match = pattern.match(node, flow)
+            if match is not None:
+                return pattern, match
         return None
+
+    def why_not(self, node: fx.Node, flow: Flow) -> tuple[tuple[str, str], ...]:
+        """What the patterns say of a node that is none of their gates: (public name, sentence)."""
+        told = ((pattern.rule.public, pattern.why_not(node, flow)) for pattern in self.patterns)
+        return tuple((name, sentence) for name, sentence in told if sentence is not None)
 
     def temperature_of(self, rule: Rule, gate: str) -> float | None:
         """Temperature of the gate at captured node `gate`: asked for, else calibrated, else the rule's own."""
         if rule.temperature is None:
             return None
-        return self.temperatures.get(public_name(rule), self.calibrated.get(gate, rule.temperature))
+        return self.temperatures.get(rule.public, self.calibrated.get(gate, rule.temperature))
 
     def calibrates(self, rule: Rule) -> bool:
         """Whether `calibrate` sets this rule's temperatures; a temperature asked for by hand stays."""
-        return rule.spread is not None and public_name(rule) not in self.temperatures
+        return rule.spread is not None and rule.public not in self.temperatures
 
     def describe(self) -> dict[str, Any]:
         """What goes into a file: name, temperatures and exceptions, as plain values."""
-        defaults = {public_name(r): r.temperature for r in (*self.rules, *self.patterns) if r.temperature is not None}
+        defaults = {rule.public: rule.temperature for rule in self.all_rules if rule.temperature is not None}
         return {
             "name": self.name,
             "temperatures": dict(sorted({**defaults, **self.temperatures}.items())),
@@ -146,10 +170,41 @@ class RuleSet:
             "calibrated": dict(self.calibrated),
         }
 
+    def _with(self, rules: Iterable[Rule]) -> RuleSet:
+        """This set under a name that tells what came to it."""
+        names = [rule.public for rule in rules]
+        return replace(self, name=f"{self.name} with {', '.join(names)}") if names else self
+
     def _unknown(self, name: str, known: set[str], what: str) -> str:
         near = difflib.get_close_matches(name, sorted(known), 1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return f"nothing called {name!r} {what} ({self.name}: {', '.join(sorted(known)) or 'no rules'}).{hint}"
+
+
+def _check_rule(rule: Any) -> None:
+    """Refuse what can be the rule of no single operator."""
+    if not isinstance(rule, Rule):
+        raise RuleError(f"{_called(rule)} is no rule; make one of a function with @gate(operator, ...).")
+    if not rule.targets:
+        raise RuleError(
+            f"rule {rule.name} has no operator: name those it applies to in @gate(...), or give it to a Pattern, which "
+            "finds its gate where it is written as several operators."
+        )
+    check_operators(f"rule {rule.name}", rule.targets)
+
+
+def _check_pattern(pattern: Any) -> None:
+    if not isinstance(pattern, Pattern):
+        raise RuleError(
+            f"{_called(pattern)} is no pattern; make one of a rule and of what finds it: Pattern(rule, find, at=...)."
+        )
+
+
+def _called(given: Any) -> str:
+    """What something is, for the errors that refuse it."""
+    if isinstance(given, Pattern):
+        return f"the pattern {given.rule.name}"
+    return f"the rule {given.name}" if isinstance(given, Rule) else repr(given)
 
 
 def operator_key(name: str) -> str:

@@ -10,8 +10,8 @@ from fxpullback import REFERENCE, SEMANTIC
 from fxpullback.rules.rule import Rule
 from tests.helpers import assert_near, draw, pulled_back
 from tests.rules import activations, attention, normalization, pooling, rows
+from tests.rules.patterns.written_out import CASES
 from tests.rules.rows import Row, temperatures
-from tests.rules.written_out import CASES
 
 ROWS = [*activations.ROWS, *pooling.ROWS, *attention.ROWS, *normalization.ROWS]
 WARM = [row for row in ROWS if row.rule.temperature is not None]
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated
 
 
 def every_rule() -> set[Rule]:
-    return {*SEMANTIC.rules, *SEMANTIC.patterns, *REFERENCE.rules, *REFERENCE.patterns}
+    return {*SEMANTIC.all_rules, *REFERENCE.all_rules}
 
 
 def test_every_rule_has_a_row() -> None:

@@ -12,10 +12,11 @@ from fxpullback import REFERENCE, SEMANTIC
 from fxpullback.rules.rule import Rule
 from fxpullback.vjp import RULES, VJPRule
 
-# A pattern may be the rule itself or an object that holds it.
 GATES: list[Rule] = list(
     dict.fromkeys(
-        getattr(part, "rule", part) for rules in (SEMANTIC, REFERENCE) for part in (*rules.rules, *rules.patterns)
+        rule
+        for rules in (SEMANTIC, REFERENCE)
+        for rule in (*rules.rules, *(pattern.rule for pattern in rules.patterns))
     )
 )
 

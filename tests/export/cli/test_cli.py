@@ -246,6 +246,28 @@ def test_inspect_in_full(file: Path) -> None:
     assert max(map(len, printed.splitlines())) <= terminal.COLUMNS
 
 
+def test_inspect_in_full_says_why_a_row_is_no_gate_written_out(tmp_path: Path) -> None:
+    ledger = handmade.ledger()
+    sentence = "its output meets no second factor that depends on the input in a matrix product: " * 3 + "[bold]"
+    exact = ledger["rows"][0] | {"index": 3, "verdict": "exact", "reason": "a softmax", "operator": "aten.softmax.int"}
+    told = [["attention", sentence], ["mine", "it is [none]"]]
+    ledger["rows"][1:1] = [exact | {"why_not": told}]
+    ledger["rows"].append(exact | {"index": 4, "why_not": told[1:]})
+    printed, _ = run("inspect", handmade.write(tmp_path / "why.onnx", changes={"ledger": json.dumps(ledger)}), "--full")
+    assert max(map(len, printed.splitlines())) <= terminal.COLUMNS
+    lines = [line.split() for line in printed.splitlines()]
+    start = next(i for i, line in enumerate(lines) if line[:2] == ["no", "attention:"])
+    assert lines[start - 1][0] == "3"
+    end = next(i for i, line in enumerate(lines) if line[:2] == ["no", "mine:"])
+    assert [word for line in lines[start:end] for word in line][2:] == sentence.split()
+    assert lines[end] == ["no", "mine:", "it", "is", "[none]"]
+    assert lines[end + 1][0] == "1"
+    assert printed.count("no mine: ") == 2
+    assert printed.count("# module") == 1
+    brief, _ = run("inspect", tmp_path / "why.onnx")
+    assert "no attention" not in brief
+
+
 def test_inspect_without_certificate(tmp_path: Path) -> None:
     bare = handmade.write(tmp_path / "bare.onnx", changes={"certificate": None, "preprocessing": None, "classes": None})
     printed, _ = run("inspect", bare)

@@ -11,9 +11,9 @@ from torch import fx
 from fxpullback import EXACT, SEMANTIC
 from fxpullback.ledger import Ledger
 from fxpullback.rewrite import rewrite
-from fxpullback.rules.ruleset import public_name
+from fxpullback.rules.rule import Rule
 from tests.helpers import Flat, assert_near, draw, graph_of, pulled_back
-from tests.rules.written_out import CASES, PRODUCTS, Case
+from tests.rules.patterns.written_out import CASES, PRODUCTS, Case
 
 AT = [(case, t) for case in CASES for t in case.temperatures]
 
@@ -23,19 +23,22 @@ def captured(case: Case) -> fx.GraphModule:
     return graph_of(case.model, *case.sizes)
 
 
+def rule_of(case: Case) -> Rule:
+    (rule,) = (pattern.rule for pattern in SEMANTIC.patterns if pattern.rule.name == case.rule)
+    return rule
+
+
 def rewritten(case: Case, temperature: float) -> tuple[fx.GraphModule, Ledger]:
-    rule = SEMANTIC.pattern(case.rule)
-    assert rule is not None
-    warm = {} if rule.temperature is None else {public_name(rule): temperature}
+    rule = rule_of(case)
+    warm = {} if rule.temperature is None else {rule.public: temperature}
     return rewrite(captured(case), SEMANTIC.with_temperature(**warm))
 
 
 @pytest.mark.parametrize(("case", "temperature"), AT, ids=[f"{case.name}-T{t:g}" for case, t in AT])
 def test_soft_pullback_is_that_of_the_oracle(case: Case, temperature: float) -> None:
     graph, ledger = rewritten(case, temperature)
-    rule = SEMANTIC.pattern(case.rule)
-    assert rule is not None
-    taken = [row for row in ledger.rows if row.rule == public_name(rule)]
+    rule = rule_of(case)
+    taken = [row for row in ledger.rows if row.rule == rule.public]
     assert len(taken) == case.gates, str(ledger)
     assert all(row.temperature == (None if rule.temperature is None else temperature) for row in taken)
     x = draw(3, *case.sizes, seed=5)
