@@ -16,6 +16,7 @@ from torch import Tensor, fx
 
 from fxpullback.capture import Model, capture
 from fxpullback.contract.errors import InputError, RuleError
+from fxpullback.extensions import Extension, Extensions
 from fxpullback.graph.inputs import Inputs, arguments, extra_of
 from fxpullback.graph.ir import extra_inputs, input_nodes
 from fxpullback.rewrite import Decision, decide
@@ -25,7 +26,12 @@ Batch = Tensor | Sequence[Tensor]
 
 
 def calibrate(
-    model: Model, pictures: Tensor | Iterable[Batch], *, rules: RuleSet = SEMANTIC, spread: float = 0.9
+    model: Model,
+    pictures: Tensor | Iterable[Batch],
+    *,
+    rules: RuleSet = SEMANTIC,
+    spread: float = 0.9,
+    extensions: Sequence[Extension] = (),
 ) -> RuleSet:
     """Find a temperature for every gate of a model.
 
@@ -35,6 +41,7 @@ def calibrate(
             takes more than one input a batch is a tuple of them, as in `calibrate(model, [(x, mask)])`.
         rules: the rule set to calibrate; a temperature it was given by hand stays.
         spread: temperature of a gate in standard deviations of its input.
+        extensions: what `compile` will be given beside the package's own rules.
 
     Returns:
         The rule set with its temperatures gate by gate; compile the same model with it.
@@ -45,9 +52,10 @@ def calibrate(
     """
     if not isinstance(spread, int | float) or not 0 < spread < math.inf:
         raise RuleError(f"spread is {spread!r}; give a positive number, such as 0.9.")
-    batches = _batches(pictures)
+    batches, further = _batches(pictures), Extensions.of(extensions)
+    rules = further.rule_set(rules)
     captured = capture(model, batches[0][0], batches[0][1:])
-    decisions = decide(captured.graph, replace(rules, calibrated={}))
+    decisions = decide(captured.graph, replace(rules, calibrated={}), further.vjp_table())
     gates = {node: d for node, d in decisions.items() if d.rule is not None and rules.calibrates(d.rule)}
     moments = _Moments(captured, {_gate_input(node, decision) for node, decision in gates.items()})
     for batch in batches:

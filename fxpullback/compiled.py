@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fxpullback.contract.errors import InputError
 from fxpullback.contract.sizes import FreeAxis, misfits
+from fxpullback.extensions import Extensions
 from fxpullback.graph.inputs import Extra, arguments
 from fxpullback.graph.ir import outputs
 from fxpullback.graph.module import Graph
@@ -37,6 +38,7 @@ class Compiled:
         example: one example input, `[1, ...]`.
         extras: the inputs that are passed through and not explained, in order.
         rewrites: at how many places of one pullback each rewrite of the lowering was made, by its name.
+        extensions: what was passed in beside the package's own rules.
     """
 
     graph: Graph
@@ -51,6 +53,7 @@ class Compiled:
     example: Tensor
     extras: tuple[Extra, ...] = ()
     rewrites: Mapping[str, int] = field(default_factory=dict)
+    extensions: Extensions = field(default_factory=Extensions)
 
     @property
     def output_names(self) -> tuple[str, ...]:

@@ -38,16 +38,17 @@ from fxpullback.graph.ir import (
 from fxpullback.graph.module import Graph, signature_of
 from fxpullback.graph.rebuild import Site, append
 from fxpullback.graph.value import Value
-from fxpullback.vjp import ABSENT, NOT_DIFFERENTIABLE, TABLE, ZERO
+from fxpullback.vjp import ABSENT, NOT_DIFFERENTIABLE, TABLE, ZERO, VJPTable
 from fxpullback.vjp.derive import derive_vjp
 
 
-def differentiate(rewritten: fx.GraphModule, compilation: Compilation | None = None) -> Graph:
+def differentiate(rewritten: fx.GraphModule, compilation: Compilation | None = None, vjps: VJPTable = TABLE) -> Graph:
     """Build the pullback graph of a rewritten graph.
 
     Args:
         rewritten: graph from `input` and the extras to logits `[batch, classes]`, in injected form.
         compilation: what the stages of one compilation share.
+        vjps: the VJP rules by operator.
 
     Returns:
         Graph from `input`, the extras and `cotangent` (the shape of the logits) to `logits` and `pullback` (that of
@@ -61,7 +62,7 @@ def differentiate(rewritten: fx.GraphModule, compilation: Compilation | None = N
     append(builder, rewritten, env, Site.copy)
     source, (logits,) = explained(rewritten.graph), outputs(rewritten.graph)
     cotangent = builder.placeholder(COTANGENT, env[logits].node.meta["val"])
-    pullback = _Walk(builder, rewritten, env).run(source, logits, cotangent)
+    pullback = _Walk(builder, rewritten, env, vjps).run(source, logits, cotangent)
     signature = replace(signature_of(rewritten), given=COTANGENT, outputs=("logits", "pullback"))
     gm = builder.finish((env[logits], pullback), signature)
     gm.graph.eliminate_dead_code()
@@ -72,8 +73,8 @@ def differentiate(rewritten: fx.GraphModule, compilation: Compilation | None = N
 class _Walk:
     """The reverse walk: cotangents by node, each node visited once all of its users were."""
 
-    def __init__(self, builder: Builder, rewritten: fx.GraphModule, env: dict[fx.Node, Any]) -> None:
-        self.builder, self.graph, self.env = builder, rewritten.graph, env
+    def __init__(self, builder: Builder, rewritten: fx.GraphModule, env: dict[fx.Node, Any], vjps: VJPTable) -> None:
+        self.builder, self.graph, self.env, self.vjps = builder, rewritten.graph, env, vjps
         self.cotangents: dict[fx.Node, list[Value]] = {}
         self.parts: dict[fx.Node, dict[int, list[Value]]] = {}
         sources = depends_on(self.graph, [explained(self.graph)])
@@ -104,7 +105,7 @@ class _Walk:
             parent, index = node_argument(node, 0), arg(node, 1)
             self.parts.setdefault(parent, {}).setdefault(index, []).extend(self.cotangents[node])
             return
-        rule = TABLE.get(node.target)
+        rule = self.vjps.get(node.target)
         name = rule.name if rule else "derived"
         tensors = tensor_arguments(node)
         with self.builder.provenance(f"ct_{node.name}", **self._meta(node, name)):

@@ -15,6 +15,7 @@ from fxpullback.compiled import Compiled
 from fxpullback.contract.certificate import Certificate
 from fxpullback.contract.errors import InputError
 from fxpullback.differentiate import differentiate
+from fxpullback.extensions import Extension, Extensions
 from fxpullback.graph import invariants
 from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.inputs import extra_of
@@ -25,7 +26,7 @@ from fxpullback.lower import lower, simplify
 from fxpullback.lowering.folding import fold
 from fxpullback.rewrite import rewrite
 from fxpullback.rules import SEMANTIC, RuleSet
-from fxpullback.target import check_target
+from fxpullback.target import Target, check_target
 from fxpullback.unroll import Program, Soft, unroll
 
 Progress = Callable[[str], None]
@@ -56,6 +57,7 @@ def compile(
     keep_exact: tuple[str, ...] | list[str] = (),
     free_size: bool | Sequence[int] = False,
     without: Sequence[str] = (),
+    extensions: Sequence[Extension] = (),
     progress: Progress | None = None,
 ) -> Pullback:
     """Compile a model and its pullback into one forward-only graph.
@@ -74,6 +76,8 @@ def compile(
             to be free. Without it the batch alone is.
         without: names of rewrites of the lowering to leave out, of those in `fxpullback.lower.REWRITES` that are
             optional: for a plainer graph, or to see what a rewrite is worth.
+        extensions: gate rules, patterns, VJP rules, operator traits and rewrites of your own, beside those of the
+            package; see docs/architecture.md.
         progress: called with the name of each stage as it begins.
 
     Returns:
@@ -82,17 +86,43 @@ def compile(
     Raises:
         CaptureError, UnsupportedGateError, DifferentiateError, LowerError, ProgramError, RuleError: see each class.
     """
-    say = progress or (lambda stage: None)
-    checked, program = check_target(target), program or Soft()
-    rules = rules.keep_exact(*keep_exact) if keep_exact else rules
-    names, (example, *others) = given_examples(example_inputs)
+    return _compiled(
+        model,
+        given_examples(example_inputs),
+        rules,
+        tuple(keep_exact),
+        program or Soft(),
+        check_target(target),
+        free_size,
+        without,
+        Extensions.of(extensions),
+        progress or (lambda stage: None),
+    )
 
+
+def _compiled(
+    model: Model,
+    examples: tuple[list[str], list[Tensor]],
+    rules: RuleSet,
+    keep_exact: tuple[str, ...],
+    program: Program,
+    target: Target,
+    free_size: bool | Sequence[int],
+    without: Sequence[str],
+    extensions: Extensions,
+    say: Progress,
+) -> Pullback:
+    """The stages, in order."""
+    names, (example, *others) = examples
+    rules = extensions.rule_set(rules)
+    rules = rules.keep_exact(*keep_exact) if keep_exact else rules
+    vjps = extensions.vjp_table()
     compilation = Compilation()
     say("capture")
     captured = capture(model, example, others, names, free_size, compilation)
     invariants.check_captured(captured)
     say("rewrite")
-    rewritten, ledger = rewrite(captured, rules, compilation)
+    rewritten, ledger = rewrite(captured, rules, compilation, vjps)
     injections = sum(row.injected for row in ledger.rows)
     invariants.check_rewritten(rewritten, injections)
     say("fold")
@@ -100,14 +130,14 @@ def compile(
     invariants.check_rewritten(folded, injections)
     invariants.check_held(rewritten, folded)
     say("differentiate")
-    differentiated = differentiate(folded, compilation)
+    differentiated = differentiate(folded, compilation, vjps)
     invariants.check_differentiated(differentiated, injections)
     invariants.check_held(folded, differentiated)
     say("lower")
-    step, rewrites = lower(differentiated, without, compilation)
+    step, rewrites = lower(differentiated, without, compilation, extensions.rewrites)
     invariants.check_lowered(step)
     say("unroll")
-    graph = simplify(unroll(step, program, checked, compilation), compilation)
+    graph = simplify(unroll(step, program, target, compilation), compilation)
     invariants.check_lowered(graph)
 
     return Pullback(
@@ -119,10 +149,11 @@ def compile(
         ledger=account(ledger, step, merged),
         rules=rules,
         program=program,
-        target=checked,
+        target=target,
         example=example[:1].detach().clone(),
         extras=tuple(extra_of(node, other) for node, other in zip(extra_inputs(captured), others, strict=True)),
         rewrites=rewrites,
+        extensions=extensions,
     )
 
 

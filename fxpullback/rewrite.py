@@ -43,7 +43,7 @@ from fxpullback.rules.patterns.flow import Flow
 from fxpullback.rules.patterns.pattern import Match
 from fxpullback.rules.rule import Rule, Verdict
 from fxpullback.rules.ruleset import RuleSet, operator_key
-from fxpullback.vjp import kind_of
+from fxpullback.vjp import TABLE, VJPTable, kind_of
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,16 @@ class Decision:
     why_not: tuple[tuple[str, str], ...] = ()
 
 
-def rewrite(captured: fx.GraphModule, rules: RuleSet, compilation: Compilation | None = None) -> tuple[Graph, Ledger]:
+def rewrite(
+    captured: fx.GraphModule, rules: RuleSet, compilation: Compilation | None = None, vjps: VJPTable = TABLE
+) -> tuple[Graph, Ledger]:
     """Rewrite a captured graph to the injected form.
 
     Args:
         captured: what `capture` returns.
         rules: the rule set.
         compilation: what the stages of one compilation share.
+        vjps: the VJP rules, which say what is linear.
 
     Returns:
         The rewritten graph, runnable and differentiable as it stands, and its ledger.
@@ -84,19 +87,19 @@ def rewrite(captured: fx.GraphModule, rules: RuleSet, compilation: Compilation |
         UnsupportedGateError: nonlinear operators without a rule, all of them named at once.
         RuleError: the rules were calibrated on another model.
     """
-    decisions = decide(captured.graph, rules)
+    decisions = decide(captured.graph, rules, vjps)
     everywhere = _emit(captured, decisions, compilation)
     live = _live_origins(everywhere.graph, decisions)
     return _without_idle(everywhere, live), _ledger(captured.graph, decisions, live)
 
 
-def decide(graph: fx.Graph, rules: RuleSet) -> dict[fx.Node, Decision]:
+def decide(graph: fx.Graph, rules: RuleSet, vjps: VJPTable = TABLE) -> dict[fx.Node, Decision]:
     """One decision for every operator of a captured graph."""
     flow = Flow(graph)
     decisions: dict[fx.Node, Decision] = {}
     missing: list[fx.Node] = []
     for node in calls(graph):
-        decision = _decide(node, rules, flow)
+        decision = _decide(node, rules, flow, vjps)
         if decision is None:
             missing.append(node)
         else:
@@ -132,7 +135,7 @@ def _check_calibration(decisions: dict[fx.Node, Decision], rules: RuleSet) -> No
         )
 
 
-def _decide(node: fx.Node, rules: RuleSet, flow: Flow) -> Decision | None:
+def _decide(node: fx.Node, rules: RuleSet, flow: Flow, vjps: VJPTable) -> Decision | None:
     if node not in flow.active:
         return Decision("constant", reason=_why_constant(node, flow))
     pattern, match = rules.pattern_for(node, flow) or (None, None)
@@ -141,7 +144,7 @@ def _decide(node: fx.Node, rules: RuleSet, flow: Flow) -> Decision | None:
     found = rules.rule_for(node.target)
     if found is not None:
         return _gate(node, found, rules)
-    kind = "linear" if node.target is GETITEM else kind_of(node, flow.active)
+    kind = "linear" if node.target is GETITEM else kind_of(node, flow.active, vjps)
     if kind == "constant" or not flow.active_inputs(node):
         return Decision("constant", reason="its derivative is zero")
     if kind == "linear" and not flow.is_choice(node):

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import fx
 
 from fxpullback.contract.errors import RuleError
-from fxpullback.graph.ir import aten
 from fxpullback.rules.patterns.flow import Flow
 from fxpullback.rules.patterns.pattern import Match, Pattern
 from fxpullback.rules.rule import Rule, check_operators
@@ -102,7 +102,7 @@ class RuleSet:
             RuleError: a name that is neither a rule of this set nor an operator of torch.
         """
         for name in names:
-            if name not in self.rule_names() and not hasattr(aten, operator_key(name)):
+            if name not in self.rule_names() and not _is_operator(name):
                 raise RuleError(self._unknown(name, set(self.rule_names()), "is a rule of this set"))
         return replace(self, kept=self.kept | {operator_key(name) for name in names})
 
@@ -208,6 +208,14 @@ def _called(given: Any) -> str:
 
 
 def operator_key(name: str) -> str:
-    """`erfinv` for `aten.erfinv.default`, `aten::erfinv` and `erfinv`; rule names stay as they are."""
-    parts = name.replace("aten::", "aten.").split(".")
-    return parts[1] if parts[0] == "aten" and len(parts) > 1 else parts[0]
+    """`erfinv` for `aten.erfinv.default`, `aten::erfinv` and `erfinv`; `mylib.op` for one of another library."""
+    first, *rest = name.replace("::", ".").split(".")
+    if first == "aten" and rest:
+        return rest[0]
+    return f"{first}.{rest[0]}" if rest and not hasattr(torch.ops.aten, first) else first
+
+
+def _is_operator(name: str) -> bool:
+    """Whether torch has an operator of this name."""
+    library, _, operator = operator_key(name).rpartition(".")
+    return hasattr(getattr(torch.ops, library or "aten"), operator)

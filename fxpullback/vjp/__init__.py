@@ -6,10 +6,13 @@ returns.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from torch import fx
 
+from fxpullback.contract.errors import RuleError
 from fxpullback.vjp import (
     attention,
     convolution,
@@ -39,22 +42,54 @@ RULES: tuple[VJPRule, ...] = (
     *shape.RULES,
 )
 
-TABLE: dict[Any, VJPRule] = {}
-for _rule in RULES:
-    for _target in _rule.targets:
-        assert _target not in TABLE, f"two VJP rules for {_target}"
-        TABLE[_target] = _rule
+VJPTable = Mapping[Any, VJPRule]
 
 
-def kind_of(node: fx.Node, active: set[fx.Node]) -> Kind:
+def table_of(rules: Iterable[VJPRule], known: VJPTable = MappingProxyType({})) -> VJPTable:
+    """VJP rules by operator.
+
+    Args:
+        rules: the rules.
+        known: a table that they are added to; it is left as it is.
+
+    Raises:
+        RuleError: two rules for one operator.
+    """
+    table = dict(known)
+    for rule in rules:
+        for target in rule.targets:
+            if target in table:
+                raise RuleError(f"two VJP rules for {target}: {table[target].name} and {rule.name}. Leave one out.")
+            table[target] = rule
+    return MappingProxyType(table)
+
+
+TABLE: VJPTable = table_of(RULES)
+"""The VJP rules of this package, by operator."""
+
+
+def kind_of(node: fx.Node, active: set[fx.Node], table: VJPTable = TABLE) -> Kind:
     """The kind of the operator at one node: linear, product, nonlinear or constant. Without a rule it is nonlinear.
 
     Args:
         node: a call of the operator.
         active: the nodes that depend on the input.
+        table: the VJP rules.
     """
-    rule = TABLE.get(node.target)
+    rule = table.get(node.target)
     return "nonlinear" if rule is None else rule.kind_at(node, active)
 
 
-__all__ = ["ABSENT", "NOT_DIFFERENTIABLE", "RULES", "TABLE", "ZERO", "Kind", "Missing", "VJPRule", "kind_of"]
+__all__ = [
+    "ABSENT",
+    "NOT_DIFFERENTIABLE",
+    "RULES",
+    "TABLE",
+    "ZERO",
+    "Kind",
+    "Missing",
+    "VJPRule",
+    "VJPTable",
+    "kind_of",
+    "table_of",
+]

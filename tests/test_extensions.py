@@ -1,0 +1,126 @@
+"""Rules, patterns, VJP rules and rewrites that are passed in from outside the package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxpullback
+from fxpullback import SEMANTIC
+from fxpullback.contract.errors import LowerError, RuleError, UnsupportedGateError
+from fxpullback.extensions import Extension, Extensions
+from fxpullback.graph.ir import aten, stop_gradient
+from fxpullback.graph.rebuild import Site
+from fxpullback.lowering.rewrite import Rewrite, replacing
+from fxpullback.rules.rule import gate
+from fxpullback.vjp.rule import vjp
+from tests.helpers import assert_near, draw
+
+LIBRARY = torch.library.Library("fxpullback_tests", "DEF")
+LIBRARY.define("halved(Tensor x) -> Tensor")
+LIBRARY.impl("halved", lambda x: x / 2, "CompositeExplicitAutograd")
+torch.library.register_fake("fxpullback_tests::halved", torch.empty_like, lib=LIBRARY)
+HALVED = torch.ops.fxpullback_tests.halved.default
+torch.library.register_autograd("fxpullback_tests::halved", lambda ctx, ct: ct / 2, lib=LIBRARY)
+
+
+@vjp(HALVED, kind="linear")
+def halved(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
+    """y = x / 2:  ct_x = ct / 2."""
+    return (HALVED(ct),)
+
+
+@gate(aten.atan.default, temperature=0.5)
+def arc_tangent(x: Tensor, *, temperature: float) -> Tensor:
+    """Primal: atan(x). Adjoint: ct / (1 + (x / T)^2)."""
+    return x * stop_gradient(1 / (1 + (x / temperature) ** 2))
+
+
+def as_quotient(site: Site) -> Any:
+    return site.arguments()[0] * 0.5
+
+
+HALVES = Rewrite("halves", "a half is a product", replacing({HALVED: as_quotient}), after=("injections",))
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.last(torch.atan(HALVED(self.first(x))))
+        return result
+
+
+def network() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        return Net().double().eval()
+
+
+def test_all_kinds_at_once() -> None:
+    model, x, u = network(), draw(4, 6), draw(4, 3, seed=1)
+    pb = fxpullback.compile(model, x, extensions=[arc_tangent, halved, HALVES], target="cotangent")
+    assert pb.ledger.sum() == "1 of 1 gates softened"
+    assert pb.rewrites["halves"] > 0
+    assert all(node.target is not HALVED for node in pb.graph.graph.nodes)
+    z = model.first(x) / 2  # type: ignore[operator]
+    slope = 1 / (1 + (z / 0.5) ** 2)
+    wanted = (u @ model.last.weight * slope / 2) @ model.first.weight  # type: ignore[union-attr, operator]
+    assert_near(pb(x, u)[1].detach(), wanted.detach())
+    assert pb.verify().passed
+
+
+def test_what_is_passed_in_is_used_for_one_compilation_alone() -> None:
+    fxpullback.compile(network(), draw(4, 6), extensions=[arc_tangent, halved])
+    with pytest.raises(UnsupportedGateError, match=r'keep_exact=\["atan", "fxpullback_tests.halved"\]'):
+        fxpullback.compile(network(), draw(4, 6))
+
+
+def test_an_operator_of_another_library_is_kept_exact_by_its_name() -> None:
+    pb = fxpullback.compile(network(), draw(4, 6), extensions=[halved], keep_exact=["atan"])
+    assert [row.verdict for row in pb.ledger.rows] == ["linear", "linear", "exact", "linear"]
+    with pytest.raises(RuleError, match=r"nothing called 'fxpullback_tests\.nothing'"):
+        SEMANTIC.keep_exact("fxpullback_tests.nothing")
+
+
+def test_a_rewrite_of_ones_own_is_left_out_by_its_name() -> None:
+    pb = fxpullback.compile(network(), draw(4, 6), extensions=[arc_tangent, halved, HALVES], without=["halves"])
+    assert "halves" not in pb.rewrites
+    assert any(node.target is HALVED for node in pb.graph.graph.nodes)
+    with pytest.raises(LowerError, match="no rewrite 'halves' to leave out"):
+        fxpullback.compile(network(), draw(4, 6), extensions=[arc_tangent, halved], without=["halves"])
+
+
+def test_calibrated_with_extensions() -> None:
+    extensions: list[Extension] = [arc_tangent, halved]
+    rules = fxpullback.calibrate(network(), draw(8, 6), extensions=extensions)
+    pb = fxpullback.compile(network(), draw(4, 6), rules=rules, extensions=extensions)
+    (temperature,) = [row.temperature for row in pb.ledger.rows if row.temperature is not None]
+    model = network()
+    z = model.first(draw(8, 6)).detach() / 2  # type: ignore[operator]
+    assert abs(temperature - 0.9 * float(z.std(correction=0))) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("extensions", "message"),
+    [
+        ([lambda x: x], "is no extension; there are: Rule, Pattern, VJPRule, .*docs/adding-a-rule.md"),
+        (halved, "extensions is one VJPRule; pass a list"),
+        ([halved, halved], "two VJP rules for fxpullback_tests.halved.default: halved and halved"),
+        ([vjp(aten.relu.default, kind="linear")(halved.function)], "two VJP rules for aten.relu.default: relu and"),
+        ([gate(aten.relu.default, temperature=1.0)(arc_tangent.soft)], "two rules for aten.relu.default"),
+    ],
+)
+def test_what_cannot_be_added_is_refused(extensions: Any, message: str) -> None:
+    with pytest.raises(RuleError, match=message):
+        fxpullback.compile(network(), draw(4, 6), extensions=extensions)
+
+
+def test_values_are_sorted_by_what_they_are() -> None:
+    found = Extensions.of([HALVES, halved, arc_tangent])
+    assert (found.rules, found.vjps, found.rewrites, found.patterns) == ((arc_tangent,), (halved,), (HALVES,), ())
