@@ -11,9 +11,11 @@ from typing import Any
 from torch import fx
 
 from fxpullback.vjp import (
+    arithmetic,
     attention,
     convolution,
-    elementwise,
+    functions,
+    gates,
     indexing,
     linear,
     normalization,
@@ -26,9 +28,11 @@ from fxpullback.vjp import (
 from fxpullback.vjp.rule import ABSENT, NOT_DIFFERENTIABLE, ZERO, Kind, Missing, VJPRule
 
 RULES: tuple[VJPRule, ...] = (
+    *arithmetic.RULES,
     *attention.RULES,
     *convolution.RULES,
-    *elementwise.RULES,
+    *functions.RULES,
+    *gates.RULES,
     *indexing.RULES,
     *linear.RULES,
     *normalization.RULES,
