@@ -14,9 +14,11 @@ from torch import fx
 
 from fxpullback.contract.errors import RuleError
 from fxpullback.vjp import (
+    arithmetic,
     attention,
     convolution,
-    elementwise,
+    functions,
+    gates,
     indexing,
     linear,
     normalization,
@@ -29,9 +31,11 @@ from fxpullback.vjp import (
 from fxpullback.vjp.rule import ABSENT, NOT_DIFFERENTIABLE, ZERO, Kind, Missing, VJPRule
 
 RULES: tuple[VJPRule, ...] = (
+    *arithmetic.RULES,
     *attention.RULES,
     *convolution.RULES,
-    *elementwise.RULES,
+    *functions.RULES,
+    *gates.RULES,
     *indexing.RULES,
     *linear.RULES,
     *normalization.RULES,

@@ -1,10 +1,9 @@
-"""VJP rules of elementwise operators.
+"""VJP rules of elementwise gates: their exact derivatives.
 
 `ct` is the cotangent of the output; y, in the code `out`, is the primal output. A rule returns one cotangent for each
 tensor argument, ct_x for x. `fxpullback.vjp.rule` explains this and the values ZERO, ABSENT and NOT_DIFFERENTIABLE.
 
-Where an argument was broadcast, the reverse walk sums its cotangent down to its shape. A plain number takes no
-cotangent and has none in what a rule returns. Conditions and masks are NOT_DIFFERENTIABLE.
+Where an argument was broadcast, the reverse walk sums its cotangent down to its shape.
 """
 
 from __future__ import annotations
@@ -16,158 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fxpullback.graph.ir import INJECT, STOP_GRADIENT, aten
+from fxpullback.graph.ir import aten
 from fxpullback.rules.smoothing import normal_cdf
-from fxpullback.vjp.rule import NOT_DIFFERENTIABLE, ZERO, vjp
-
-
-@vjp(STOP_GRADIENT, kind="constant")
-def stop_gradient(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    """y = x, held constant:  ct_x = ZERO."""
-    return (ZERO,)
-
-
-@vjp(INJECT, kind="linear")
-def inject(ct: Tensor, out: Tensor, primal: Tensor, soft: Tensor) -> tuple[Any, Any]:
-    """y = primal:  ct_primal = ZERO, ct_soft = ct."""
-    return ZERO, ct
-
-
-@vjp(aten.add.Tensor, aten.add.Scalar, kind="linear")
-def add(ct: Tensor, out: Tensor, a: Tensor, b: Any, alpha: float = 1) -> tuple[Any, ...]:
-    """y = a + alpha * b:  ct_a = ct, ct_b = alpha * ct."""
-    return (ct, ct if alpha == 1 else ct * alpha)[: 2 if not isinstance(b, int | float) else 1]
-
-
-@vjp(aten.sub.Tensor, aten.sub.Scalar, kind="linear")
-def sub(ct: Tensor, out: Tensor, a: Tensor, b: Any, alpha: float = 1) -> tuple[Any, ...]:
-    """y = a - alpha * b:  ct_a = ct, ct_b = -alpha * ct."""
-    return (ct, lambda: ct * -alpha if alpha != 1 else -ct)[: 2 if not isinstance(b, int | float) else 1]
-
-
-@vjp(aten.rsub.Scalar, kind="linear")
-def rsub(ct: Tensor, out: Tensor, a: Tensor, b: float, alpha: float = 1) -> tuple[Any]:
-    """y = b - alpha * a, b a number:  ct_a = -alpha * ct."""
-    return (ct * -alpha if alpha != 1 else -ct,)
-
-
-@vjp(aten.mul.Tensor, aten.mul.Scalar, kind="product")
-def mul(ct: Tensor, out: Tensor, a: Tensor, b: Any) -> tuple[Any, ...]:
-    """y = a * b:  ct_a = ct * b, ct_b = ct * a."""
-    return (lambda: ct * b, lambda: ct * a)[: 2 if not isinstance(b, int | float) else 1]
-
-
-@vjp(aten.addcmul.default, kind="product", factors=(1, 2))
-def addcmul(ct: Tensor, out: Tensor, x: Tensor, a: Tensor, b: Tensor, value: float = 1) -> tuple[Any, Any, Any]:
-    """y = x + value * a * b:  ct_x = ct, ct_a = value * ct * b, ct_b = value * ct * a."""
-    scaled = ct if value == 1 else ct * value
-    return ct, lambda: scaled * b, lambda: scaled * a
-
-
-@vjp(aten.div.Tensor, aten.div.Scalar, kind="product", divisor=1)
-def div(ct: Tensor, out: Tensor, a: Any, b: Any) -> tuple[Any, ...]:
-    """y = a / b:  ct_a = ct / b, ct_b = -ct * y / b."""
-    if isinstance(b, int | float):
-        return (lambda: ct / b,)
-    return lambda: ct / b, lambda: -(ct * out / b)
-
-
-@vjp(aten.neg.default, kind="linear")
-def neg(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    """y = -x:  ct_x = -ct."""
-    return (-ct,)
-
-
-@vjp(aten.pow.Tensor_Scalar, kind="nonlinear")
-def power(ct: Tensor, out: Tensor, x: Tensor, exponent: float) -> tuple[Any]:
-    """y = x^n, n = exponent:  ct_x = ct * n * x^(n - 1); ZERO for n = 0."""
-    if exponent == 0:
-        return (ZERO,)
-    return (ct * (x * 2 if exponent == 2 else torch.pow(x, exponent - 1) * exponent),)
-
-
-@vjp(aten.square.default, kind="nonlinear")
-def square(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    """y = x^2:  ct_x = ct * 2 * x."""
-    return (ct * (x * 2),)
-
-
-@vjp(aten.sqrt.default, kind="nonlinear")
-def sqrt(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    """y = sqrt(x):  ct_x = ct / (2 * y)."""
-    return (ct / (out * 2),)
-
-
-@vjp(aten.rsqrt.default, kind="nonlinear")
-def rsqrt(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    """y = 1 / sqrt(x):  ct_x = -ct * y^3 / 2."""
-    return (ct * (out * out * out * -0.5),)
-
-
-@vjp(aten.reciprocal.default, kind="nonlinear")
-def reciprocal(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    """y = 1 / x:  ct_x = -ct * y^2."""
-    return (-(ct * out * out),)
-
-
-@vjp(aten.exp.default, kind="nonlinear")
-def exp(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    """y = exp(x):  ct_x = ct * y."""
-    return (ct * out,)
-
-
-@vjp(aten.expm1.default, kind="nonlinear")
-def expm1(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    """y = exp(x) - 1:  ct_x = ct * (y + 1)."""
-    return (ct * (out + 1),)
-
-
-@vjp(aten.log.default, kind="nonlinear")
-def log(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    """y = log(x):  ct_x = ct / x."""
-    return (ct / x,)
-
-
-@vjp(aten.log1p.default, kind="nonlinear")
-def log1p(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    """y = log(1 + x):  ct_x = ct / (x + 1)."""
-    return (ct / (x + 1),)
-
-
-@vjp(aten.log2.default, kind="nonlinear")
-def log2(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    """y = log(x) / log(2):  ct_x = ct / (x * log(2))."""
-    return (ct / (x * math.log(2)),)
-
-
-@vjp(aten.sin.default, kind="nonlinear")
-def sin(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    """y = sin(x):  ct_x = ct * cos(x)."""
-    return (ct * torch.cos(x),)
-
-
-@vjp(aten.cos.default, kind="nonlinear")
-def cos(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    """y = cos(x):  ct_x = -ct * sin(x)."""
-    return (-(ct * torch.sin(x)),)
-
-
-@vjp(aten.abs.default, kind="nonlinear")
-def absolute(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    """y = |x|:  ct_x = ct * sign(x), zero at x = 0."""
-    return (ct * torch.sign(x),)
-
-
-@vjp(aten.erf.default, kind="nonlinear")
-def erf(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    """y = erf(x):  ct_x = ct * 2 / sqrt(pi) * exp(-x^2)."""
-    return (ct * (torch.exp(-(x * x)) * (2 / math.sqrt(math.pi))),)
-
-
-@vjp(aten.special_ndtr.default, kind="nonlinear")
-def ndtr(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    """y = Phi(x), the normal CDF:  ct_x = ct * exp(-x^2 / 2) / sqrt(2 * pi)."""
-    return (ct * (torch.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))),)
+from fxpullback.vjp.rule import NOT_DIFFERENTIABLE, vjp
 
 
 @vjp(aten.sigmoid.default, kind="nonlinear")
@@ -339,47 +189,7 @@ def _chosen(ct: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.where(a > b, ct, torch.where(a == b, ct * 0.5, 0.0))
 
 
-@vjp(aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, kind="linear")
-def where(ct: Tensor, out: Tensor, condition: Tensor, a: Any, b: Any) -> tuple[Any, ...]:
-    """y = a where condition, else b:  ct_a = ct where condition, else 0; ct_b = 0 where condition, else ct.
-
-    ct_condition = NOT_DIFFERENTIABLE.
-    """
-    cts: list[Any] = [NOT_DIFFERENTIABLE]
-    if not isinstance(a, int | float):
-        cts.append(lambda: torch.where(condition, ct, 0.0))
-    if not isinstance(b, int | float):
-        cts.append(lambda: torch.where(condition, 0.0, ct))
-    return tuple(cts)
-
-
-@vjp(aten.masked_fill.Scalar, kind="linear")
-def masked_fill(ct: Tensor, out: Tensor, x: Tensor, mask: Tensor, value: float) -> tuple[Any, Any]:
-    """y = value where mask, else x:  ct_x = 0 where mask, else ct; ct_mask = NOT_DIFFERENTIABLE."""
-    return torch.where(mask, 0.0, ct), NOT_DIFFERENTIABLE
-
-
-@vjp(aten._to_copy.default, aten.clone.default, kind="linear")
-def to_copy(ct: Tensor, out: Tensor, x: Tensor, *options: Any) -> tuple[Any]:
-    """y = x, copied, perhaps to another type:  ct_x = ct in the type of x."""
-    return (ct if ct.dtype == x.dtype else ct.to(x.dtype),)
-
-
-@vjp(
-    aten.sign.default, aten.floor.default, aten.ceil.default, aten.round.default, aten.trunc.default,
-    aten.zeros_like.default, aten.ones_like.default, aten.full_like.default,
-    aten.argmax.default, aten.argmin.default,
-    aten.eq.Scalar, aten.ne.Scalar, aten.lt.Scalar, aten.le.Scalar, aten.gt.Scalar, aten.ge.Scalar,
-    kind="constant",
-)  # fmt: skip
-def steps(ct: Tensor, out: Tensor, x: Tensor, *options: Any) -> tuple[Any]:
-    """y does not change with x, except in jumps:  ct_x = ZERO."""
-    return (ZERO,)
-
-
 RULES = (
-    stop_gradient, inject, add, sub, rsub, mul, addcmul, div, neg, power, square, sqrt, rsqrt, reciprocal, exp, expm1,
-    log, log1p, log2, sin, cos, absolute, erf, ndtr, sigmoid, tanh, relu, silu, gelu, mish, hardswish, hardsigmoid,
-    hardtanh, clamp_min, clamp_max, clamp, threshold, leaky_relu, prelu, elu, selu, celu, softplus, log_sigmoid,
-    shrink, maximum, minimum, where, masked_fill, to_copy, steps,
+    sigmoid, tanh, relu, silu, gelu, mish, hardswish, hardsigmoid, hardtanh, clamp_min, clamp_max, clamp, threshold,
+    leaky_relu, prelu, elu, selu, celu, softplus, log_sigmoid, shrink, maximum, minimum,
 )  # fmt: skip
