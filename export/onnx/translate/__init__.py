@@ -11,7 +11,6 @@ from torch._ops import OpOverload
 
 from fxpullback.export.onnx.translate import (
     activation,
-    attention,
     comparison,
     convolution,
     creation,
@@ -22,7 +21,6 @@ from fxpullback.export.onnx.translate import (
     linear,
     normalization,
     pooling,
-    recurrent,
     reduction,
     resize,
     shape,
@@ -35,7 +33,6 @@ __all__ = ["IR_VERSION", "OPSET", "TABLE", "translate"]
 
 TABLE: dict[OpOverload, Translator] = merge(
     activation.TABLE,
-    attention.TABLE,
     comparison.TABLE,
     convolution.TABLE,
     creation.TABLE,
@@ -46,7 +43,6 @@ TABLE: dict[OpOverload, Translator] = merge(
     linear.TABLE,
     normalization.TABLE,
     pooling.TABLE,
-    recurrent.TABLE,
     reduction.TABLE,
     resize.TABLE,
     shape.TABLE,

@@ -1,4 +1,7 @@
-"""Activations, softmax among them."""
+"""Activations, and softmax.
+
+Where ONNX has the operator by name it is one node; the others are written out in the formula that torch documents.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ def relu(b: Builder, x: Value) -> Value:
     return b.op("Relu", x)
 
 
-def clipped(b: Builder, x: Value, low: Scalar = 0, high: Scalar = 6) -> Value:
-    """Relu6 and hardtanh; between 0 and 1 a hard sigmoid, which is done in the layout of convolutions."""
+def hardtanh(b: Builder, x: Value, low: Scalar, high: Scalar) -> Value:
+    """Clip; between 0 and 1 HardSigmoid, which ONNX Runtime runs in the memory layout of its convolutions."""
     if (low, high) == (0, 1):
         source, factor = _unscaled(b, x)
         return b.op("HardSigmoid", source, alpha=factor, beta=0.0)
@@ -28,33 +31,33 @@ def clipped(b: Builder, x: Value, low: Scalar = 0, high: Scalar = 6) -> Value:
 
 
 def silu(b: Builder, x: Value) -> Value:
-    """`x * sigmoid(x)`."""
+    """Mul and Sigmoid: `x * sigmoid(x)`."""
     return b.op("Mul", x, b.op("Sigmoid", x))
 
 
 def gelu(b: Builder, x: Value, approximate: str) -> Value:
-    """Gelu, by erf or by tanh."""
+    """Gelu, in the form with erf or in the one with tanh."""
     return b.op("Gelu", x, approximate=approximate)
 
 
 def hardsigmoid(b: Builder, x: Value) -> Value:
-    """`clip(x / 6 + 1 / 2, 0, 1)`."""
+    """HardSigmoid with slope 1/6 and height 1/2: `clip(x / 6 + 1 / 2, 0, 1)`."""
     source, factor = _unscaled(b, x)
     return b.op("HardSigmoid", source, alpha=factor / 6, beta=0.5)
 
 
 def hardswish(b: Builder, x: Value) -> Value:
-    """`x * hardsigmoid(x)`."""
+    """HardSwish: `x * hardsigmoid(x)`."""
     return b.op("HardSwish", x)
 
 
 def leaky_relu(b: Builder, x: Value, slope: float) -> Value:
-    """Leaky relu."""
+    """LeakyRelu."""
     return b.op("LeakyRelu", x, alpha=float(slope))
 
 
 def elu(b: Builder, x: Value, alpha: float, scale: float = 1, input_scale: float = 1) -> Value:
-    """Elu, with the two scales that selu and celu use."""
+    """Elu, with Mul and Where for the scales that it has in torch alone."""
     if input_scale == 1:
         result = b.op("Elu", x, alpha=float(alpha))
     else:
@@ -69,12 +72,12 @@ def selu(b: Builder, x: Value) -> Value:
 
 
 def celu(b: Builder, x: Value, alpha: float) -> Value:
-    """Celu."""
+    """Elu of the scaled input, and Where: ONNX's Celu takes float32 alone."""
     return elu(b, x, alpha, 1, 1 / alpha)
 
 
 def softplus(b: Builder, x: Value, beta: Scalar, threshold: Scalar) -> Value:
-    """`log(1 + exp(beta x)) / beta`, and `x` itself beyond the threshold."""
+    """Softplus of the scaled input: `log(1 + exp(beta x)) / beta`; Where takes `x` itself beyond the threshold."""
     if beta == 1:
         smooth = b.op("Softplus", x)
     else:
@@ -86,22 +89,22 @@ def softplus(b: Builder, x: Value, beta: Scalar, threshold: Scalar) -> Value:
 
 
 def mish(b: Builder, x: Value) -> Value:
-    """`x * tanh(softplus(x))`."""
+    """Mul, Tanh and Softplus: `x * tanh(softplus(x))`."""
     return b.op("Mul", x, b.op("Tanh", b.op("Softplus", x)))
 
 
 def log_sigmoid(b: Builder, x: Value) -> Value:
-    """`-softplus(-x)`."""
+    """Softplus between two Neg: `-softplus(-x)`."""
     return b.op("Neg", b.op("Softplus", b.op("Neg", x)))
 
 
 def log_sigmoid_forward(b: Builder, x: Value) -> tuple[Value, None]:
-    """Log sigmoid; the buffer beside it is eager's own."""
+    """Softplus between two Neg; the second result is a buffer of eager torch and has no value here."""
     return log_sigmoid(b, x), None
 
 
 def prelu(b: Builder, x: Value, weight: Value) -> Value:
-    """Prelu, one slope or one a channel (axis 1)."""
+    """PRelu, with one slope in all or one for each channel (axis 1)."""
     channels = sizes(weight)
     if rank(weight) == 1 and channels[0] != 1 and rank(x) > 2:
         weight = b.reshape(weight, [channels[0], *([1] * (rank(x) - 2))])
@@ -109,43 +112,8 @@ def prelu(b: Builder, x: Value, weight: Value) -> Value:
 
 
 def threshold(b: Builder, x: Value, threshold: Scalar, value: Scalar) -> Value:
-    """`x` above the threshold, `value` at and below it."""
+    """Where: `x` above the threshold, `value` at and below it."""
     return b.op("Where", b.op("Greater", x, b.const(threshold, b.dtype)), x, b.const(value, b.dtype))
-
-
-def softshrink(b: Builder, x: Value, width: Scalar) -> Value:
-    """Towards zero by `width`."""
-    return b.op("Sub", x, b.op("Clip", x, b.const(-width, b.dtype), b.const(width, b.dtype)))
-
-
-def hardshrink(b: Builder, x: Value, width: Scalar) -> Value:
-    """Zero within `width` of zero."""
-    inside = b.op("LessOrEqual", b.op("Abs", x), b.const(width, b.dtype))
-    return b.op("Where", inside, b.const(0, b.dtype), x)
-
-
-def tanhshrink(b: Builder, x: Value) -> Value:
-    """`x - tanh(x)`."""
-    return b.op("Sub", x, b.op("Tanh", x))
-
-
-def softsign(b: Builder, x: Value) -> Value:
-    """`x / (1 + |x|)`."""
-    return b.op("Softsign", x)
-
-
-def glu(b: Builder, x: Value, axis: int) -> Value:
-    """One half of the channels, gated by the sigmoid of the other."""
-    half = b.fixed(b.out_sizes[axis], "glu")
-    value, gate = b.ops("Split", x, b.const([half, half]), dtypes=(None, None), axis=axis)
-    return b.op("Mul", value, b.op("Sigmoid", gate))
-
-
-def rrelu(b: Builder, x: Value, lower: float, upper: float, training: bool, *_: object) -> Value:
-    """Outside training, leaky relu with the middle slope."""
-    if training:
-        raise b.error("rrelu in training mode", "Put the model in eval mode before compiling it.")
-    return leaky_relu(b, x, (lower + upper) / 2)
 
 
 def softmax(b: Builder, x: Value, axis: int, *_: object) -> Value:
@@ -154,19 +122,19 @@ def softmax(b: Builder, x: Value, axis: int, *_: object) -> Value:
 
 
 def log_softmax(b: Builder, x: Value, axis: int, *_: object) -> Value:
-    """Its logarithm."""
+    """LogSoftmax along an axis."""
     return b.op("LogSoftmax", b.cast(x, b.dtype), axis=axis_of(axis, rank(x)))
 
 
 def logit(b: Builder, x: Value, eps: float | None) -> Value:
-    """`log(x / (1 - x))`."""
+    """Log of a Div: `log(x / (1 - x))`; with `eps`, Clip keeps `x` between `eps` and `1 - eps`."""
     if eps is not None:
         x = b.op("Clip", x, b.const(eps, b.dtype), b.const(1 - eps, b.dtype))
     return b.op("Log", b.op("Div", x, b.op("Sub", b.const(1, b.dtype), x)))
 
 
 def normal_cdf(b: Builder, x: Value) -> Value:
-    """The normal distribution function, `(1 + erf(x / sqrt 2)) / 2`."""
+    """Erf, for the normal distribution function: `(1 + erf(x / sqrt 2)) / 2`."""
     source, factor = _unscaled(b, x)
     erf = b.op("Erf", b.op("Mul", source, b.const(factor * math.sqrt(0.5), b.dtype)))
     return b.op("Mul", b.op("Add", erf, b.const(1, b.dtype)), b.const(0.5, b.dtype))
@@ -185,8 +153,7 @@ def _unscaled(b: Builder, x: Value) -> tuple[Value, float]:
 
 TABLE: dict[OpOverload, Translator] = {
     aten.relu.default: relu,
-    aten.relu6.default: clipped,
-    aten.hardtanh.default: clipped,
+    aten.hardtanh.default: hardtanh,
     aten.silu.default: silu,
     aten.gelu.default: gelu,
     aten.hardsigmoid.default: hardsigmoid,
@@ -202,12 +169,7 @@ TABLE: dict[OpOverload, Translator] = {
     aten.prelu.default: prelu,
     aten._prelu_kernel.default: prelu,
     aten.threshold.default: threshold,
-    aten.softshrink.default: softshrink,
-    aten.hardshrink.default: hardshrink,
-    aten.glu.default: glu,
-    aten.rrelu.default: rrelu,
     aten.softmax.int: softmax,
-    aten._softmax.default: softmax,
     aten.log_softmax.int: log_softmax,
     aten._log_softmax.default: log_softmax,
     aten.logit.default: logit,

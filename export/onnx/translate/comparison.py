@@ -1,4 +1,4 @@
-"""Comparisons, logic, and choosing by a mask."""
+"""Comparisons, logic, and choices by a mask."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def promoted(x: Operand, y: Operand) -> ir.DataType:
 
 
 def comparison(op_type: str, negated: bool = False) -> Translator:
-    """A comparison in the promoted type; truth values are ordered as numbers."""
+    """Equal, Less, Greater and the like, in the type torch compares in; Not for the opposite."""
 
     def translate(b: Builder, x: Operand, y: Operand) -> Value:
         dtype = promoted(x, y)
@@ -47,7 +47,7 @@ def comparison(op_type: str, negated: bool = False) -> Translator:
 
 
 def logical(op_type: str) -> Translator:
-    """And, Or, Xor of truth values."""
+    """And, Or or Xor of truth values."""
 
     def translate(b: Builder, x: Value, y: Value) -> Value:
         return b.op(op_type, b.cast(x, BOOL), b.cast(y, BOOL))
@@ -56,7 +56,7 @@ def logical(op_type: str) -> Translator:
 
 
 def bitwise(op_type: str) -> Translator:
-    """The same of bits, where the operands are integers."""
+    """And, Or or Xor of truth values; BitwiseAnd, BitwiseOr or BitwiseXor of integers."""
 
     def translate(b: Builder, x: Operand, y: Operand) -> Value:
         name = op_type if b.dtype == BOOL else f"Bitwise{op_type}"
@@ -66,42 +66,42 @@ def bitwise(op_type: str) -> Translator:
 
 
 def logical_not(b: Builder, x: Value) -> Value:
-    """Not."""
+    """Not, of truth values."""
     return b.op("Not", b.cast(x, BOOL))
 
 
 def bitwise_not(b: Builder, x: Value) -> Value:
-    """Not, of truth values or of bits."""
+    """Not of truth values, BitwiseNot of integers."""
     return b.op("Not" if b.dtype == BOOL else "BitwiseNot", x)
 
 
 def where(b: Builder, mask: Value, x: Operand, y: Operand) -> Value:
-    """`x` where the mask holds, else `y`."""
+    """Where: `x` where the mask holds, else `y`."""
     return b.op("Where", b.cast(mask, BOOL), b.operand(x, b.dtype), b.operand(y, b.dtype))
 
 
 def masked_fill(b: Builder, x: Value, mask: Value, value: Operand) -> Value:
-    """`value` where the mask holds, else `x`."""
+    """Where: `value` where the mask holds, else `x`."""
     return b.op("Where", b.cast(mask, BOOL), b.operand(value, b.dtype), x)
 
 
 def isnan(b: Builder, x: Value) -> Value:
-    """Where `x` is not a number."""
+    """IsNaN; of integers Not of Equal with themselves, which is false everywhere."""
     return b.op("IsNaN", x) if x.dtype in FLOATS else b.op("Not", b.op("Equal", x, x))
 
 
 def isinf(b: Builder, x: Value) -> Value:
-    """Where `x` is infinite."""
+    """IsInf of the value in float32."""
     return b.op("IsInf", b.cast(x, ir.DataType.FLOAT))
 
 
 def isfinite(b: Builder, x: Value) -> Value:
-    """Where `x` is a finite number."""
+    """Not of IsNaN Or IsInf."""
     return b.op("Not", b.op("Or", isnan(b, x), isinf(b, x)))
 
 
 def nan_to_num(b: Builder, x: Value, nan: float | None, high: float | None, low: float | None) -> Value:
-    """Numbers for what is not a number and for the infinities."""
+    """Where, three times: numbers for NaN and for the two infinities."""
     limits = np.finfo(b.dtype.numpy())
     x = b.op("Where", b.op("IsNaN", x), b.const(nan or 0.0, b.dtype), x)
     infinity = b.const(np.inf, b.dtype), b.const(-np.inf, b.dtype)

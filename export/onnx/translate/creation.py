@@ -1,4 +1,4 @@
-"""Tensors made from sizes alone."""
+"""Tensors that are made from sizes and numbers alone: constants, expanded where a size is free."""
 
 from __future__ import annotations
 
@@ -15,24 +15,17 @@ aten = torch.ops.aten
 
 
 def filled(b: Builder, value: Scalar | Value) -> Value:
-    """One number, everywhere."""
-    after = b.out_sizes
-    scalar = b.operand(value, b.dtype)
-    return b.expand(scalar, after)
+    """One number in the sizes of the node's output, which may be free."""
+    return b.expand(b.operand(value, b.dtype), b.out_sizes)
 
 
-def full(b: Builder, size: object, value: Scalar | Value, *_: object) -> Value:
-    """A size, or a tensor of that size, then the number."""
-    return filled(b, value)
-
-
-def new_full(b: Builder, x: object, size: object, value: Scalar, *_: object) -> Value:
-    """A tensor of the type, a size, then the number."""
+def full(b: Builder, like: object, value: Scalar | Value, *_: object) -> Value:
+    """Expand of one number; `like` is a size, or a tensor of that size."""
     return filled(b, value)
 
 
 def constant(value: Scalar) -> Translator:
-    """Always the same number."""
+    """Expand of a number that the operator itself implies."""
 
     def translate(b: Builder, *_: object) -> Value:
         return filled(b, value)
@@ -41,29 +34,29 @@ def constant(value: Scalar) -> Translator:
 
 
 def scalar_tensor(b: Builder, value: Scalar, *_: object) -> Value:
-    """A number as a tensor."""
+    """Constant: a number as a tensor without axes; Cast where the number is a free size."""
     return filled(b, value)
 
 
 def evaluated(b: Builder, *arguments: Any) -> Value:
-    """Made now, on the CPU, for its arguments are all numbers."""
+    """Constant, computed by torch now: its arguments are all numbers."""
     node = b.node
     given = {name: value for name, value in node.kwargs.items() if name not in ("device", "pin_memory", "layout")}
     return b.const(node.target(*node.args, **given).numpy(), b.dtype)  # type: ignore[operator]
 
 
 def arange(b: Builder, end: Dim, *_: object) -> Value:
-    """Counting up; at run time only when the end is a free size."""
+    """Constant 0, 1, 2, ...; Range where the end is a free size."""
     return _range(b, 0, end, 1)
 
 
 def arange_start(b: Builder, start: Dim, end: Dim, *_: object) -> Value:
-    """Counting up from a start."""
+    """Constant from a start; Range where a bound is a free size."""
     return _range(b, start, end, 1)
 
 
 def arange_step(b: Builder, start: Dim, end: Dim, step: Dim, *_: object) -> Value:
-    """Counting in steps."""
+    """Constant in steps; Range where a bound is a free size."""
     return _range(b, start, end, step)
 
 
@@ -77,18 +70,14 @@ def _range(b: Builder, start: Any, end: Any, step: Any) -> Value:
 TABLE: dict[OpOverload, Translator] = {
     aten.full.default: full,
     aten.full_like.default: full,
-    aten.fill.Scalar: full,
     aten.fill.Tensor: full,
-    aten.new_full.default: new_full,
     aten.zeros.default: constant(0),
     aten.zeros_like.default: constant(0),
-    aten.new_zeros.default: constant(0),
     aten.empty.memory_format: constant(0),
     aten.empty_like.default: constant(0),
     aten.new_empty.default: constant(0),
     aten.ones.default: constant(1),
     aten.ones_like.default: constant(1),
-    aten.new_ones.default: constant(1),
     aten.scalar_tensor.default: scalar_tensor,
     aten.arange.default: arange,
     aten.arange.start: arange_start,

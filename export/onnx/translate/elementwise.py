@@ -1,4 +1,7 @@
-"""Arithmetic, one element at a time."""
+"""Arithmetic, one element at a time.
+
+ONNX takes operands of one type; torch promotes them. So operands are cast to the type that the graph says.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Operand = Value | Scalar
 
 
 def rounding(op_type: str) -> Translator:
-    """A rounding, which leaves integers alone."""
+    """Floor, Ceil or Round; no node for integers."""
 
     def translate(b: Builder, x: Value, *_: object) -> Value:
         return b.op(op_type, x) if x.dtype in FLOATS else x
@@ -24,7 +27,7 @@ def rounding(op_type: str) -> Translator:
 
 
 def binary(op_type: str, of_bools: str | None = None) -> Translator:
-    """Two broadcast operands, promoted to the type of the result."""
+    """Mul, Div, Max or Min of two operands that broadcast; And or Or where they are truth values."""
 
     def translate(b: Builder, x: Operand, y: Operand, *_: object) -> Value:
         name = of_bools if of_bools and b.dtype == BOOL else op_type
@@ -34,15 +37,8 @@ def binary(op_type: str, of_bools: str | None = None) -> Translator:
 
 
 def identity(b: Builder, x: Value, *_: object) -> Value:
-    """The same value, in the type the graph says."""
+    """Cast where the type changes, else no node."""
     return b.cast(x, b.dtype)
-
-
-def dropout(b: Builder, x: Value, p: float, train: bool) -> Value:
-    """Nothing, outside training."""
-    if train and p:
-        raise b.error("dropout in training mode", "Put the model in eval mode before compiling it.")
-    return x
 
 
 def scaled(b: Builder, x: Operand, alpha: Scalar) -> Value:
@@ -52,39 +48,39 @@ def scaled(b: Builder, x: Operand, alpha: Scalar) -> Value:
 
 
 def add(b: Builder, x: Operand, y: Operand, alpha: Scalar = 1) -> Value:
-    """`x + alpha * y`."""
+    """Add, with Mul for a factor: `x + alpha * y`; Or of truth values."""
     if b.dtype == BOOL:
         return b.op("Or", b.operand(x, BOOL), b.operand(y, BOOL))
     return b.op("Add", b.operand(x, b.dtype), scaled(b, y, alpha))
 
 
 def sub(b: Builder, x: Operand, y: Operand, alpha: Scalar = 1) -> Value:
-    """`x - alpha * y`."""
+    """Sub, with Mul for a factor: `x - alpha * y`."""
     return b.op("Sub", b.operand(x, b.dtype), scaled(b, y, alpha))
 
 
 def rsub(b: Builder, x: Operand, y: Operand, alpha: Scalar = 1) -> Value:
-    """`y - alpha * x`."""
+    """Sub, with Mul for a factor: `y - alpha * x`."""
     return b.op("Sub", b.operand(y, b.dtype), scaled(b, x, alpha))
 
 
 def truncate(b: Builder, x: Value) -> Value:
-    """Towards zero."""
+    """Sign times Floor of Abs: rounded towards zero."""
     return b.op("Mul", b.op("Sign", x), b.op("Floor", b.op("Abs", x)))
 
 
 def trunc(b: Builder, x: Value) -> Value:
-    """Towards zero; integers stay."""
+    """Sign times Floor of Abs: rounded towards zero; no node for integers."""
     return truncate(b, x) if x.dtype in FLOATS else x
 
 
 def frac(b: Builder, x: Value) -> Value:
-    """What truncation drops."""
+    """Sub of the truncated value."""
     return b.op("Sub", x, truncate(b, x))
 
 
 def floor_divide(b: Builder, x: Operand, y: Operand) -> Value:
-    """Division rounded down; ONNX divides integers towards zero."""
+    """Floor of Div; for integers Div of `x - mod(x, y)`, as ONNX divides them towards zero."""
     x, y = b.operand(x, b.dtype), b.operand(y, b.dtype)
     if b.dtype in FLOATS:
         return b.op("Floor", b.op("Div", x, y))
@@ -92,7 +88,7 @@ def floor_divide(b: Builder, x: Operand, y: Operand) -> Value:
 
 
 def div_mode(b: Builder, x: Operand, y: Operand, mode: str | None) -> Value:
-    """Division, exact or rounded down or towards zero."""
+    """Div, with Floor where it rounds down and Sign, Abs and Floor where it rounds towards zero."""
     if mode == "floor":
         return floor_divide(b, x, y)
     quotient = b.op("Div", b.operand(x, b.dtype), b.operand(y, b.dtype))
@@ -100,7 +96,7 @@ def div_mode(b: Builder, x: Operand, y: Operand, mode: str | None) -> Value:
 
 
 def remainder(b: Builder, x: Operand, y: Operand) -> Value:
-    """The remainder with the sign of the divisor."""
+    """Mod of integers; of floats `x - floor(x / y) * y` in Div, Floor, Mul and Sub. It has the sign of the divisor."""
     x, y = b.operand(x, b.dtype), b.operand(y, b.dtype)
     if b.dtype not in FLOATS:
         return b.op("Mod", x, y)
@@ -108,12 +104,12 @@ def remainder(b: Builder, x: Operand, y: Operand) -> Value:
 
 
 def fmod(b: Builder, x: Operand, y: Operand) -> Value:
-    """The remainder with the sign of the dividend."""
+    """Mod with `fmod=1`: the remainder with the sign of the dividend."""
     return b.op("Mod", b.operand(x, b.dtype), b.operand(y, b.dtype), fmod=1)
 
 
 def power(b: Builder, x: Operand, exponent: Operand) -> Value:
-    """A power; the common constant ones without Pow."""
+    """Pow; Mul, Sqrt or Reciprocal where the exponent is the number 2, 0.5 or -1."""
     if not isinstance(exponent, ir.Value):
         base = b.operand(x, b.dtype)
         if exponent == 1:
@@ -128,7 +124,7 @@ def power(b: Builder, x: Operand, exponent: Operand) -> Value:
 
 
 def clamp(b: Builder, x: Value, low: Operand | None, high: Operand | None = None) -> Value:
-    """Between bounds, numbers or tensors."""
+    """Clip between numbers; Max and Min where a bound is a tensor."""
     x = b.cast(x, b.dtype)
     scalars = not isinstance(low, ir.Value) and not isinstance(high, ir.Value)
     if scalars:
@@ -140,27 +136,27 @@ def clamp(b: Builder, x: Value, low: Operand | None, high: Operand | None = None
 
 
 def clamp_max(b: Builder, x: Value, high: Operand) -> Value:
-    """Bounded above."""
+    """Clip or Min: bounded above alone."""
     return clamp(b, x, None, high)
 
 
 def lerp(b: Builder, start: Value, end: Value, weight: Operand) -> Value:
-    """`start + weight * (end - start)`."""
+    """Sub, Mul and Add: `start + weight * (end - start)`."""
     return b.op("Add", start, b.op("Mul", b.op("Sub", end, start), b.operand(weight, b.dtype)))
 
 
 def addcmul(b: Builder, x: Value, y: Value, z: Value, value: Scalar) -> Value:
-    """`x + value * y * z`."""
+    """Mul and Add: `x + value * y * z`."""
     return b.op("Add", b.cast(x, b.dtype), scaled(b, b.op("Mul", b.cast(y, b.dtype), b.cast(z, b.dtype)), value))
 
 
 def addcdiv(b: Builder, x: Value, y: Value, z: Value, value: Scalar) -> Value:
-    """`x + value * y / z`."""
+    """Div, Mul and Add: `x + value * y / z`."""
     return b.op("Add", b.cast(x, b.dtype), scaled(b, b.op("Div", b.cast(y, b.dtype), b.cast(z, b.dtype)), value))
 
 
 def outer(b: Builder, x: Value, y: Value) -> Value:
-    """All products of two vectors."""
+    """Mul of a column and a row: all products of two vectors."""
     assert rank(x) == rank(y) == 1
     return b.op("Mul", b.unsqueeze(b.cast(x, b.dtype), 1), b.unsqueeze(b.cast(y, b.dtype), 0))
 
@@ -173,33 +169,11 @@ _BINARY = {
     aten.true_divide.Tensor: ("Div", None),
     aten.maximum.default: ("Max", "Or"),
     aten.minimum.default: ("Min", "And"),
-    aten.max.other: ("Max", "Or"),
-    aten.min.other: ("Min", "And"),
 }
-
-_IDENTITY = (
-    aten.alias.default,
-    aten.clone.default,
-    aten.contiguous.default,
-    aten.detach.default,
-    aten.detach_copy.default,
-    aten.alias_copy.default,
-    aten.lift_fresh_copy.default,
-    aten._to_copy.default,
-    aten.to.dtype,
-    aten.to.dtype_layout,
-    aten.to.device,
-    aten.to.other,
-    aten.type_as.default,
-    aten.positive.default,
-)
 
 TABLE: dict[OpOverload, Translator] = {
     **{operator: binary(*names) for operator, names in _BINARY.items()},
-    **dict.fromkeys(_IDENTITY, identity),
-    aten.dropout.default: dropout,
-    aten.feature_dropout.default: dropout,
-    aten.alpha_dropout.default: dropout,
+    **dict.fromkeys((aten._to_copy.default, aten.alias_copy.default, aten.detach_copy.default), identity),
     aten.floor.default: rounding("Floor"),
     aten.ceil.default: rounding("Ceil"),
     aten.round.default: rounding("Round"),

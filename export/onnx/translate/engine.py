@@ -26,10 +26,7 @@ BATCH = "batch"
 Translator: TypeAlias = Callable[..., Value | Sequence[Value | None]]
 """(builder, every argument of the operator's schema, in order) -> its value or values."""
 
-aten = torch.ops.aten
-_SKIPPED: frozenset[object] = frozenset(
-    {aten._assert_tensor_metadata.default, aten._assert_scalar.default, aten._assert_async.msg},
-)
+BUG = "This is a bug in a translator."
 
 
 def merge(*tables: Mapping[OpOverload, Translator]) -> dict[OpOverload, Translator]:
@@ -43,8 +40,10 @@ def merge(*tables: Mapping[OpOverload, Translator]) -> dict[OpOverload, Translat
     return merged
 
 
-def translate_graph(gm: torch.fx.GraphModule, table: Mapping[OpOverload, Translator], opset: int = OPSET) -> ir.Model:
-    """Translate with a given table; see `translate` for the contract."""
+def translate_graph(
+    gm: torch.fx.GraphModule, table: Mapping[OpOverload, Translator], opset: int = OPSET, advice: str = BUG
+) -> ir.Model:
+    """Translate with a given table; see `translate` for the contract. `advice` ends the message of an invalid model."""
     output = gm.graph.output_node()
     results = output.args[0] if isinstance(output.args[0], (tuple, list)) else (output.args[0],)
     names = signature_of(gm).outputs
@@ -72,7 +71,7 @@ def translate_graph(gm: torch.fx.GraphModule, table: Mapping[OpOverload, Transla
         opset_imports={"": opset},
         name="fxpullback",
     )
-    return _cleaned(ir.Model(graph, ir_version=IR_VERSION, producer_name="fxpullback"))
+    return _cleaned(ir.Model(graph, ir_version=IR_VERSION, producer_name="fxpullback"), advice)
 
 
 def _placeholder(builder: Builder, node: torch.fx.Node) -> Value:
@@ -98,13 +97,13 @@ def _call(
     if node.target is operator.getitem and node.args[0] in env:
         env[node] = env[node_argument(node, 0)][arg(node, 1)]
         return
-    if not node.users or node.target in _SKIPPED or not _is_tensor(node.meta.get("val")):
+    if not node.users or not _is_tensor(node.meta.get("val")):
         return
     translator = table.get(node.target) if isinstance(node.target, OpOverload) else None
     if translator is None:
         raise ExportError(
-            f"no ONNX translation for {node.target}, at {where(node)}. "
-            "Express it in operators that have one, or add a translator: export/onnx/translate."
+            f"no ONNX translation for {node.target}, at {where(node)}. Express it in operators that have one, or pass "
+            f"one: to_onnx(pb, path, translations={{torch.ops.{node.target}: function}})."
         )
     first = len(builder.nodes)
     result = translator(builder, *_arguments(node, env))
@@ -147,9 +146,7 @@ def _describe(builder: Builder, value: Value, val: torch.Tensor) -> None:
     value.meta["described"] = True
     dtype = from_torch_dtype(val.dtype)
     if value.dtype != dtype:
-        raise ExportError(
-            f"{value.name} was translated to {value.dtype} where the graph has {dtype}: a translator's bug."
-        )
+        raise builder.error(f"translated to {value.dtype} where the graph has {dtype}", BUG)
     dims = tuple(dim(size) for size in val.shape)
     value.meta["sizes"] = dims
     value.shape = ir.Shape([builder.named(size) for size in dims])
@@ -180,7 +177,7 @@ def _output(builder: Builder, value: Value, name: str) -> Value:
     return value
 
 
-def _cleaned(model: ir.Model) -> ir.Model:
+def _cleaned(model: ir.Model, advice: str) -> ir.Model:
     """Drop what is unused, infer the types of what translators made in passing, and check the result."""
     pipeline = ir.passes.Sequential(
         passes.RemoveUnusedNodesPass(),
@@ -190,4 +187,4 @@ def _cleaned(model: ir.Model) -> ir.Model:
     try:
         return pipeline(model).model
     except Exception as error:
-        raise ExportError(f"the translated graph is not valid ONNX: {error}. This is a bug in a translator.") from error
+        raise ExportError(f"the translated graph is not valid ONNX: {error}. {advice}") from error

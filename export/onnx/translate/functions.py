@@ -1,4 +1,7 @@
-"""Functions of one element at a time: what ONNX has by name, and what is written out to keep its digits."""
+"""Functions of one element at a time: what ONNX has by name, and what is written out.
+
+A formula is chosen so that it keeps its digits where the plain one loses them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ aten = torch.ops.aten
 
 
 def unary(op_type: str) -> Translator:
-    """A function ONNX has under its own name."""
+    """Neg, Exp, Sqrt or another function that ONNX has by name."""
 
     def translate(b: Builder, x: Value, *_: object) -> Value:
         return b.op(op_type, b.cast(x, b.dtype))
@@ -24,23 +27,23 @@ def unary(op_type: str) -> Translator:
 
 
 def square(b: Builder, x: Value) -> Value:
-    """`x * x`."""
+    """Mul: `x * x`."""
     return b.op("Mul", x, x)
 
 
 def rsqrt(b: Builder, x: Value) -> Value:
-    """`1 / sqrt(x)`."""
+    """Reciprocal of Sqrt."""
     return b.op("Reciprocal", b.op("Sqrt", b.cast(x, b.dtype)))
 
 
 def expm1(b: Builder, x: Value) -> Value:
-    """`tanh(x / 2) * (exp(x) + 1)`, which keeps its digits near zero."""
+    """Tanh and Exp: `tanh(x / 2) * (exp(x) + 1)`, which keeps its digits near zero."""
     half = b.op("Tanh", b.op("Mul", x, b.const(0.5, b.dtype)))
     return b.op("Mul", half, b.op("Add", b.op("Exp", x), b.const(1, b.dtype)))
 
 
 def log1p(b: Builder, x: Value) -> Value:
-    """`log(u) * x / (u - 1)` with `u = 1 + x` near zero, where `log(u)` alone loses its digits."""
+    """Log of `u = 1 + x`, near zero times `x / (u - 1)`, as the logarithm alone loses its digits there."""
     one = b.const(1, b.dtype)
     u = b.op("Add", x, one)
     log = b.op("Log", u)
@@ -52,7 +55,7 @@ def log1p(b: Builder, x: Value) -> Value:
 
 
 def log_base(base: float) -> Translator:
-    """A logarithm to another base."""
+    """Log and Mul: a logarithm to another base."""
 
     def translate(b: Builder, x: Value) -> Value:
         return b.op("Mul", b.op("Log", b.cast(x, b.dtype)), b.const(1 / math.log(base), b.dtype))
@@ -61,17 +64,17 @@ def log_base(base: float) -> Translator:
 
 
 def exp2(b: Builder, x: Value) -> Value:
-    """A power of two."""
+    """Pow of 2."""
     return b.op("Pow", b.const(2.0, b.dtype), b.cast(x, b.dtype))
 
 
 def erfc(b: Builder, x: Value) -> Value:
-    """`1 - erf(x)`: right to an absolute, not a relative, precision."""
+    """Sub of Erf from 1: right to an absolute, not a relative, precision."""
     return b.op("Sub", b.const(1, b.dtype), b.op("Erf", x))
 
 
 def hypot(b: Builder, x: Value, y: Value) -> Value:
-    """`sqrt(x^2 + y^2)`, scaled by the larger so that squares neither overflow nor vanish."""
+    """Sqrt of `1 + (small / large)^2`, Mul the larger: squares neither overflow nor vanish."""
     x, y = b.op("Abs", x), b.op("Abs", y)
     large, small = b.op("Max", x, y), b.op("Min", x, y)
     zero = b.op("Equal", large, b.const(0, b.dtype))
@@ -80,7 +83,7 @@ def hypot(b: Builder, x: Value, y: Value) -> Value:
 
 
 def atan2(b: Builder, y: Value, x: Value) -> Value:
-    """`atan(y / x)` in the right quadrant."""
+    """Atan of `y / x`, and Where for the quadrant."""
     zero = b.const(0, b.dtype)
     left = b.op("Less", x, zero)
     below = b.op("Less", y, zero)
@@ -91,7 +94,7 @@ def atan2(b: Builder, y: Value, x: Value) -> Value:
 
 
 def xlogy(b: Builder, x: Value, y: Value) -> Value:
-    """`x * log(y)`, and 0 where `x` is 0."""
+    """Mul and Log: `x * log(y)`; Where gives 0 where `x` is 0."""
     x, y = b.cast(x, b.dtype), b.cast(y, b.dtype)
     zero = b.const(0, b.dtype)
     product = b.op("Mul", x, b.op("Log", y))
@@ -99,7 +102,7 @@ def xlogy(b: Builder, x: Value, y: Value) -> Value:
 
 
 def sinc(b: Builder, x: Value) -> Value:
-    """`sin(pi x) / (pi x)`, and 1 at 0."""
+    """Sin and Div: `sin(pi x) / (pi x)`; Where gives 1 at 0."""
     angle = b.op("Mul", x, b.const(math.pi, b.dtype))
     zero = b.op("Equal", x, b.const(0, b.dtype))
     one = b.const(1, b.dtype)

@@ -1,4 +1,7 @@
-"""Parts of a tensor at places that another tensor names, and orderings."""
+"""Parts of a tensor at places that another tensor names, and orderings.
+
+All are gathers: what is written to such places has no translation, as a file holds no scatter.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +19,22 @@ aten = torch.ops.aten
 
 
 def index_select(b: Builder, x: Value, axis: int, indices: Value) -> Value:
-    """Places along one axis."""
+    """Gather along one axis."""
     return b.gather(x, indices, axis_of(axis, rank(x)))
 
 
 def embedding(b: Builder, weight: Value, indices: Value, *_: object) -> Value:
-    """Rows of a table."""
+    """Gather of rows of a table."""
     return b.gather(weight, indices, 0)
 
 
 def gather(b: Builder, x: Value, axis: int, indices: Value, *_: object) -> Value:
-    """One place along an axis for every place of the others."""
+    """GatherElements: one place along an axis for every place of the others."""
     return b.op("GatherElements", x, indices, axis=axis_of(axis, rank(x)))
 
 
 def take_along_dim(b: Builder, x: Value, indices: Value, axis: int | None) -> Value:
-    """The same, with the other axes broadcast."""
+    """GatherElements with the other axes expanded; Gather of the flattened tensor where there is no axis."""
     if axis is None:
         count = int(np.prod([b.fixed(size, "take_along_dim") for size in sizes(x)]))
         flat = b.reshape(indices, b.out_sizes)
@@ -43,7 +46,10 @@ def take_along_dim(b: Builder, x: Value, indices: Value, axis: int | None) -> Va
 
 
 def index(b: Builder, x: Value, indices: list[Value | None]) -> Value:
-    """Indexing with one or several tensors of indices; masks only when they are constants."""
+    """Gather, of the joined axes where several are indexed, or GatherND where one of those is free.
+
+    A mask must be a constant, as the number of results must not depend on the input.
+    """
     places = _without_masks(b, indices)
     axes = [axis for axis, place in enumerate(places) if place is not None]
     chosen = [place for place in places if place is not None]
@@ -109,7 +115,7 @@ def _perm(moved: int, first: int, total: int) -> list[int]:
 
 
 def topk(b: Builder, x: Value, k: Dim, axis: int, largest: bool, ordered: bool) -> tuple[Value, ...]:
-    """The largest or smallest along an axis, and their places."""
+    """TopK: the largest or smallest along an axis, and their places."""
     if rank(x) == 0:
         return x, b.const(0)
     return b.ops(
@@ -124,18 +130,18 @@ def topk(b: Builder, x: Value, k: Dim, axis: int, largest: bool, ordered: bool) 
 
 
 def sort(b: Builder, x: Value, axis: int, descending: bool) -> tuple[Value, ...]:
-    """Everything along an axis, in order; TopK keeps ties in their order."""
+    """TopK of all places along an axis, which keeps ties in their order."""
     val = b.out[0] if isinstance(b.out, (tuple, list)) else b.out
     return topk(b, x, dim(val.shape[axis]), axis, descending, True)
 
 
 def sort_stable(b: Builder, x: Value, stable: object, axis: int, descending: bool) -> tuple[Value, ...]:
-    """The same."""
+    """TopK of all places along an axis, which keeps ties in their order."""
     return sort(b, x, axis, descending)
 
 
 def argsort(b: Builder, x: Value, axis: int, descending: bool) -> Value:
-    """The places alone."""
+    """TopK of all places along an axis; the places alone."""
     return sort(b, x, axis, descending)[1]
 
 

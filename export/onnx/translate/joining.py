@@ -13,19 +13,19 @@ aten = torch.ops.aten
 
 
 def cat(b: Builder, tensors: list[Value], axis: int = 0) -> Value:
-    """End to end along an axis; torch ignores empty vectors among them."""
+    """Concat along an axis; torch ignores empty vectors among the parts."""
     parts = [b.cast(part, b.dtype) for part in tensors if sizes(part) != (0,)]
     return b.concat(parts, axis_of(axis, rank(parts[0])))
 
 
 def stack(b: Builder, tensors: list[Value], axis: int = 0) -> Value:
-    """Along a new axis."""
+    """Unsqueeze of each part, then Concat along the new axis."""
     axis %= rank(tensors[0]) + 1
     return b.concat([b.unsqueeze(b.cast(part, b.dtype), axis) for part in tensors], axis)
 
 
 def meshgrid(b: Builder, tensors: list[Value], indexing: str = "ij") -> list[Value]:
-    """Every vector, broadcast over the axes of the others."""
+    """Unsqueeze and Expand: every vector, broadcast over the axes of the others."""
     n = len(tensors)
     places = list(range(n))
     if indexing == "xy" and n > 1:
@@ -38,14 +38,14 @@ def meshgrid(b: Builder, tensors: list[Value], indexing: str = "ij") -> list[Val
 
 
 def broadcast_tensors(b: Builder, tensors: list[Value]) -> list[Value]:
-    """All to the common shape."""
+    """Expand of each tensor to the common shape."""
     return [b.expand(part, [dim(size) for size in val.shape]) for part, val in zip(tensors, b.out, strict=True)]
 
 
 def slice_scatter(
     b: Builder, x: Value, source: Value, axis: int, start: Dim | None, end: Dim | None, step: int = 1
 ) -> Value:
-    """`x` with a range of places along an axis replaced: what comes before, the source, what comes after."""
+    """Concat of what comes before the places that are written, what is written, and what comes after."""
     axis = axis_of(axis, rank(x))
     size = b.fixed(sizes(x)[axis], "slice_scatter")
     first, last, _ = slice(_bound(b, start), _bound(b, end)).indices(size)
@@ -62,15 +62,10 @@ def _bound(b: Builder, bound: Dim | None) -> int | None:
 
 
 def select_scatter(b: Builder, x: Value, source: Value, axis: int, index: Dim) -> Value:
-    """`x` with one place along an axis replaced."""
+    """Concat of what comes before the one place that is written, what is written, and what comes after."""
     axis = axis_of(axis, rank(x))
     place = b.fixed(index, "select_scatter") % b.fixed(sizes(x)[axis], "select_scatter")
     return slice_scatter(b, x, b.unsqueeze(source, axis), axis, place, place + 1)
-
-
-def copy(b: Builder, x: Value, source: Value, *_: object) -> Value:
-    """The source, in the shape and type of `x`."""
-    return b.expand(b.cast(source, b.dtype), b.out_sizes)
 
 
 TABLE: dict[OpOverload, Translator] = {
@@ -82,5 +77,4 @@ TABLE: dict[OpOverload, Translator] = {
     aten.broadcast_tensors.default: broadcast_tensors,
     aten.slice_scatter.default: slice_scatter,
     aten.select_scatter.default: select_scatter,
-    aten.copy.default: copy,
 }

@@ -14,7 +14,7 @@ aten = torch.ops.aten
 
 
 def linear(b: Builder, x: Value, weight: Value, bias: Value | None) -> Value:
-    """`x @ weight.T + bias`; the transpose is of the shared initializer, and folds when a session loads."""
+    """Gemm of a matrix, else MatMul and Add; the weight's Transpose folds when a session loads."""
     if rank(x) == 2 and rank(weight) == 2:
         return b.op("Gemm", x, weight, bias, transB=1)
     product = b.op("MatMul", x, b.transpose(weight, (1, 0)) if rank(weight) == 2 else weight)
@@ -22,28 +22,23 @@ def linear(b: Builder, x: Value, weight: Value, bias: Value | None) -> Value:
 
 
 def matmul(b: Builder, x: Value, y: Value) -> Value:
-    """A product by numpy's rules, which are also torch's and ONNX's."""
+    """MatMul: a product by numpy's rules, which are also torch's."""
     return b.op("MatMul", x, y)
 
 
 def addmm(b: Builder, bias: Value, x: Value, y: Value, beta: Scalar, alpha: Scalar) -> Value:
-    """`beta * bias + alpha * x @ y`."""
+    """Gemm: `beta * bias + alpha * x @ y`."""
     return b.op("Gemm", x, y, bias, alpha=float(alpha), beta=float(beta))
 
 
 def baddbmm(b: Builder, bias: Value, x: Value, y: Value, beta: Scalar, alpha: Scalar) -> Value:
-    """The same, batched."""
+    """MatMul, Mul and Add: `beta * bias + alpha * x @ y`, batched."""
     product = scaled(b, b.op("MatMul", x, y), alpha)
     return product if beta == 0 else b.op("Add", scaled(b, bias, beta), product)
 
 
-def einsum(b: Builder, equation: str, tensors: list[Value], *_: object) -> Value:
-    """A contraction by its equation."""
-    return b.op("Einsum", *tensors, equation=equation.replace(" ", ""))
-
-
 def tensordot(b: Builder, x: Value, y: Value, axes_x: list[int], axes_y: list[int]) -> Value:
-    """A contraction over pairs of axes."""
+    """Einsum: a sum of products over pairs of axes."""
     letters = [chr(ord("a") + i) for i in range(rank(x) + rank(y))]
     left, right = letters[: rank(x)], letters[rank(x) :]
     for i, j in zip(axes_x, axes_y, strict=True):
@@ -53,31 +48,19 @@ def tensordot(b: Builder, x: Value, y: Value, axes_x: list[int], axes_y: list[in
     return b.op("Einsum", x, y, equation=f"{''.join(left)},{''.join(right)}->{''.join(free)}")
 
 
-def cosine_similarity(b: Builder, x: Value, y: Value, axis: int, eps: float) -> Value:
-    """The product of two directions; lengths below `eps` count as `eps`."""
-    x, y = b.cast(x, b.dtype), b.cast(y, b.dtype)
-    length = [b.op("Max", b.reduce("ReduceL2", part, [axis], False), b.const(eps, b.dtype)) for part in (x, y)]
-    product = b.reduce("ReduceSum", b.op("Mul", x, y), [axis], False)
-    return b.op("Div", product, b.op("Mul", *length))
-
-
 def linalg_vecdot(b: Builder, x: Value, y: Value, axis: int) -> Value:
-    """The inner product along one axis."""
+    """Mul and ReduceSum: the inner product along one axis."""
     return b.reduce("ReduceSum", b.op("Mul", b.cast(x, b.dtype), b.cast(y, b.dtype)), [axis], False)
 
 
 TABLE: dict[OpOverload, Translator] = {
     aten.linear.default: linear,
     aten.matmul.default: matmul,
-    aten.mm.default: matmul,
-    aten.bmm.default: matmul,
     aten.mv.default: matmul,
     aten.dot.default: matmul,
     aten.vdot.default: matmul,
     aten.addmm.default: addmm,
     aten.baddbmm.default: baddbmm,
-    aten.einsum.default: einsum,
     aten.tensordot.default: tensordot,
-    aten.cosine_similarity.default: cosine_similarity,
     aten.linalg_vecdot.default: linalg_vecdot,
 }

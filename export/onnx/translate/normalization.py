@@ -1,4 +1,7 @@
-"""Normalizations: batch, layer, group, instance, root mean square."""
+"""Normalizations: batch, layer, group, root mean square.
+
+Some return the mean and the inverse deviation beside the result, which adjoints read.
+"""
 
 from __future__ import annotations
 
@@ -21,39 +24,20 @@ def batch_norm(
     x: Value,
     weight: Value | None,
     bias: Value | None,
-    mean: Value | None,
-    var: Value | None,
-    training: bool,
+    mean: Value,
+    var: Value,
     momentum: float,
     eps: float,
-    *_: object,
-) -> Value:
-    """Batch normalization, by running statistics or by those at hand."""
+) -> tuple[Value, None, None]:
+    """BatchNormalization by stored statistics; the second and third result are empty in torch."""
     channels = b.fixed(sizes(x)[1], "batch normalization")
-    if training or mean is None or var is None:
-        return _by_own_statistics(b, x, weight, bias, eps)[0]
     weight = b.const(np.ones(channels), b.dtype) if weight is None else weight
     bias = b.const(np.zeros(channels), b.dtype) if bias is None else bias
-    return b.op("BatchNormalization", x, weight, bias, mean, var, epsilon=float(eps))
-
-
-def _by_own_statistics(
-    b: Builder, x: Value, weight: Value | None, bias: Value | None, eps: float
-) -> tuple[Value, Value, Value]:
-    """Normalized over all axes but the channels; with the mean and the inverse deviation of each."""
-    axes = [axis for axis in range(rank(x)) if axis != 1]
-    channels = sizes(x)[1]
-    mean = b.reduce("ReduceMean", x, axes, True)
-    centred = b.op("Sub", x, mean)
-    variance = b.reduce("ReduceMean", b.op("Mul", centred, centred), axes, True)
-    scale = b.op("Reciprocal", b.op("Sqrt", b.op("Add", variance, b.const(eps, b.dtype))))
-    result = b.op("Mul", centred, scale)
-    result = _affine(b, result, weight, bias, rank(x) - 2)
-    return result, b.reshape(mean, [channels]), b.reshape(scale, [channels])
+    return b.op("BatchNormalization", x, weight, bias, mean, var, epsilon=float(eps)), None, None
 
 
 def _affine(b: Builder, x: Value, weight: Value | None, bias: Value | None, trailing: int) -> Value:
-    """One factor and one term for each channel."""
+    """One factor and one term for each channel, with `trailing` axes behind the channels."""
     axes = range(1, trailing + 1)
     if weight is not None:
         x = b.op("Mul", x, b.unsqueeze(weight, *axes) if trailing else weight)
@@ -62,31 +46,24 @@ def _affine(b: Builder, x: Value, weight: Value | None, bias: Value | None, trai
     return x
 
 
-def batch_norm_inference(
-    b: Builder,
-    x: Value,
-    weight: Value | None,
-    bias: Value | None,
-    mean: Value,
-    var: Value,
-    momentum: float,
-    eps: float,
-) -> tuple[Value, None, None]:
-    """Batch normalization by running statistics; its other two results are empty."""
-    return batch_norm(b, x, weight, bias, mean, var, False, momentum, eps), None, None
-
-
 def batch_norm_own(
     b: Builder, x: Value, weight: Value | None, bias: Value | None, training: bool, momentum: float, eps: float
 ) -> tuple[Value, ...]:
-    """Batch normalization by the statistics at hand."""
-    return _by_own_statistics(b, x, weight, bias, eps)
+    """ReduceMean, Sub and Mul: batch normalization by the statistics at hand, and their mean and inverse deviation."""
+    axes = [axis for axis in range(rank(x)) if axis != 1]
+    channels = sizes(x)[1]
+    mean = b.reduce("ReduceMean", x, axes, True)
+    centred = b.op("Sub", x, mean)
+    variance = b.reduce("ReduceMean", b.op("Mul", centred, centred), axes, True)
+    scale = b.op("Reciprocal", b.op("Sqrt", b.op("Add", variance, b.const(eps, b.dtype))))
+    result = _affine(b, b.op("Mul", centred, scale), weight, bias, rank(x) - 2)
+    return result, b.reshape(mean, [channels]), b.reshape(scale, [channels])
 
 
 def native_layer_norm(
     b: Builder, x: Value, shape: Sequence[Dim], weight: Value | None, bias: Value | None, eps: float
 ) -> tuple[Value, ...]:
-    """Layer normalization with the mean and inverse deviation that its adjoint needs."""
+    """LayerNormalization with its mean and inverse deviation; written out for float64."""
     if weight is None:
         weight = b.const(np.ones([b.fixed(size, "layer normalization") for size in shape]), b.dtype)
     if b.dtype != ir.DataType.DOUBLE:
@@ -102,17 +79,10 @@ def native_layer_norm(
     return result if bias is None else b.op("Add", result, bias), mean, scale
 
 
-def layer_norm(
-    b: Builder, x: Value, shape: Sequence[Dim], weight: Value | None, bias: Value | None, eps: float, *_: object
-) -> Value:
-    """Layer normalization."""
-    return native_layer_norm(b, x, shape, weight, bias, eps)[0]
-
-
 def group_norm(
     b: Builder, x: Value, groups: int, weight: Value | None, bias: Value | None, eps: float, *_: object
 ) -> Value:
-    """Group normalization: instance normalization of groups, then one factor and term for each channel."""
+    """InstanceNormalization of the groups, then one Mul and one Add for the channels."""
     before = sizes(x)
     inner = exact_share(before[1:], groups)
     grouped = b.reshape(x, [before[0], groups, inner])
@@ -132,7 +102,7 @@ def native_group_norm(
     groups: int,
     eps: float,
 ) -> tuple[Value, ...]:
-    """Group normalization with the mean and inverse deviation of each group."""
+    """InstanceNormalization of the groups, and ReduceMean for their mean and inverse deviation."""
     before = sizes(x)
     each = exact_share(before[1:], groups)
     grouped = b.reshape(x, [before[0], groups, each])
@@ -143,31 +113,10 @@ def native_group_norm(
     return group_norm(b, x, groups, weight, bias, eps), b.squeeze(mean, 2), b.squeeze(scale, 2)
 
 
-def instance_norm(
-    b: Builder,
-    x: Value,
-    weight: Value | None,
-    bias: Value | None,
-    mean: Value | None,
-    var: Value | None,
-    own: bool,
-    momentum: float,
-    eps: float,
-    *_: object,
-) -> Value:
-    """Instance normalization; by running statistics it is batch normalization."""
-    if not own:
-        return batch_norm(b, x, weight, bias, mean, var, False, momentum, eps)
-    channels = b.fixed(sizes(x)[1], "instance normalization")
-    weight = b.const(np.ones(channels), b.dtype) if weight is None else weight
-    bias = b.const(np.zeros(channels), b.dtype) if bias is None else bias
-    return b.op("InstanceNormalization", x, weight, bias, epsilon=float(eps))
-
-
 def fused_rms_norm(
     b: Builder, x: Value, shape: Sequence[Dim], weight: Value | None, eps: float | None
 ) -> tuple[Value, Value]:
-    """Division by the root mean square, and its inverse."""
+    """ReduceMean of the squares, Sqrt, Reciprocal and Mul: the value over its root mean square, and the factor."""
     eps = float(np.finfo(b.dtype.numpy()).eps) if eps is None else eps
     axes = list(range(-len(shape), 0))
     mean = b.reduce("ReduceMean", b.op("Mul", x, x), axes, True)
@@ -177,19 +126,16 @@ def fused_rms_norm(
 
 
 def rms_norm(b: Builder, x: Value, shape: Sequence[Dim], weight: Value | None, eps: float | None) -> Value:
-    """Division by the root mean square."""
+    """ReduceMean of the squares, Sqrt, Reciprocal and Mul: the value over its root mean square."""
     return fused_rms_norm(b, x, shape, weight, eps)[0]
 
 
 TABLE: dict[OpOverload, Translator] = {
-    aten.batch_norm.default: batch_norm,
-    aten._native_batch_norm_legit_no_training.default: batch_norm_inference,
+    aten._native_batch_norm_legit_no_training.default: batch_norm,
     aten._native_batch_norm_legit.no_stats: batch_norm_own,
-    aten.layer_norm.default: layer_norm,
     aten.native_layer_norm.default: native_layer_norm,
     aten.group_norm.default: group_norm,
     aten.native_group_norm.default: native_group_norm,
-    aten.instance_norm.default: instance_norm,
     aten.rms_norm.default: rms_norm,
     aten._fused_rms_norm.default: fused_rms_norm,
 }

@@ -1,4 +1,7 @@
-"""Pooling: windows of a fixed size, and adaptive ones."""
+"""Pooling: windows of a fixed size, and adaptive ones.
+
+Ceil mode and divisors are written out in padding and constants: for both, runtimes differ in what they do at the edges.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,16 @@ import torch
 from torch._ops import OpOverload
 
 from fxpullback.export.onnx.translate.builder import Builder
-from fxpullback.export.onnx.translate.convolution import Ints, batched, spread
+from fxpullback.export.onnx.translate.convolution import Ints, spread
 from fxpullback.export.onnx.translate.engine import Translator
 from fxpullback.export.onnx.translate.values import INT64, Value, dim, rank, sizes
 
 aten = torch.ops.aten
+
+
+def _batched(b: Builder, x: Value, spatial: int) -> tuple[Value, bool]:
+    """`x` with a batch axis, and whether one had to be added."""
+    return (b.unsqueeze(x, 0), True) if rank(x) == spatial + 1 else (x, False)
 
 
 def _spatial(b: Builder, x: Value, n: int) -> list[int]:
@@ -82,7 +90,7 @@ def max_pool(
         return _first_windows(b, result, n), None
     end = _end(b, x, kernel, stride, pads, dilation, ceil)
     before = sizes(x)[-n:]
-    x, added = batched(b, x, n)
+    x, added = _batched(b, x, n)
     if any(pad >= size for pad, size in zip(end, kernel, strict=True)):
         x, pads, end = _filled(b, x, pads, end, indices), [0] * n, [0] * n
     attributes: dict[str, Any] = {
@@ -147,7 +155,7 @@ def _filled(b: Builder, x: Value, pads: Sequence[int], end: Sequence[int], indic
 
 
 def max_pooling(n: int) -> Translator:
-    """Max pooling in `n` dimensions."""
+    """MaxPool in `n` dimensions."""
 
     def translate(b: Builder, x: Value, kernel: Ints, stride: Ints, pads: Ints, dilation: Ints, ceil: bool) -> Value:
         k = spread(kernel, n)
@@ -157,7 +165,7 @@ def max_pooling(n: int) -> Translator:
 
 
 def max_pooling_with_indices(n: int) -> Translator:
-    """Max pooling in `n` dimensions, with the places of the maxima."""
+    """MaxPool in `n` dimensions with the places of the maxima, by Mod counted within a channel."""
 
     def translate(
         b: Builder, x: Value, kernel: Ints, stride: Ints, pads: Ints, dilation: Ints, ceil: bool
@@ -178,7 +186,7 @@ def _counts(length: int, out: int, size: int, step: int, pad: int, include_pad: 
 
 
 def avg_pooling(n: int) -> Translator:
-    """Average pooling in `n` dimensions; odd divisors come out of a constant, not out of the runtime's conventions."""
+    """AveragePool in `n` dimensions, and Mul by a constant where a window has another divisor than its size."""
 
     def translate(
         b: Builder,
@@ -192,18 +200,15 @@ def avg_pooling(n: int) -> Translator:
     ) -> Value:
         k, padding = spread(kernel, n), spread(pads, n)
         steps = spread(stride, n) or k
-        x, added = batched(b, x, n)
         if _is_free(x, n) and not divisor and (ceil or (any(padding) and not include_pad)):
             if ceil and include_pad and any(padding):
                 raise b.error("ceil mode that counts padding at a free size", "Use count_include_pad=False.")
-            result = _free_average(b, x, k, steps, padding, ceil)
-            return b.squeeze(result, 0) if added else result
+            return _free_average(b, x, k, steps, padding, ceil)
         if _is_free(x, n) and ceil:
             padded = _free_end(b, x, padding, steps, 0.0)
             result = b.op("AveragePool", padded, kernel_shape=k, strides=steps, count_include_pad=1)
             times = math.prod(k) / divisor if divisor else 1.0
-            result = b.op("Mul", _first_windows(b, result, n), b.const(times, b.dtype))
-            return b.squeeze(result, 0) if added else result
+            return b.op("Mul", _first_windows(b, result, n), b.const(times, b.dtype))
         end = _end(b, x, k, steps, padding, [1] * n, ceil)
         factor = np.asarray(math.prod(k) / divisor if divisor else 1.0)
         if not divisor and (ceil or (any(padding) and not include_pad)):
@@ -216,9 +221,9 @@ def avg_pooling(n: int) -> Translator:
         wide = any(padding) or any(end)
         how: dict[str, Any] = {"pads": [*padding, *end], "count_include_pad": 1} if wide else {"auto_pad": "VALID"}
         result = b.op("AveragePool", x, kernel_shape=k, strides=steps, **how)
-        if not np.all(factor == 1):
-            result = b.op("Mul", result, b.const(factor.flat[0] if np.ptp(factor) == 0 else factor, b.dtype))
-        return b.squeeze(result, 0) if added else result
+        if np.all(factor == 1):
+            return result
+        return b.op("Mul", result, b.const(factor.flat[0] if np.ptp(factor) == 0 else factor, b.dtype))
 
     return translate
 
@@ -229,7 +234,7 @@ def _windows(length: int, out: int) -> list[tuple[int, int]]:
 
 
 def adaptive_avg_pooling(n: int) -> Translator:
-    """Adaptive average pooling in `n` dimensions: a mean, equal windows, or one small matrix an axis."""
+    """ReduceMean to one place, AveragePool of equal windows, or MatMul with one small matrix for each axis."""
 
     def translate(b: Builder, x: Value, size: object) -> Value:
         after = _output(b, n)
@@ -240,7 +245,7 @@ def adaptive_avg_pooling(n: int) -> Translator:
             return x
         if all(length % out == 0 for length, out in zip(before, after, strict=True)):
             k = [length // out for length, out in zip(before, after, strict=True)]
-            x, added = batched(b, x, n)
+            x, added = _batched(b, x, n)
             result = b.op("AveragePool", x, kernel_shape=k, strides=k)
             return b.squeeze(result, 0) if added else result
         total = rank(x)
@@ -272,7 +277,7 @@ def along(b: Builder, x: Value, axis: int, matrix: npt.NDArray[Any], total: int)
 
 
 def adaptive_max_pooling(n: int) -> Translator:
-    """Adaptive max pooling in `n` dimensions, one axis after the other; its indices are not exported."""
+    """ReduceMax to one place, MaxPool of equal windows, or Slice, ReduceMax and Concat for each axis; no indices."""
 
     def translate(b: Builder, x: Value, size: object) -> tuple[Value, Value | None]:
         if any(user.args[1:] == (1,) for user in b.node.users):

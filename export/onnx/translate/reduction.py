@@ -25,7 +25,7 @@ def listed(axes: Axes) -> list[int] | None:
 
 
 def reduction(op_type: str) -> Translator:
-    """A Reduce operator over some axes."""
+    """ReduceSum or another of the Reduce operators, over the axes given."""
 
     def translate(b: Builder, x: Value, axes: Axes = None, keepdims: bool = False, *_: object) -> Value:
         return b.reduce(op_type, b.cast(x, b.dtype), listed(axes), keepdims)
@@ -34,7 +34,7 @@ def reduction(op_type: str) -> Translator:
 
 
 def whole(op_type: str) -> Translator:
-    """The same, over all axes; whatever else is given is a type."""
+    """ReduceSum or another of the Reduce operators, over all axes; what else is given is a type."""
 
     def translate(b: Builder, x: Value, *_: object) -> Value:
         return b.reduce(op_type, b.cast(x, b.dtype), None, False)
@@ -43,7 +43,7 @@ def whole(op_type: str) -> Translator:
 
 
 def extreme(kind: str) -> Translator:
-    """The extreme along an axis, and its first place."""
+    """ReduceMax and ArgMax, or ReduceMin and ArgMin: the extreme along an axis, and its first place."""
 
     def translate(b: Builder, x: Value, axis: int, keepdims: bool) -> tuple[Value, Value]:
         place = b.op(f"Arg{kind}", x, axis=axis_of(axis, rank(x)), keepdims=int(keepdims))
@@ -53,7 +53,7 @@ def extreme(kind: str) -> Translator:
 
 
 def argument(kind: str) -> Translator:
-    """The first place of the extreme, along an axis or in the flattened tensor."""
+    """ArgMax or ArgMin, along an axis or of the flattened tensor: the first place of the extreme."""
 
     def translate(b: Builder, x: Value, axis: int | None, keepdims: bool) -> Value:
         if axis is not None:
@@ -65,7 +65,7 @@ def argument(kind: str) -> Translator:
 
 
 def truth(kind: str) -> Translator:
-    """Whether any, or all, elements are true."""
+    """ReduceMax or ReduceMin of the truth values as integers: whether any, or all, are true."""
 
     def translate(b: Builder, x: Value, axes: Axes = None, keepdims: bool = False) -> Value:
         numbers = b.cast(b.cast(x, BOOL), ir.DataType.INT32)
@@ -75,7 +75,7 @@ def truth(kind: str) -> Translator:
 
 
 def _moments(b: Builder, x: Value, axes: Axes, correction: Scalar, keepdims: bool) -> tuple[Value, Value]:
-    """Variance and mean."""
+    """Variance and mean, over the axes given; the variance divided by the count less the correction."""
     chosen = listed(axes)
     mean = b.reduce("ReduceMean", x, chosen, True)
     centred = b.op("Sub", x, mean)
@@ -93,44 +93,44 @@ def _moments(b: Builder, x: Value, axes: Axes, correction: Scalar, keepdims: boo
 
 
 def var(b: Builder, x: Value, axes: Axes = None, correction: Scalar | None = 1, keepdims: bool = False) -> Value:
-    """The variance."""
+    """ReduceMean of the squared distance from the ReduceMean, corrected by a Mul: the variance."""
     return _moments(b, x, axes, 1 if correction is None else correction, keepdims)[0]
 
 
 def var_mean(
     b: Builder, x: Value, axes: Axes = None, correction: Scalar | None = 1, keepdims: bool = False
 ) -> tuple[Value, Value]:
-    """The variance and the mean."""
+    """ReduceMean twice, as for the variance alone: the variance and the mean."""
     return _moments(b, x, axes, 1 if correction is None else correction, keepdims)
 
 
 def std(b: Builder, x: Value, axes: Axes = None, correction: Scalar | None = 1, keepdims: bool = False) -> Value:
-    """The standard deviation."""
+    """Sqrt of the variance."""
     return b.op("Sqrt", var(b, x, axes, correction, keepdims))
 
 
 def std_mean(
     b: Builder, x: Value, axes: Axes = None, correction: Scalar | None = 1, keepdims: bool = False
 ) -> tuple[Value, Value]:
-    """The standard deviation and the mean."""
+    """Sqrt of the variance, and ReduceMean."""
     variance, mean = var_mean(b, x, axes, correction, keepdims)
     return b.op("Sqrt", variance), mean
 
 
 def unbiased_var(b: Builder, x: Value, unbiased: bool) -> Value:
-    """The variance of everything."""
+    """ReduceMean twice, over all axes: the variance of all elements."""
     return var(b, x, None, int(unbiased))
 
 
 def unbiased_std(b: Builder, x: Value, unbiased: bool) -> Value:
-    """The standard deviation of everything."""
+    """Sqrt of the variance of all elements."""
     return std(b, x, None, int(unbiased))
 
 
 def vector_norm(
     b: Builder, x: Value, order: Scalar | None = 2, axes: Axes = None, keepdims: bool = False, *_: object
 ) -> Value:
-    """A p-norm."""
+    """ReduceL2 or ReduceL1; for other orders Abs, Pow and a Reduce operator."""
     x, chosen = b.cast(x, b.dtype), listed(axes)
     if order is None or order == 2:
         return b.reduce("ReduceL2", x, chosen, keepdims)
@@ -147,12 +147,12 @@ def vector_norm(
 
 
 def cumsum(b: Builder, x: Value, axis: int, *_: object) -> Value:
-    """Running sums."""
+    """CumSum along an axis."""
     return b.op("CumSum", b.cast(x, b.dtype), b.const(axis_of(axis, rank(x)))) if rank(x) else b.cast(x, b.dtype)
 
 
 def count_nonzero(b: Builder, x: Value, axes: Axes = None) -> Value:
-    """How many elements are not zero."""
+    """ReduceSum of the truth values as integers: how many elements are not zero."""
     return b.reduce("ReduceSum", b.cast(b.cast(x, BOOL), INT64), listed(axes), False)
 
 
@@ -179,13 +179,10 @@ TABLE: dict[OpOverload, Translator] = {
     aten.all.dim: truth("Min"),
     aten.all.dims: truth("Min"),
     aten.var.correction: var,
-    aten.var.dim: var,
     aten.var.default: unbiased_var,
     aten.std.correction: std,
-    aten.std.dim: std,
     aten.std.default: unbiased_std,
     aten.var_mean.correction: var_mean,
-    aten.var_mean.dim: var_mean,
     aten.std_mean.correction: std_mean,
     aten.std_mean.dim: std_mean,
     aten.linalg_vector_norm.default: vector_norm,

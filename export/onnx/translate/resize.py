@@ -1,4 +1,8 @@
-"""Up- and downsampling, and sampling along a grid."""
+"""Up- and downsampling, and sampling along a grid.
+
+ONNX's Resize has many modes, and runtimes differ in them. So only a repetition by a whole factor is a Resize; all else
+is a Gather or a product with a matrix that torch itself computed.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ def _measure(b: Builder, x: Value, n: int) -> tuple[list[int], list[int]]:
 
 
 def nearest(n: int, exact: bool = False) -> Translator:
-    """Nearest neighbours; a whole factor is one Resize, others one constant Gather an axis.
+    """Resize by a whole factor; otherwise one Gather for each axis, at constant places.
 
     The places come from torch itself, whose rounding no mode of Resize promises to share.
     """
@@ -54,7 +58,7 @@ def _factors(scales: Sequence[Any], n: int) -> list[float | None]:
 
 
 def interpolated(n: int, resample: Callable[..., torch.Tensor]) -> Translator:
-    """Linear and cubic interpolation, with or without antialiasing: one constant matrix an axis.
+    """MatMul with one constant matrix for each axis: linear or cubic interpolation, with or without antialiasing.
 
     The matrices are what torch does to the unit vectors, so coefficients, edges and rounding are torch's own.
     """
@@ -94,7 +98,7 @@ _GRID_MODES = {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}
 
 
 def grid_sample(b: Builder, x: Value, grid: Value, mode: int, padding: int, align: bool) -> Value:
-    """Sampling at the places of a grid."""
+    """GridSample: the input at the places of a grid."""
     return b.op(
         "GridSample",
         x,
@@ -120,11 +124,9 @@ TABLE: dict[OpOverload, Translator] = {
     aten._upsample_nearest_exact3d.vec: nearest(3, exact=True),
     aten.upsample_linear1d.default: interpolated(1, _linear),
     aten.upsample_linear1d.vec: interpolated(1, _linear),
-    aten.upsample_bilinear2d.default: interpolated(2, _linear),
     aten.upsample_bilinear2d.vec: interpolated(2, _linear),
     aten.upsample_trilinear3d.default: interpolated(3, _linear),
     aten.upsample_trilinear3d.vec: interpolated(3, _linear),
-    aten.upsample_bicubic2d.default: interpolated(2, _cubic),
     aten.upsample_bicubic2d.vec: interpolated(2, _cubic),
     aten._upsample_bilinear2d_aa.default: interpolated(2, _linear_antialiased),
     aten._upsample_bilinear2d_aa.vec: interpolated(2, _linear_antialiased),

@@ -1,4 +1,7 @@
-"""Views, permutations, broadcasts: what moves no numbers about within an axis."""
+"""Reshapes, permutations, repetitions: what computes no numbers.
+
+Where a result is what the input is already, there is no node.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,22 @@ aten = torch.ops.aten
 
 
 def reshape(b: Builder, x: Value, *_: object) -> Value:
-    """Every operator that only regroups axes: its result says the shape."""
+    """Reshape, to the shape that the graph says."""
     return b.reshape(x, b.out_sizes)
 
 
 def expand(b: Builder, x: Value, *_: object) -> Value:
-    """Every operator that only broadcasts."""
+    """Expand, to the shape that the graph says."""
     return b.expand(x, b.out_sizes)
 
 
 def permute(b: Builder, x: Value, axes: list[int]) -> Value:
-    """Axes in another order."""
+    """Transpose: axes in another order."""
     return b.transpose(x, [axis_of(axis, rank(x)) for axis in axes])
 
 
 def transpose(b: Builder, x: Value, i: int = 0, j: int = 1) -> Value:
-    """Two axes swapped."""
+    """Transpose: two axes swapped; no node for fewer than two."""
     perm = list(range(rank(x)))
     if len(perm) < 2:
         return x
@@ -37,28 +40,8 @@ def transpose(b: Builder, x: Value, i: int = 0, j: int = 1) -> Value:
     return b.transpose(x, perm)
 
 
-def matrix_transpose(b: Builder, x: Value) -> Value:
-    """The last two axes swapped."""
-    return transpose(b, x, -2, -1)
-
-
-def reverse_axes(b: Builder, x: Value) -> Value:
-    """All axes in reverse order."""
-    return b.transpose(x, list(reversed(range(rank(x)))))
-
-
-def movedim(b: Builder, x: Value, source: int | list[int], destination: int | list[int]) -> Value:
-    """Some axes moved, the others in their order."""
-    total = rank(x)
-    sources = [axis_of(axis, total) for axis in ([source] if isinstance(source, int) else source)]
-    targets = [axis_of(axis, total) for axis in ([destination] if isinstance(destination, int) else destination)]
-    moved = dict(zip(targets, sources, strict=True))
-    rest = iter([axis for axis in range(total) if axis not in sources])
-    return b.transpose(x, [moved[axis] if axis in moved else next(rest) for axis in range(total)])
-
-
 def squeeze(b: Builder, x: Value, axes: int | list[int] | None = None) -> Value:
-    """Axes of size one removed; torch leaves the others alone."""
+    """Squeeze: axes of size one removed; torch leaves the others alone."""
     before = sizes(x)
     wanted = range(len(before)) if axes is None else [axes] if isinstance(axes, int) else axes
     gone = [axis for axis in (axis_of(axis, len(before)) for axis in wanted) if before and before[axis] == 1]
@@ -66,12 +49,12 @@ def squeeze(b: Builder, x: Value, axes: int | list[int] | None = None) -> Value:
 
 
 def unsqueeze(b: Builder, x: Value, axis: int) -> Value:
-    """An axis of size one inserted."""
+    """Unsqueeze: an axis of size one inserted."""
     return b.unsqueeze(x, axis % (rank(x) + 1))
 
 
 def repeat(b: Builder, x: Value, repeats: list[Dim]) -> Value:
-    """The whole tensor, several times along each axis."""
+    """Tile, or Expand where an axis of one is repeated: the whole tensor, several times along each axis."""
     missing = len(repeats) - rank(x)
     if missing > 0:
         x = b.unsqueeze(x, *range(missing))
@@ -84,7 +67,7 @@ def repeat(b: Builder, x: Value, repeats: list[Dim]) -> Value:
 
 
 def repeat_interleave(b: Builder, x: Value, repeats: Dim, axis: int | None, *_: object) -> Value:
-    """Every element, several times."""
+    """Unsqueeze, Expand and Reshape: every element, several times."""
     if axis is None:
         x = b.reshape(x, [-1]) if rank(x) != 1 else x
         if -1 in sizes(x):
@@ -97,14 +80,14 @@ def repeat_interleave(b: Builder, x: Value, repeats: Dim, axis: int | None, *_: 
 
 
 def pixel_shuffle(b: Builder, x: Value, factor: int) -> Value:
-    """Channels into space."""
+    """DepthToSpace, or Reshape and Transpose where there is not one batch axis: channels into space."""
     if rank(x) != 4:
         return _shuffled(b, x, factor, channels_first=True)
     return b.op("DepthToSpace", x, blocksize=factor, mode="CRD")
 
 
 def pixel_unshuffle(b: Builder, x: Value, factor: int) -> Value:
-    """Space into channels; ONNX's SpaceToDepth orders them otherwise."""
+    """Reshape and Transpose: space into channels; ONNX's SpaceToDepth orders them otherwise."""
     return _shuffled(b, x, factor, channels_first=False)
 
 
@@ -121,46 +104,25 @@ def _shuffled(b: Builder, x: Value, r: int, channels_first: bool) -> Value:
 
 
 def channel_shuffle(b: Builder, x: Value, groups: int) -> Value:
-    """Channels dealt out over groups."""
+    """Reshape and Transpose: channels dealt out over groups."""
     batch, channels, *rest = sizes(x)
     x = b.reshape(x, [batch, groups, channels // groups, *rest])
     return b.reshape(b.transpose(x, [0, 2, 1, *range(3, rank(x))]), b.out_sizes)
 
 
-_RESHAPES = (
-    aten.view.default,
-    aten.reshape.default,
-    aten.view_as.default,
-    aten.reshape_as.default,
-    aten._unsafe_view.default,
-    aten._reshape_copy.default,
-    aten.view_copy.default,
-    aten._reshape_alias.default,
-    aten.flatten.using_ints,
-    aten.unflatten.int,
-    aten.ravel.default,
-)
-
 TABLE: dict[OpOverload, Translator] = {
-    **dict.fromkeys(_RESHAPES, reshape),
+    aten.reshape.default: reshape,
+    aten._reshape_alias.default: reshape,
+    aten._reshape_copy.default: reshape,
+    aten.view_copy.default: reshape,
     aten.expand.default: expand,
-    aten.expand_as.default: expand,
     aten.expand_copy.default: expand,
-    aten.broadcast_to.default: expand,
     aten.permute.default: permute,
     aten.permute_copy.default: permute,
     aten.transpose.int: transpose,
     aten.transpose_copy.int: transpose,
-    aten.swapaxes.default: transpose,
-    aten.swapdims.default: transpose,
     aten.t.default: transpose,
     aten.t_copy.default: transpose,
-    aten.mT.default: matrix_transpose,
-    aten.numpy_T.default: reverse_axes,
-    aten.movedim.int: movedim,
-    aten.movedim.intlist: movedim,
-    aten.moveaxis.int: movedim,
-    aten.moveaxis.intlist: movedim,
     aten.squeeze.default: squeeze,
     aten.squeeze.dim: squeeze,
     aten.squeeze.dims: squeeze,

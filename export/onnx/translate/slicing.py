@@ -1,4 +1,4 @@
-"""Parts of a tensor at places known when the model is compiled."""
+"""Parts of a tensor at places that are known when the model is compiled, and padding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ aten = torch.ops.aten
 
 
 def slice_(b: Builder, x: Value, axis: int, start: Dim | None, end: Dim | None, step: int = 1) -> Value:
-    """`x[start:end:step]` along one axis."""
+    """Slice: `x[start:end:step]` along one axis; no node where it takes everything."""
     if b.out_sizes == sizes(x) and step == 1:
         return x
     start = 0 if start is None else start
@@ -26,7 +26,7 @@ def slice_(b: Builder, x: Value, axis: int, start: Dim | None, end: Dim | None, 
 
 
 def narrow(b: Builder, x: Value, axis: int, start: Dim, length: Dim) -> Value:
-    """`length` places from `start`; a negative `start` counts from the end."""
+    """Slice: `length` places from `start`; a negative `start` counts from the end."""
     size = sizes(x)[axis]
     if isinstance(start, int) and start < 0:
         start = size + start
@@ -34,7 +34,7 @@ def narrow(b: Builder, x: Value, axis: int, start: Dim, length: Dim) -> Value:
 
 
 def select(b: Builder, x: Value, axis: int, index: Dim) -> Value:
-    """One place along an axis, and the axis gone."""
+    """Gather of one place along an axis, and the axis gone."""
     axis = axis_of(axis, rank(x))
     if isinstance(index, int):
         return b.gather(x, index, axis)
@@ -42,12 +42,12 @@ def select(b: Builder, x: Value, axis: int, index: Dim) -> Value:
 
 
 def unbind(b: Builder, x: Value, axis: int = 0) -> list[Value]:
-    """All places along an axis."""
+    """Gather of each place along an axis."""
     return [b.gather(x, i, axis_of(axis, rank(x))) for i in range(len(b.out))]
 
 
 def split(b: Builder, x: Value, how: object, axis: int = 0) -> list[Value]:
-    """Consecutive parts; the fake results say how long each is."""
+    """Split into consecutive parts, as long as the graph says."""
     axis = axis_of(axis, rank(x))
     parts = [b.fixed(size, "split") for size in (_size(part, axis) for part in b.out)]
     if len(parts) == 1:
@@ -60,7 +60,7 @@ def _size(part: torch.Tensor, axis: int) -> Dim:
 
 
 def flip(b: Builder, x: Value, axes: Sequence[int]) -> Value:
-    """Axes backwards."""
+    """Slice with steps of -1: axes backwards."""
     if not axes:
         return x
     n = len(axes)
@@ -71,7 +71,7 @@ def flip(b: Builder, x: Value, axes: Sequence[int]) -> Value:
 
 
 def roll(b: Builder, x: Value, shifts: Sequence[int], axes: Sequence[int]) -> Value:
-    """Places moved along axes, round the end."""
+    """Slice and Concat: places moved along axes, round the end."""
     if not axes:
         flat = b.reshape(x, [int(np.prod([b.fixed(size, "roll") for size in sizes(x)]))])
         return b.reshape(_rolled(b, flat, shifts[0], 0, sizes(flat)[0]), b.out_sizes)
@@ -91,7 +91,7 @@ def _rolled(b: Builder, x: Value, shift: int, axis: int, size: Dim) -> Value:
 
 
 def rot90(b: Builder, x: Value, times: int, axes: Sequence[int]) -> Value:
-    """Quarter turns in a plane."""
+    """Transpose and Slice with steps of -1: quarter turns in a plane."""
     i, j = (axis_of(axis, rank(x)) for axis in axes)
     perm = list(range(rank(x)))
     perm[i], perm[j] = j, i
@@ -107,7 +107,7 @@ def rot90(b: Builder, x: Value, times: int, axes: Sequence[int]) -> Value:
 
 
 def constant_pad(b: Builder, x: Value, amounts: Sequence[Any], value: Scalar | None = 0) -> Value:
-    """Padding with a number; negative amounts crop."""
+    """Pad with a number, and Slice where an amount is negative."""
     if any(not isinstance(amount, int) for amount in amounts):
         return _free_pad(b, x, amounts, value or 0)
     before, after = _by_axis(amounts)
@@ -144,7 +144,7 @@ def _padded(
 
 
 def edge_pad(mode: str) -> Translator:
-    """Padding with what is there already."""
+    """Pad with what the input has there."""
 
     def translate(b: Builder, x: Value, amounts: Sequence[int]) -> Value:
         return _padded(b, x, *_by_axis(amounts), rank(x), mode)
@@ -156,14 +156,12 @@ _MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 def pad(b: Builder, x: Value, amounts: Sequence[int], mode: str, value: float | None) -> Value:
-    """Padding of any kind."""
-    if mode == "constant":
-        return constant_pad(b, x, amounts, value)
-    return edge_pad(_MODES[mode])(b, x, amounts)  # type: ignore[return-value]
+    """Pad with what the input has there; padding with a number is another operator in a captured graph."""
+    return _padded(b, x, *_by_axis(amounts), rank(x), _MODES[mode])
 
 
 def triangle(upper: int) -> Translator:
-    """One triangle of the last two axes; the rest zero."""
+    """Trilu: one triangle of the last two axes, the rest zero."""
 
     def translate(b: Builder, x: Value, diagonal: int) -> Value:
         return b.op("Trilu", x, b.const(diagonal), upper=upper)
@@ -172,7 +170,7 @@ def triangle(upper: int) -> Translator:
 
 
 def diagonal(b: Builder, x: Value, offset: int, i: int, j: int) -> Value:
-    """A diagonal, as the last axis."""
+    """Transpose, Reshape and Gather: a diagonal, as the last axis."""
     total = rank(x)
     i, j = axis_of(i, total), axis_of(j, total)
     before = sizes(x)
@@ -186,7 +184,7 @@ def diagonal(b: Builder, x: Value, offset: int, i: int, j: int) -> Value:
 
 
 def unfold(b: Builder, x: Value, axis: int, size: int, step: int) -> Value:
-    """Sliding windows of one axis, as a new last axis."""
+    """Gather and Transpose: sliding windows of one axis, as a new last axis."""
     axis = axis_of(axis, rank(x))
     count = b.fixed(b.out_sizes[axis], "unfold")
     windows = b.gather(x, np.arange(count)[:, None] * step + np.arange(size), axis)
@@ -195,7 +193,7 @@ def unfold(b: Builder, x: Value, axis: int, size: int, step: int) -> Value:
 
 
 def one_hot(b: Builder, x: Value, classes: int) -> Value:
-    """1 at the class, 0 elsewhere."""
+    """Equal and Cast: 1 at the class, 0 elsewhere."""
     classes = b.fixed(b.out_sizes[-1], "one_hot")
     return b.cast(b.op("Equal", b.unsqueeze(x, rank(x)), b.const(np.arange(classes))), b.dtype)
 
@@ -203,17 +201,12 @@ def one_hot(b: Builder, x: Value, classes: int) -> Value:
 TABLE: dict[OpOverload, Translator] = {
     aten.slice.Tensor: slice_,
     aten.slice_copy.Tensor: slice_,
-    aten.narrow.default: narrow,
     aten.narrow_copy.default: narrow,
     aten.select.int: select,
     aten.select_copy.int: select,
     aten.unbind.int: unbind,
     aten.split.Tensor: split,
-    aten.split.sizes: split,
     aten.split_with_sizes.default: split,
-    aten.chunk.default: split,
-    aten.tensor_split.sections: split,
-    aten.tensor_split.indices: split,
     aten.flip.default: flip,
     aten.roll.default: roll,
     aten.rot90.default: rot90,

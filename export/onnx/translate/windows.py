@@ -66,7 +66,7 @@ def _axes(b: Builder, size: Sequence[Dim], *parts: int | Sequence[int]) -> tuple
 def im2col(
     b: Builder, x: Value, kernel: Sequence[int], dilation: Sequence[int], pads: Sequence[int], stride: Sequence[int]
 ) -> Value:
-    """Sliding windows of a picture, as columns `[..., channels * places, windows]`."""
+    """Conv that takes each place by itself, or Slice and Concat: windows as `[..., channels * places, windows]`."""
     axes = _axes(b, sizes(x)[-2:], kernel, dilation, pads, stride)
     total = rank(x)
     lead = list(sizes(x)[:-2])
@@ -138,7 +138,7 @@ def col2im(
     pads: Sequence[int],
     stride: Sequence[int],
 ) -> Value:
-    """Its transpose: every window's places added where they came from."""
+    """ConvTranspose, or Pad and Add of shifted copies: every window's places added where they came from."""
     down, across = axes = _axes(b, size, kernel, dilation, pads, stride)
     lead = list(b.out_sizes[:-2])
     shape = [*lead, down.kernel, across.kernel, down.count, across.count]

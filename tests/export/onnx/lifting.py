@@ -1,7 +1,8 @@
-"""Graphs for the translator's tests: a module captured by torch.export, its constants lifted into get_attr nodes."""
+"""Graphs for the translator's tests: a module captured in canonical spelling, with any number of outputs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,17 @@ from torch import nn
 from torch.export import Dim, export
 from torch.export.graph_signature import InputKind
 
+from fxpullback.capture.canonical import canonicalise, decompositions
 from fxpullback.contract.signature import Signature
 from fxpullback.graph.module import Graph
+from fxpullback.lower import REWRITES, lower
+from tests.export.onnx.one_node import Batch, Input, Row, leaves, x
 
 
 def lifted(
     module: nn.Module, args: tuple[torch.Tensor, ...], dims: tuple[Any, ...] | None = None
 ) -> torch.fx.GraphModule:
-    """Capture `module` with a free batch, as the compiler's lowered graphs look.
+    """Capture `module` with a free batch, in the spelling that the compiler's lowered graphs have.
 
     Args:
         module: The module, in eval mode.
@@ -27,7 +31,8 @@ def lifted(
         dims: Their free axes; by default the first of each.
     """
     dims = dims or tuple({0: Dim("batch", min=1, max=4096)} for _ in args)
-    program = export(module, args, dynamic_shapes=(dims,) if isinstance(module, Call) else dims).run_decompositions({})
+    shapes = (dims,) if isinstance(module, Call) else dims
+    program = export(module, args, dynamic_shapes=shapes).run_decompositions(decompositions())
     constants: dict[str, Any] = {**program.state_dict, **program.constants}
     graph = program.graph
     gm = Graph(torch.nn.Module(), torch.fx.Graph())
@@ -47,8 +52,29 @@ def lifted(
         else:
             env[node] = gm.graph.node_copy(node, lambda old: env[old])
     gm.graph.eliminate_dead_code()
-    gm.recompile()
-    return gm
+    return canonicalise(gm)
+
+
+def lowered(module: nn.Module, args: tuple[torch.Tensor, ...]) -> torch.fx.GraphModule:
+    """What `lifted` returns, lowered by those rewrites alone that every graph goes through."""
+    return lower(lifted(module, args), [rewrite.name for rewrite in REWRITES if rewrite.optional])[0]
+
+
+def captured_together(cases: Sequence[Row]) -> torch.fx.GraphModule:
+    """One graph of a model that calls the operators of all cases, each on inputs of its own."""
+    given = [x(1), *(leaf for case in cases for leaf in leaves(case) if isinstance(leaf, Input))]
+
+    def call(*values: torch.Tensor) -> list[torch.Tensor]:
+        feed = iter(values)
+        batch = next(feed).shape[0]
+        results = (
+            case.call(lambda leaf: batch * leaf.factor if isinstance(leaf, Batch) else next(feed)) for case in cases
+        )
+        return [result for listed in results for result in listed]
+
+    free = Dim("batch", min=2, max=4096)
+    dims = tuple({0: free} if leaf.batched else None for leaf in given)
+    return lifted(Call(call), tuple(leaf.at(2) for leaf in given), dims)
 
 
 class Call(nn.Module):

@@ -12,7 +12,7 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from fxpullback.contract.signature import Signature
 from fxpullback.graph.module import Graph
@@ -76,23 +76,43 @@ def fixed(*shape: int) -> Input:
 
 @dataclass(frozen=True)
 class Row:
-    """One operator and the arguments to try it with; tensors among them become constants."""
+    """One operator and the arguments to try it with; tensors among them become constants.
+
+    A row that is not `captured` is one that torch.export does not take by itself with a free batch.
+    """
 
     operator: OpOverload
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
     outputs: tuple[int, ...] | None = None
     tolerance: float = 1e-5
+    captured: bool = True
 
     def __str__(self) -> str:
         return str(self.operator).removeprefix("aten.")
 
+    def call(self, concrete: Callable[[Any], Any]) -> list[torch.Tensor]:
+        """The results that the row asks for, of the operator called with `concrete` of its inputs and batch sizes."""
+        args, kwargs = tree_map_only((Input, Batch), concrete, (self.args, self.kwargs), is_leaf=_is_leaf)
+        return _listed(self.operator(*args, **kwargs), self.outputs)
+
+
+def leaves(case: Row) -> list[Any]:
+    """Everything a row passes to its operator, inputs and batch sizes among it."""
+    found: list[Any] = tree_leaves((case.args, case.kwargs), is_leaf=_is_leaf)
+    return found
+
 
 def row(
-    operator: OpOverload, *args: Any, outputs: tuple[int, ...] | None = None, tol: float = 1e-5, **kwargs: Any
+    operator: OpOverload,
+    *args: Any,
+    outputs: tuple[int, ...] | None = None,
+    tol: float = 1e-5,
+    captured: bool = True,
+    **kwargs: Any,
 ) -> Row:
     """A row; `outputs` picks results of an operator with several."""
-    return Row(operator, args, kwargs, outputs, tol)
+    return Row(operator, args, kwargs, outputs, tol, captured)
 
 
 def eager(case: Row, batch: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -108,8 +128,7 @@ def eager(case: Row, batch: int) -> tuple[list[torch.Tensor], list[torch.Tensor]
         feed.append(leaf.at(batch))
         return feed[-1]
 
-    args, kwargs = tree_map_only((Input, Batch), concrete, (case.args, case.kwargs), is_leaf=_is_leaf)
-    return feed, _listed(case.operator(*args, **kwargs), case.outputs)
+    return feed, case.call(concrete)
 
 
 def _is_leaf(leaf: object) -> bool:

@@ -14,7 +14,7 @@ from torch import nn
 from fxpullback.contract.errors import ExportError
 from fxpullback.export.onnx.translate import translate
 from fxpullback.export.onnx.translate.engine import merge
-from tests.export.onnx.lifting import Call, lifted, run
+from tests.export.onnx.lifting import Call, lifted, lowered, run
 from tests.export.onnx.test_translate import BANNED
 
 SIZES = {"levit_128s": 224, "swin_tiny_patch4_window7_224": 224, "vit_tiny_patch16_224": 224}
@@ -40,7 +40,7 @@ def network(name: str) -> nn.Module:
 def test_network_agrees_with_eager(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     model, size = network(name), SIZES.get(name, 64)
     with torch.no_grad():
-        graph = lifted(model, (torch.randn(2, 3, size, size),))
+        graph = lowered(model, (torch.randn(2, 3, size, size),))
         translated = translate(graph)
         x = torch.randn(3, 3, size, size)
         expected = model(x).numpy()
