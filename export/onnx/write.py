@@ -23,7 +23,8 @@ from fxpullback.export.certify.file import certify as certify_file
 from fxpullback.export.certify.file import demand, oracle_text
 from fxpullback.export.certify.half import advice, certify_half
 from fxpullback.export.onnx.digest import weights_sha256
-from fxpullback.export.onnx.translate import OPSET, translate
+from fxpullback.export.onnx.translate import OPSET, Translations, translate
+from fxpullback.export.onnx.translate.own import checked
 from fxpullback.half.autocast import Narrowed, check_precision, narrowed
 from fxpullback.unroll import describe
 
@@ -50,8 +51,16 @@ def to_onnx(
     seed_scale: float | None = None,
     certify: bool = True,
     external_above: int = EXTERNAL_ABOVE,
+    translations: Translations | None = None,
 ) -> Path:
     """Write a compiled pullback as an ONNX file.
+
+    An operator that has no translation, such as one of your own, gets one for this call:
+
+        def scale(b: Builder, x: ir.Value, factor: float) -> ir.Value:
+            return b.op("Mul", x, b.const(factor, b.dtype))
+
+        to_onnx(pb, "model.onnx", translations={torch.ops.mylib.scale.default: scale})
 
     Args:
         pb: What `fxpullback.compile` returned.
@@ -63,6 +72,11 @@ def to_onnx(
         seed_scale: For half precision, what cotangents are scaled by; measured by default.
         certify: Run the file in ONNX Runtime on fresh inputs and keep the outcome in it.
         external_above: Bytes of weights above which they go to a file of their own.
+        translations: A function for each operator (an overload, such as `torch.ops.mylib.scale.default`) that is to be
+            translated by it; one for an operator that has a translation already is taken instead of that. It is
+            called with a `Builder` and every argument of the operator's schema, by position, defaults filled in:
+            tensors are `onnx_ir.Value`, all else is as in the graph. It returns one value for each output, in ONNX's
+            standard operators, of the type that the operator has in torch.
 
     Returns:
         The path of the file.
@@ -70,9 +84,10 @@ def to_onnx(
     Raises:
         VerifyError: The certificate did not pass; nothing is written.
         ProgramError: A precision that there is not.
-        ExportError: The folder cannot be written to, the class names do not fit, or an operator has no translation.
-            What was at `path` before is still there.
+        ExportError: The folder cannot be written to, the class names do not fit, an operator has no translation, or
+            one passed in is none or returns something wrong. What was at `path` before is still there.
     """
+    translations = checked(translations)
     if pb.example.dtype != torch.float32:
         raise ExportError(
             f"the model was compiled in {pb.example.dtype}; files are float32, since ONNX Runtime has no float64 "
@@ -88,6 +103,7 @@ def to_onnx(
         oracle=lambda model: oracle_text(pb, model),
         certificate=(lambda file: certificate(pb, file, half)) if certify else None,
         external_above=external_above,
+        translations=translations,
     )
 
 
@@ -99,11 +115,12 @@ def write(
     oracle: Callable[[ir.Model], str | None] | None = None,
     certificate: Callable[[Path], Mapping[str, Any] | None] | None = None,
     external_above: int = EXTERNAL_ABOVE,
+    translations: Translations | None = None,
 ) -> Path:
     """Translate a lowered graph and write it with `metadata()`; `to_onnx` without a `Pullback`."""
     target = writable(path)
     texts = metadata()
-    model = translate(graph, BFLOAT16_OPSET if _holds_bfloat16(graph) else OPSET)
+    model = translate(graph, BFLOAT16_OPSET if _holds_bfloat16(graph) else OPSET, translations)
     model.metadata_props.update(texts)
     model.metadata_props[md.WEIGHTS_SHA256] = weights_sha256(model)
     carried = oracle(model) if oracle is not None else None

@@ -1,7 +1,8 @@
 """A graph as JSON text: readable by a person, and run again without executing anything that the text brings along.
 
-Only operators of `torch.ops.aten` and `torch.ops.fxpullback`, `getitem` and size arithmetic can be named, so reading a
-foreign text can compute but not act. Constants are named, not stored; small ones may be stored beside.
+Only operators that compute tensors, `getitem` and size arithmetic can be named, so reading a foreign text can compute
+but not act. An operator outside `torch.ops.aten` and `torch.ops.fxpullback` is read back only where the process has it
+already: nothing is imported or loaded for a text. Constants are named, not stored; small ones may be stored beside.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _ROUNDED = (math.trunc, math.floor, math.ceil, torch.sym_max, torch.sym_min, tor
 _ARITHMETIC: dict[str, Callable[..., Any]] = {f.__name__: f for f in (operator.getitem, *_SIZES, *_ROUNDED)}
 _SETTINGS = (torch.dtype, torch.device, torch.layout, torch.memory_format)
 _SMALL = 16384
+_OURS = ("aten", "fxpullback")
 
 
 def to_text(gm: fx.GraphModule, stored_elsewhere: set[str]) -> str | None:
@@ -55,9 +57,11 @@ def from_text(text: str, constants: Mapping[str, Tensor]) -> fx.GraphModule:
         constants: the constants stored elsewhere, by name.
 
     Raises:
-        VerifyError: a constant is missing, or the text names something that is no operator of a graph.
+        VerifyError: a constant is missing, or the text names an operator that this process does not have, or something
+            that is no operator of a graph.
     """
     data = json.loads(text)
+    _demand_operators({target for _, op, target, *_ in data["nodes"] if op == "call_function"})
     root, graph = nn.Module(), fx.Graph()
     env: dict[str, fx.Node] = {}
     for name, op, target, args, kwargs in data["nodes"]:
@@ -95,16 +99,55 @@ def _target_text(target: Any) -> str:
     return f"operator.{name}"
 
 
+def _demand_operators(names: set[str]) -> None:
+    """Refuse a text that names operators of libraries that are not part of this process, all of them at once."""
+    missing = sorted(name for name in names if _is_foreign(name) and _overload(name) is None)
+    if missing:
+        raise VerifyError(
+            f"the injected form uses {', '.join(missing)}, which this process does not have. Import what registers "
+            "it and check the file in that Python process (fxpullback.export.certify.recheck.recheck(path)), or check "
+            "the compiled model with its verify()."
+        )
+
+
 def _target(text: str) -> Callable[..., Any]:
-    parts = text.split(".")
-    if parts[0] == "operator" and len(parts) == 2 and parts[1] in _ARITHMETIC:
-        return _ARITHMETIC[parts[1]]
-    if len(parts) == 3 and parts[0] in ("aten", "fxpullback"):
-        packet = getattr(getattr(torch.ops, parts[0]), parts[1], None)
-        overload = getattr(packet, parts[2], None)
-        if isinstance(overload, torch._ops.OpOverload):
-            return overload
-    raise VerifyError(f"{text!r} is no operator of a graph.")
+    kind, _, name = text.partition(".")
+    if kind == "operator" and name in _ARITHMETIC:
+        return _ARITHMETIC[name]
+    overload = _overload(text)
+    if overload is None:
+        raise VerifyError(f"{text!r} is no operator of a graph.")
+    if not _only_computes(overload, _is_foreign(text)):
+        raise VerifyError(
+            f"{text!r} may do more than compute tensors, so it is not called for a file. Check the compiled model with "
+            "its verify()."
+        )
+    return overload
+
+
+def _is_foreign(text: str) -> bool:
+    """Whether a name is that of an operator which neither torch nor this package defines."""
+    return text.count(".") >= 2 and text.partition(".")[0] not in _OURS
+
+
+def _overload(text: str) -> torch._ops.OpOverload | None:
+    """The operator of a name such as `aten.add.Tensor`, where this process has it."""
+    namespace, _, rest = text.partition(".")
+    name, _, overload = rest.partition(".")
+    packet = getattr(getattr(torch.ops, namespace), name, None)
+    found = getattr(packet, overload, None) if isinstance(packet, torch._ops.OpOverloadPacket) else None
+    return found if isinstance(found, torch._ops.OpOverload) else None
+
+
+def _only_computes(overload: torch._ops.OpOverload, foreign: bool) -> bool:
+    """Whether an operator returns something, writes to none of its arguments, and is given no file or other resource.
+
+    Those are named by strings. Operators of torch take some for modes as well; of others we cannot know.
+    """
+    schema = overload._schema
+    strings = [argument.name for argument in schema.arguments if "str" in str(argument.type)]
+    named = bool(strings) if foreign else "filename" in strings
+    return bool(schema.returns) and not schema.is_mutable and not named
 
 
 def _encode(value: Any) -> Any:
