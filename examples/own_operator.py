@@ -1,9 +1,8 @@
-"""An operator of your own, from the model to a certified ONNX file: docs/adding-a-translation.md as a program."""
+"""Carry a custom operator from the model to the file: a gate rule, a translation to ONNX, and the certificate."""
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -11,65 +10,64 @@ import torch
 from torch import Tensor, nn
 
 import fxpullback
-from fxpullback.contract.errors import ExportError
-from fxpullback.export.onnx import Builder, to_onnx
+from fxpullback.export import Session, to_onnx
+from fxpullback.export.onnx import Builder
 from fxpullback.graph.ir import stop_gradient
-from fxpullback.rules import gate
+from fxpullback.rules.rule import gate
+from fxpullback.rules.smoothing import normal_cdf
+
+# The operator, as torch.library has it: a square above zero, nothing below.
+LIBRARY = torch.library.Library("example_gates", "DEF")
+LIBRARY.define("squared_relu(Tensor x) -> Tensor")
+LIBRARY.impl("squared_relu", lambda x: torch.relu(x) ** 2, "CompositeExplicitAutograd")
+torch.library.register_fake("example_gates::squared_relu", torch.empty_like, lib=LIBRARY)
+SQUARED_RELU = torch.ops.example_gates.squared_relu.default
 
 
-@torch.library.custom_op("mylib::bump", mutates_args=())
-def bump(x: Tensor, width: float) -> Tensor:
-    """x exp(-(x / width)^2): near zero the value, far away nothing."""
-    return x * torch.exp(-((x / width) ** 2))
+@gate(SQUARED_RELU, temperature=0.6)
+def squared_relu(x: Tensor, *, temperature: float) -> Tensor:
+    """Squared ReLU, read as z g(z) with the gate g(z) = max(z, 0).
 
-
-@bump.register_fake
-def _(x: Tensor, width: float) -> Tensor:
-    return torch.empty_like(x)
-
-
-OPERATOR = torch.ops.mylib.bump.default
-
-
-@gate(OPERATOR, temperature=1.0)
-def soft_bump(x: Tensor, width: float, *, temperature: float) -> Tensor:
-    """The bump, its factor held constant.
-
-    Primal:  x exp(-(x / width)^2)
-    Adjoint: ct * exp(-(x / (width T))^2)
-    Limit:   T = 1 gives its own factor
+    Primal:  max(x, 0)^2
+    Adjoint: ct * E max(x + T e, 0) = ct * (x Phi(x / T) + T phi(x / T))
+    Limit:   T -> 0 gives max(x, 0)
     """
-    return x * stop_gradient(torch.exp(-((x / (width * temperature)) ** 2)))
+    u = x / temperature
+    density = torch.exp(u * u * -0.5) * (temperature * 0.3989422804014327)
+    return x * stop_gradient(x * normal_cdf(u) + density)
 
 
-def bump_in_onnx(b: Builder, x: ir.Value, width: float) -> ir.Value:
-    """Mul and Exp: `x * exp(-(x / width)^2)`."""
-    scaled = b.op("Div", x, b.const(width, b.dtype))
-    return b.op("Mul", x, b.op("Exp", b.op("Neg", b.op("Mul", scaled, scaled))))
+def translation(b: Builder, x: ir.Value) -> ir.Value:
+    """Relu, then a product with itself."""
+    positive = b.op("Relu", x)
+    return b.op("Mul", positive, positive)
 
 
 class Net(nn.Module):
-    """Two linear maps and the operator between them."""
+    """A small network with the gate in it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.first, self.last = nn.Conv2d(3, 6, 3), nn.Linear(6, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.last(bump(self.first(x), 1.5))
-        return logits
+        result: Tensor = self.last(SQUARED_RELU(self.first(x)).mean((2, 3)))
+        return result
 
 
 def main() -> None:
+    """Compile, write, serve; what ONNX Runtime returns is what the graph returns."""
     torch.manual_seed(0)
-    rules = replace(fxpullback.SEMANTIC, name="mine", rules=(*fxpullback.SEMANTIC.rules, soft_bump))
-    pb = fxpullback.compile(Net().eval(), torch.randn(1, 6), rules=rules)
+    model, x, target = Net().eval(), torch.randn(3, 3, 12, 12), torch.tensor([0, 2, 1])
+    pb = fxpullback.compile(model, x, extensions=[squared_relu])
+    print(pb.ledger)
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            to_onnx(pb, Path(folder) / "net.onnx")
-        except ExportError as error:
-            print(error)
-        print(to_onnx(pb, Path(folder) / "net.onnx", translations={OPERATOR: bump_in_onnx}).name)
+        path = to_onnx(pb, Path(folder) / "net.onnx", translations={SQUARED_RELU: translation})
+        result = Session(path)(x.numpy(), target.numpy())
+    logits, pullback = pb(x, target)
+    torch.testing.assert_close(torch.from_numpy(result.logits), logits)
+    torch.testing.assert_close(torch.from_numpy(result.pullback), pullback)
+    print("written, certified, and served by ONNX Runtime")
 
 
 if __name__ == "__main__":
