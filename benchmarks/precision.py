@@ -25,7 +25,7 @@ from torch import Tensor
 import fxpullback
 from fxpullback import SEMANTIC, Ascent, Pullback, Soft
 from fxpullback.export import to_onnx
-from fxpullback.half.autocast import narrowed
+from fxpullback.half.autocast import in_half_precision
 from fxpullback.lower import simplify
 from fxpullback.unroll import Program, unroll
 
@@ -122,7 +122,7 @@ def measure(pb: Pullback, name: str, x: Tensor, y: Tensor) -> Iterator[Drift]:
     exact = pb(x, y)
     full = _megabytes(pb, "fp32")
     for variant, precision, scale in VARIANTS:
-        half = narrowed(pb, precision, scale)
+        half = in_half_precision(pb, precision, scale)
         with torch.no_grad():
             found = half.graph(x, y)
         mine, theirs = found[1].double().flatten(1), exact[1].double().flatten(1)
@@ -132,7 +132,7 @@ def measure(pb: Pullback, name: str, x: Tensor, y: Tensor) -> Iterator[Drift]:
             network=name,
             program=type(pb.program).__name__.lower(),
             variant=variant,
-            scale=half.seed_scale,
+            scale=half.cotangent_scale,
             cosine=(float(cosine.min()), float(cosine.mean())),
             error=(float(error.max()), float(error.mean())),
             largest=float(((mine - theirs).abs().amax(1) / theirs.abs().amax(1)).max()),
@@ -144,7 +144,7 @@ def measure(pb: Pullback, name: str, x: Tensor, y: Tensor) -> Iterator[Drift]:
 
 def _megabytes(pb: Pullback, precision: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        path = to_onnx(pb, Path(folder) / "model.onnx", precision=precision, seed_scale=1.0, certify=False)
+        path = to_onnx(pb, Path(folder) / "model.onnx", precision=precision, cotangent_scale=1.0, certify=False)
         return path.stat().st_size / 1e6
 
 

@@ -126,55 +126,55 @@ class _Steps:
 
     def __call__(self, x: Value, cotangent: Callable[[Value], Value] | Value) -> tuple[Value, Value, Value]:
         """(logits, pullback, cotangent) at x; a cotangent not made yet is made of the logits."""
-        source, (seed,) = explained(self.step.graph), given_inputs(self.step)
+        source, (entering,) = explained(self.step.graph), given_inputs(self.step)
         logits, pullback = outputs(self.step.graph)
         self.count += 1
         known = cotangent if isinstance(cotangent, Value) else None
-        env: dict[fx.Node, Any] = {source: x, **self.extras, seed: known}
+        env: dict[fx.Node, Any] = {source: x, **self.extras, entering: known}
 
         def again(site: Site) -> Any:
             name = site.node.name if self.count == 1 else f"{site.node.name}_step{self.count}"
             made = site.copy(name=name, meta={STEP: self.count})
-            if site.node is logits and env[seed] is None:
-                env[seed] = cotangent(made)  # type: ignore[operator]
+            if site.node is logits and env[entering] is None:
+                env[entering] = cotangent(made)  # type: ignore[operator]
             return made
 
         append(self.builder, self.step, env, again, moved=None)
-        return env[logits], env[pullback], env[seed]
+        return env[logits], env[pullback], env[entering]
 
 
 Outputs = dict[str, Any]
 Step = Callable[[Any, Any], tuple[Any, Any, Any]]
-Seed = Callable[[Any], Any]
+CotangentOf = Callable[[Any], Any]
 
 
-def run_program(program: Program, step: Step, x: Any, seed: Seed) -> Outputs:
+def run_program(program: Program, step: Step, x: Any, of_logits: CotangentOf) -> Outputs:
     """A program in terms of one pullback step, on graph values or on tensors.
 
     Args:
         program: which, with its options.
         step: (x, cotangent, or a function that makes it of the logits) -> (logits, pullback, cotangent).
         x: the input.
-        seed: makes the cotangent of the logits.
+        of_logits: makes the cotangent that enters, of the logits.
 
     Returns:
         The outputs by name, in order.
     """
-    return _RUN[type(program)](step, x, seed, program)
+    return _RUN[type(program)](step, x, of_logits, program)
 
 
-def _soft(step: Step, x: Any, seed: Seed, program: Soft) -> Outputs:
-    logits, pullback, _ = step(x, seed)
+def _soft(step: Step, x: Any, of_logits: CotangentOf, program: Soft) -> Outputs:
+    logits, pullback, _ = step(x, of_logits)
     return {"logits": logits, "pullback": pullback}
 
 
-def _double(step: Step, x: Any, seed: Seed, program: Double) -> Outputs:
-    logits, first, u = step(x, seed)
+def _double(step: Step, x: Any, of_logits: CotangentOf, program: Double) -> Outputs:
+    logits, first, u = step(x, of_logits)
     return {"logits": logits, "pullback": step(x + normalised(first) * program.alpha, u)[1]}
 
 
-def _ascent(step: Step, x: Any, seed: Seed, program: Ascent) -> Outputs:
-    here, u, first = x, seed, None
+def _ascent(step: Step, x: Any, of_logits: CotangentOf, program: Ascent) -> Outputs:
+    here, u, first = x, of_logits, None
     for k in range(program.steps):
         logits, pullback, u = step(here, u)
         first = logits if first is None else first

@@ -26,7 +26,7 @@ from fxpullback.export.runtime.session import Session
 from fxpullback.graph.float64 import in_float64
 from fxpullback.graph.inputs import Inputs
 from fxpullback.graph.ir import input_nodes, where
-from fxpullback.half.autocast import TYPES, Narrowed
+from fxpullback.half.autocast import TYPES, HalfPrecision
 from fxpullback.target import Target
 from fxpullback.unroll import Program, Soft
 
@@ -53,7 +53,7 @@ def bound_of(precision: str) -> float:
     return float(4 * torch.finfo(TYPES[precision]).eps ** 0.5)
 
 
-def certify_half(pb: Compiled, half: Narrowed, path: str | os.PathLike[str], *, seed: int = 0) -> Certificate:
+def certify_half(pb: Compiled, half: HalfPrecision, path: str | os.PathLike[str], *, seed: int = 0) -> Certificate:
     """Certify a compiled model together with the half-precision file written of it.
 
     Args:

@@ -82,7 +82,7 @@ def precision_text(precision: Mapping[str, Any]) -> str:
     names = ", ".join(f"{name.removeprefix('aten.')} {count}" for name, count in wide.items())
     return (
         f"{precision['name']}; in float32: {sum(wide.values())} of {precision['operators']} operators of a pullback "
-        f"({names}); {precision['casts']} casts; cotangents scaled by {precision['seed_scale']:g}"
+        f"({names}); {precision['casts']} casts; cotangents scaled by {precision['cotangent_scale']:g}"
     )
 
 

@@ -25,7 +25,7 @@ from fxpullback.export.certify.half import advice, certify_half
 from fxpullback.export.onnx.digest import weights_sha256
 from fxpullback.export.onnx.translate import OPSET, Translations, translate
 from fxpullback.export.onnx.translate.own import checked
-from fxpullback.half.autocast import Narrowed, check_precision, narrowed
+from fxpullback.half.autocast import HalfPrecision, check_precision, in_half_precision
 from fxpullback.unroll import describe
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def to_onnx(
     classes: Sequence[str] | None = None,
     preprocessing: Mapping[str, object] | str | None = None,
     precision: str = "fp32",
-    seed_scale: float | None = None,
+    cotangent_scale: float | None = None,
     certify: bool = True,
     external_above: int = EXTERNAL_ABOVE,
     translations: Translations | None = None,
@@ -69,7 +69,7 @@ def to_onnx(
         preprocessing: How a picture becomes an input; a mapping, or JSON text.
         precision: `fp32`, or `fp16` or `bf16` for weights and activations of half the size; inputs and outputs stay
             float32. See `fxpullback.half`.
-        seed_scale: For half precision, what cotangents are scaled by; measured by default.
+        cotangent_scale: For half precision, what cotangents are scaled by; measured by default.
         certify: Run the file in ONNX Runtime on fresh inputs and keep the outcome in it.
         external_above: Bytes of weights above which they go to a file of their own.
         translations: A function for each operator (an overload, such as `torch.ops.mylib.scale.default`) that is to be
@@ -93,7 +93,7 @@ def to_onnx(
             f"the model was compiled in {pb.example.dtype}; files are float32, since ONNX Runtime has no float64 "
             "convolution. Compile model.float() with a float32 example."
         )
-    half = None if check_precision(precision) == "fp32" else narrowed(pb, precision, seed_scale)
+    half = None if check_precision(precision) == "fp32" else in_half_precision(pb, precision, cotangent_scale)
     if half is not None:
         log.info("%s", half)
     return write(
@@ -148,7 +148,7 @@ def write(
     return target
 
 
-def certificate(pb: Compiled, file: Path, half: Narrowed | None = None) -> Mapping[str, Any]:
+def certificate(pb: Compiled, file: Path, half: HalfPrecision | None = None) -> Mapping[str, Any]:
     """The certificate that goes into the file, made of the finished file under a temporary name.
 
     Raises:
@@ -176,7 +176,7 @@ def described(
     pb: Compiled,
     classes: Sequence[str] | None,
     preprocessing: Mapping[str, object] | str | None,
-    half: Narrowed | None = None,
+    half: HalfPrecision | None = None,
 ) -> dict[str, str]:
     """The metadata of a compiled pullback, as texts."""
     if classes is not None and len(classes) != pb.classes:

@@ -46,8 +46,8 @@ class Metadata:
         explained: Name of the input that is explained.
         extras: Names of the inputs that are passed through, in order.
         sizes: The axes of the input beside the batch whose size is free, and what sizes they allow.
-        precision: `name` (fp32, fp16 or bf16), and for half precision `seed_scale`, `float32` (operators that stay in
-            it, by name), `operators` and `casts` of one pullback.
+        precision: `name` (fp32, fp16 or bf16), and for half precision `cotangent_scale`, `float32` (operators that
+            stay in it, by name), `operators` and `casts` of one pullback.
         rewrites: At how many places each rewrite of the lowering was made, by its name.
     """
 

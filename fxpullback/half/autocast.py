@@ -32,8 +32,8 @@ from fxpullback.graph.ir import (
 from fxpullback.graph.module import Graph
 from fxpullback.graph.rebuild import Site, append, tidy
 from fxpullback.graph.value import Value
-from fxpullback.half.islands import CAST, wide_nodes
-from fxpullback.half.scale import measured_scale, scale_seed
+from fxpullback.half.islands import CAST, float32_nodes
+from fxpullback.half.scale import measured_scale, scale_cotangent
 from fxpullback.lower import simplify
 from fxpullback.unroll import unroll
 
@@ -46,13 +46,14 @@ _KEPT = (ORIGIN, "nn_module_stack", "stack_trace")
 
 
 @dataclass(frozen=True, eq=False)
-class Narrowed:
+class HalfPrecision:
     """A compiled pullback in half precision.
 
     Attributes:
         graph: the graph that runs, with the inputs and outputs of `Pullback.graph`, all of them float32.
         precision: `fp16` or `bf16`.
-        seed_scale: power of two that every cotangent is multiplied by on its way in, and divided by on its way out.
+        cotangent_scale: power of two that every cotangent is multiplied by on its way in; the pullback is divided by
+            it on its way out.
         islands: how many operators of one pullback stay in float32, by name.
         operators: how many operators of one pullback compute floats.
         casts: how many casts one pullback holds.
@@ -60,7 +61,7 @@ class Narrowed:
 
     graph: Graph
     precision: Precision
-    seed_scale: float
+    cotangent_scale: float
     islands: dict[str, int]
     operators: int
     casts: int
@@ -69,7 +70,7 @@ class Narrowed:
         """Plain values, as a file carries them."""
         return {
             "name": self.precision,
-            "seed_scale": self.seed_scale,
+            "cotangent_scale": self.cotangent_scale,
             "float32": self.islands,
             "operators": self.operators,
             "casts": self.casts,
@@ -79,7 +80,7 @@ class Narrowed:
         kept = sum(self.islands.values())
         return (
             f"{self.precision}: {kept} of {self.operators} operators in float32, {self.casts} casts, "
-            f"cotangents scaled by {self.seed_scale:g}"
+            f"cotangents scaled by {self.cotangent_scale:g}"
         )
 
 
@@ -90,13 +91,14 @@ def check_precision(precision: str) -> Precision:
     return cast(Precision, precision)
 
 
-def narrowed(pb: Compiled, precision: str, seed_scale: float | None = None) -> Narrowed:
+def in_half_precision(pb: Compiled, precision: str, cotangent_scale: float | None = None) -> HalfPrecision:
     """A compiled pullback in half precision.
 
     Args:
         pb: what was compiled, in float32.
         precision: `fp16` or `bf16`.
-        seed_scale: what cotangents are scaled by; measured if None (bfloat16 has the range of float32 and needs none).
+        cotangent_scale: what cotangents are scaled by; measured if None. bfloat16 has the range of float32 and needs
+            none.
 
     Returns:
         The program in half precision, with the scale that was used.
@@ -107,20 +109,20 @@ def narrowed(pb: Compiled, precision: str, seed_scale: float | None = None) -> N
     """
     dtype = TYPES.get(check_precision(precision))
     if dtype is None:
-        raise ProgramError("fp32 is what was compiled: there is nothing to narrow.")
-    if seed_scale is None:
-        seed_scale = measured_scale(pb) if dtype is torch.float16 else 1.0
-    step = narrow(pb.step, dtype)
-    check_narrowed(step, dtype)
-    scaled = scale_seed(step, seed_scale, any_size=pb.target == "cotangent")
+        raise ProgramError("fp32 is what was compiled: there is nothing to cast.")
+    if cotangent_scale is None:
+        cotangent_scale = measured_scale(pb) if dtype is torch.float16 else 1.0
+    step = autocast(pb.step, dtype)
+    check_autocast(step, dtype)
+    scaled = scale_cotangent(step, cotangent_scale, any_size=pb.target == "cotangent")
     graph = simplify(unroll(scaled, pb.program, pb.target))
     check_lowered(graph)
-    check_narrowed(graph, dtype)
+    check_autocast(graph, dtype)
     wide, total, casts = _count(step)
-    return Narrowed(graph, check_precision(precision), seed_scale, wide, total, casts)
+    return HalfPrecision(graph, check_precision(precision), cotangent_scale, wide, total, casts)
 
 
-def narrow(step: fx.GraphModule, dtype: torch.dtype) -> Graph:
+def autocast(step: fx.GraphModule, dtype: torch.dtype) -> Graph:
     """Put casts into a lowered graph so that it computes in half precision.
 
     Args:
@@ -131,15 +133,15 @@ def narrow(step: fx.GraphModule, dtype: torch.dtype) -> Graph:
         The graph with the same inputs and outputs, in float32, and its constants in `dtype` where nothing in float32
         reads them.
     """
-    return _Narrower(step, dtype).run()
+    return _Autocast(step, dtype).run()
 
 
-class _Narrower:
+class _Autocast:
     """One walk through a graph; remembers the copy of every value in the other type."""
 
     def __init__(self, gm: fx.GraphModule, dtype: torch.dtype) -> None:
         self.gm, self.dtype, self.builder = gm, dtype, Builder(gm)
-        self.wide = wide_nodes(gm, dtype)
+        self.wide = float32_nodes(gm, dtype)
         self.env: dict[fx.Node, Any] = {}
         self.copies: dict[tuple[fx.Node, torch.dtype], Value] = {}
         self.constants: dict[Any, Tensor] = {}
@@ -231,7 +233,7 @@ class _Narrower:
 _NAMES = {torch.float32: "float32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
-def check_narrowed(gm: fx.GraphModule, dtype: torch.dtype) -> None:
+def check_autocast(gm: fx.GraphModule, dtype: torch.dtype) -> None:
     """Inputs and outputs in float32, one type within every operator, and no cast of a cast.
 
     Raises:

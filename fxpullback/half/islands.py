@@ -163,7 +163,7 @@ padding, clipping, extremes and their pools. Transposed convolutions are the sam
 CAST = aten._to_copy.default
 
 
-def wide_nodes(gm: fx.GraphModule, dtype: torch.dtype) -> set[fx.Node]:
+def float32_nodes(gm: fx.GraphModule, dtype: torch.dtype) -> set[fx.Node]:
     """The nodes that stay in float32.
 
     Args:

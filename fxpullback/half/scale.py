@@ -18,7 +18,7 @@ from fxpullback.graph.inputs import Inputs
 from fxpullback.graph.ir import ORIGIN, depends_on, explained, extra_inputs, given_inputs, outputs
 from fxpullback.graph.module import Graph
 from fxpullback.graph.rebuild import Site, append, tidy
-from fxpullback.half.islands import MOVES, wide_nodes
+from fxpullback.half.islands import MOVES, float32_nodes
 from fxpullback.target import cotangent_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ HEADROOM = 16.0
 """How far below the largest float16 the largest cotangent that was measured is put: other inputs have larger ones."""
 
 LARGEST = 2.0**15
-"""Largest scale: the entries of a seed are at most one, whatever the input, and need no more room than that."""
+"""Largest scale: the entries of a cotangent are at most one, whatever the input, and need no more room than that."""
 
 SAMPLES = 3
 SEED = 1234
@@ -97,11 +97,11 @@ def _moved(step: fx.GraphModule) -> set[fx.Node]:
 
 def _narrow(step: fx.GraphModule) -> set[fx.Node]:
     """What float16 has to hold: what is computed in it, and what of float32 is read by that."""
-    wide = wide_nodes(step, torch.float16)
+    wide = float32_nodes(step, torch.float16)
     return {n for n in step.graph.nodes if n not in wide or any(u not in wide and u.op != "output" for u in n.users)}
 
 
-def scale_seed(step: fx.GraphModule, scale: float, *, any_size: bool = False) -> Graph:
+def scale_cotangent(step: fx.GraphModule, scale: float, *, any_size: bool = False) -> Graph:
     """Multiply the cotangent of a pullback graph by `scale`, and divide the pullback by it, in float32.
 
     Args:
@@ -113,15 +113,15 @@ def scale_seed(step: fx.GraphModule, scale: float, *, any_size: bool = False) ->
         The graph with the scaling around it.
     """
     builder = Builder(step)
-    (seed,) = given_inputs(step)
-    given = (explained(step.graph), *extra_inputs(step), seed)
+    (cotangent,) = given_inputs(step)
+    given = (explained(step.graph), *extra_inputs(step), cotangent)
     env: dict[fx.Node, Any] = {n: builder.placeholder(str(n.target), n.meta["val"]) for n in given}
     undo: Any = None
 
     def scaled(site: Site) -> Any:
         nonlocal undo
-        if undo is None and seed in site.node.all_input_nodes:  # not before the logits, which it may be made of
-            env[seed], undo = _scaled(env[seed], scale, any_size)
+        if undo is None and cotangent in site.node.all_input_nodes:  # not before the logits, which it may be made of
+            env[cotangent], undo = _scaled(env[cotangent], scale, any_size)
         return site.copy()
 
     append(builder, step, env, scaled, moved=None)
@@ -133,10 +133,10 @@ def scale_seed(step: fx.GraphModule, scale: float, *, any_size: bool = False) ->
     return tidy(builder.finish((logits, pullback)))
 
 
-def _scaled(seed: Any, scale: float, any_size: bool) -> tuple[Any, Any]:
+def _scaled(cotangent: Any, scale: float, any_size: bool) -> tuple[Any, Any]:
     """The cotangent that enters, and what the pullback is multiplied by."""
-    with seed.builder.provenance("seed_scale", **{ORIGIN: "seed_scale"}):
+    with cotangent.builder.provenance("seed_scale", **{ORIGIN: "seed_scale"}):
         if not any_size:
-            return seed * scale, 1 / scale
-        size = torch.amax(torch.abs(seed), [1], True).clamp(min=1e-30)
-        return seed / size * scale, size * (1 / scale)
+            return cotangent * scale, 1 / scale
+        size = torch.amax(torch.abs(cotangent), [1], True).clamp(min=1e-30)
+        return cotangent / size * scale, size * (1 / scale)

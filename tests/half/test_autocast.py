@@ -16,9 +16,9 @@ from fxpullback.contract.errors import InvariantError, ProgramError
 from fxpullback.graph.float64 import in_float64
 from fxpullback.graph.inputs import Inputs
 from fxpullback.graph.ir import GETITEM, aten, calls, input_nodes, outputs
-from fxpullback.half.autocast import TYPES, Narrowed, check_narrowed, narrowed
+from fxpullback.half.autocast import TYPES, HalfPrecision, check_autocast, in_half_precision
 from fxpullback.half.islands import CAST, NO_BFLOAT16, held
-from fxpullback.half.scale import LARGEST, largest_cotangent, measured_scale, scale_seed
+from fxpullback.half.scale import LARGEST, largest_cotangent, measured_scale, scale_cotangent
 from tests.helpers import draw
 from tests.networks import network
 from tests.rules.test_masks import Masked
@@ -87,7 +87,7 @@ def types(gm: fx.GraphModule, *targets: Any) -> set[torch.dtype]:
 def test_against_autograd(name: str, program: str, precision: str) -> None:
     pb = built(name, program)
     before = pb.graph.code
-    half = narrowed(pb, precision)
+    half = in_half_precision(pb, precision)
     x, given = draw(3, 3, 16, 16, seed=5, dtype=torch.float32), torch.tensor([0, 1, 2])
     exact = wanted(pb, Inputs(x), given)
     found = dict(zip(pb.output_names, half.graph(x, given), strict=True))
@@ -101,7 +101,7 @@ def test_against_autograd(name: str, program: str, precision: str) -> None:
 
 def test_products_run_in_half_precision_and_islands_do_not() -> None:
     for precision, dtype in TYPES.items():
-        graph = narrowed(built("transformer"), precision).graph
+        graph = in_half_precision(built("transformer"), precision).graph
         assert types(graph, aten.linear.default, aten.matmul.default) == {dtype}
         assert types(graph, aten.softmax.int, aten.special_ndtr.default, aten.gelu.default) == {torch.float32}
         assert types(graph, aten.native_layer_norm.default) == {torch.float32}
@@ -109,7 +109,7 @@ def test_products_run_in_half_precision_and_islands_do_not() -> None:
 
 def test_nothing_is_cast_back_and_forth() -> None:
     """Phi of a scaled gate input is one island: one cast in, one out, none between."""
-    graph = narrowed(built("convolutional"), "fp16").graph
+    graph = in_half_precision(built("convolutional"), "fp16").graph
     for phi in operators(graph, aten.special_ndtr.default):
         (scaled,) = input_nodes(phi)
         assert scaled.target in (aten.div.Tensor, CAST)
@@ -120,7 +120,7 @@ def test_nothing_is_cast_back_and_forth() -> None:
 
 def test_a_weight_is_held_once() -> None:
     pb = built("transformer")
-    half = narrowed(pb, "fp16").graph
+    half = in_half_precision(pb, "fp16").graph
     full, kept = (sum(b.nbytes for b in gm.state_dict().values()) for gm in (pb.graph, half))
     assert kept < 0.55 * full
 
@@ -132,14 +132,14 @@ def test_targets(target: str) -> None:
     u = draw(3, pb.classes, seed=6, dtype=torch.float32)
     given = {"top1": None, "contrast": torch.tensor([[0, 1], [1, 2], [2, 0]]), "cotangent": u}[target]
     exact = wanted(pb, Inputs(x), given.double() if target == "cotangent" and given is not None else given)
-    found = narrowed(pb, "fp16").graph(x, *([] if given is None else [given]))
+    found = in_half_precision(pb, "fp16").graph(x, *([] if given is None else [given]))
     assert off(found[1], exact["pullback"]) < 16 * torch.finfo(torch.float16).eps
 
 
 def test_a_cotangent_of_any_size() -> None:
     """What a caller gives may be 1e6 or 1e-6; the graph brings it to one first, and a cotangent of zero gives zero."""
     pb = built("mobile", target="cotangent")
-    graph = narrowed(pb, "fp16").graph
+    graph = in_half_precision(pb, "fp16").graph
     x, u = draw(2, 3, 16, 16, seed=5, dtype=torch.float32), draw(2, pb.classes, seed=6, dtype=torch.float32)
     plain = graph(x, u)[1]
     for size in (2.0**20, 2.0**-20):
@@ -153,12 +153,16 @@ def test_faint_pullbacks_need_the_scale() -> None:
     x, given = draw(3, 3, 8, 8, seed=5, dtype=torch.float32), torch.tensor([0, 1, 2])
     exact = wanted(pb, Inputs(x), given)
     assert float(exact["pullback"].abs().max()) < 1e-7
-    scaled, unscaled, wide = narrowed(pb, "fp16"), narrowed(pb, "fp16", 1.0), narrowed(pb, "bf16")
-    assert scaled.seed_scale > 2**12
+    scaled, unscaled, wide = (
+        in_half_precision(pb, "fp16"),
+        in_half_precision(pb, "fp16", 1.0),
+        in_half_precision(pb, "bf16"),
+    )
+    assert scaled.cotangent_scale > 2**12
     assert off(scaled.graph(x, given)[1], exact["pullback"]) < 0.01
     assert off(unscaled.graph(x, given)[1], exact["pullback"]) > 0.5
     assert off(wide.graph(x, given)[1], exact["pullback"]) < 0.05
-    assert wide.seed_scale == 1
+    assert wide.cotangent_scale == 1
 
 
 def test_the_scale_leaves_headroom() -> None:
@@ -169,20 +173,20 @@ def test_the_scale_leaves_headroom() -> None:
     largest = largest_cotangent(pb.step, Inputs(draw(2, 3, 8, 8, seed=9, dtype=torch.float32)), u)
     assert 100 < largest < 65504 / 16 or scale == LARGEST
     inputs = draw(2, 3, 8, 8, seed=9, dtype=torch.float32), torch.tensor([0, 1])
-    assert not bool(torch.isfinite(narrowed(pb, "fp16", scale * 2**10).graph(*inputs)[1]).all())
+    assert not bool(torch.isfinite(in_half_precision(pb, "fp16", scale * 2**10).graph(*inputs)[1]).all())
 
 
 def test_a_scale_that_is_not_undone_is_seen() -> None:
     """The oracle sees it: a pullback that is 512 times too large has every sign right."""
     pb = built("mobile")
-    step = scale_seed(pb.step, 512.0)
+    step = scale_cotangent(pb.step, 512.0)
     last = outputs(step.graph)[1]
     assert last.target is aten.mul.Tensor
     step.graph.output_node().args = ((outputs(step.graph)[0], input_nodes(last)[0]),)
     step.recompile()
     x, u = draw(2, 3, 16, 16, seed=5, dtype=torch.float32), torch.eye(pb.classes)[:2]
     assert off(step(x, u)[1], pb.step(x, u)[1].double()) > 500
-    assert off(scale_seed(pb.step, 512.0)(x, u)[1], pb.step(x, u)[1].double()) < 1e-6
+    assert off(scale_cotangent(pb.step, 512.0)(x, u)[1], pb.step(x, u)[1].double()) < 1e-6
 
 
 class Constants(nn.Module):
@@ -205,7 +209,7 @@ class Constants(nn.Module):
 
 def test_constants_that_do_not_fit_stay_float32() -> None:
     pb = compiled(Constants(), 12)
-    half = narrowed(pb, "fp16")
+    half = in_half_precision(pb, "fp16")
     x, given = 0.2 * draw(3, 12, seed=5, dtype=torch.float32), torch.tensor([0, 1, 2])
     exact = wanted(pb, Inputs(x), given)
     for found, name in zip(half.graph(x, given), pb.output_names, strict=True):
@@ -231,7 +235,7 @@ def test_what_a_type_holds() -> None:
 
 
 def test_bfloat16_keeps_to_operators_that_have_kernels() -> None:
-    graph = narrowed(built("convolutional"), "bf16").graph
+    graph = in_half_precision(built("convolutional"), "bf16").graph
     assert operators(graph, *NO_BFLOAT16)
     assert types(graph, *NO_BFLOAT16) == {torch.float32}
 
@@ -242,17 +246,17 @@ def test_extras_and_free_sizes() -> None:
     mask = torch.tensor([[0.0, 0, 0, -torch.inf], [0, -torch.inf, 0, 0], [-torch.inf] * 3 + [0]])
     given = torch.tensor([0, 1, 2])
     exact = wanted(pb, Inputs(x, (mask,), (True,)), given)
-    found = narrowed(pb, "fp16").graph(x, mask, given)
+    found = in_half_precision(pb, "fp16").graph(x, mask, given)
     assert off(found[1], exact["pullback"]) < 0.01
 
     free = built("convolutional", free_size=True)
     x = draw(2, 3, 24, 32, seed=5, dtype=torch.float32)
     exact = wanted(free, Inputs(x), given[:2])
-    assert off(narrowed(free, "fp16").graph(x, given[:2])[1], exact["pullback"]) < 0.02
+    assert off(in_half_precision(free, "fp16").graph(x, given[:2])[1], exact["pullback"]) < 0.02
 
 
-def half_of_a_network() -> Narrowed:
-    return narrowed(built("mobile"), "fp16")
+def half_of_a_network() -> HalfPrecision:
+    return in_half_precision(built("mobile"), "fp16")
 
 
 def test_a_cast_of_a_cast_is_caught() -> None:
@@ -262,7 +266,7 @@ def test_a_cast_of_a_cast_is_caught() -> None:
         back = gm.graph.call_function(CAST, (cast,), {"dtype": torch.float32})
     back.meta["val"] = input_nodes(cast)[0].meta["val"]
     with pytest.raises(InvariantError, match="casts what"):
-        check_narrowed(gm, torch.float16)
+        check_autocast(gm, torch.float16)
 
 
 def test_mixed_types_are_caught() -> None:
@@ -271,7 +275,7 @@ def test_mixed_types_are_caught() -> None:
     narrow = input_nodes(product)[0]
     product.replace_input_with(narrow, next(n for n in gm.graph.nodes if n.op == "placeholder"))
     with pytest.raises(InvariantError, match=r"mixes torch\.float16, torch\.float32"):
-        check_narrowed(gm, torch.float16)
+        check_autocast(gm, torch.float16)
 
 
 def test_an_output_in_half_precision_is_caught() -> None:
@@ -280,13 +284,13 @@ def test_an_output_in_half_precision_is_caught() -> None:
     narrow = next(n for n in calls(gm.graph) if n.target is not GETITEM and n.meta["val"].dtype is torch.float16)
     gm.graph.output_node().args = ((narrow, pullback),)
     with pytest.raises(InvariantError, match=r"the output .* is torch\.float16"):
-        check_narrowed(gm, torch.float16)
+        check_autocast(gm, torch.float16)
     assert logits.meta["val"].dtype is torch.float32
 
 
 def test_precisions_that_there_are_not() -> None:
     pb = built("mobile")
     with pytest.raises(ProgramError, match="no precision called 'fp8'; there are fp32, fp16, bf16"):
-        narrowed(pb, "fp8")
-    with pytest.raises(ProgramError, match="nothing to narrow"):
-        narrowed(pb, "fp32")
+        in_half_precision(pb, "fp8")
+    with pytest.raises(ProgramError, match="nothing to cast"):
+        in_half_precision(pb, "fp32")

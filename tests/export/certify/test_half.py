@@ -56,7 +56,7 @@ def test_a_float16_file(tmp_path: Path, ascent: bool) -> None:
 
     session, reference = Session(half, providers=["cpu"]), Session(wide, providers=["cpu"])
     assert {value.dtype for value in session.inputs.values()} == {"float32", "int64"}
-    assert session.metadata.precision["seed_scale"] >= 2
+    assert session.metadata.precision["cotangent_scale"] >= 2
     assert session.metadata.precision_name == "fp16"
     assert sum(session.metadata.precision["float32"].values()) < session.metadata.precision["operators"]
     x, given = draw(4, 3, 16, 16, seed=3, dtype=torch.float32).numpy(), [0, 1, 2, 3]
@@ -133,7 +133,7 @@ def test_a_scale_too_small_is_refused(tmp_path: Path) -> None:
     pb = fxpullback.compile(Faint().eval(), (draw(1, 3, 8, 8, dtype=torch.float32),))
     path = tmp_path / "model.onnx"
     with pytest.raises(VerifyError, match=r"(?s)fp16 in torch: pullback, cosine.*use bf16"):
-        to_onnx(pb, path, precision="fp16", seed_scale=1.0)
+        to_onnx(pb, path, precision="fp16", cotangent_scale=1.0)
     assert not path.exists()
     assert to_onnx(pb, path, precision="fp16").exists()
 
