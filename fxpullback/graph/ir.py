@@ -205,12 +205,15 @@ def operator_name(target: Any) -> str:
     return getattr(target, "__name__", str(target))
 
 
+def place(node: fx.Node) -> str:
+    """Where in the model a node comes from: `stages.0.act (model.py:88)`; its own name where no module is known."""
+    path, line = module_path(node), source_line(node)
+    return (path or f"node {node.name}") + (f" ({line})" if line else "")
+
+
 def where(node: fx.Node) -> str:
     """`aten.relu at stages.0.act (model.py:88)`, for error messages."""
-    text = operator_name(node.target) if node.op == "call_function" else node.name
-    path, line = module_path(node), source_line(node)
-    text += f" at {path}" if path else f" at node {node.name}"
-    return text + (f" ({line})" if line else "")
+    return f"{operator_name(node.target) if node.op == 'call_function' else node.name} at {place(node)}"
 
 
 def attribute(gm: fx.GraphModule, name: str) -> Tensor:

@@ -15,8 +15,8 @@ from torch._ops import OpOverload
 from fxpullback.contract.errors import ExportError
 from fxpullback.contract.sizes import axis_name
 from fxpullback.export.onnx.translate.builder import Builder
-from fxpullback.export.onnx.translate.values import Value, dim, where
-from fxpullback.graph.ir import arg, node_argument, schema_arguments
+from fxpullback.export.onnx.translate.values import Value, dim
+from fxpullback.graph.ir import arg, module_path, node_argument, place, schema_arguments
 from fxpullback.graph.module import signature_of
 
 OPSET = 20
@@ -61,7 +61,7 @@ def translate_graph(
         elif node.op == "call_function":
             _call(builder, node, env, table)
         elif node.op != "output":
-            raise ExportError(f"{node.op} at {where(node)}: the graph is not lowered. Run the whole pipeline first.")
+            raise ExportError(f"{node.op} at {place(node)}: the graph is not lowered. Run the whole pipeline first.")
     outputs = [_output(builder, env[node], name) for node, name in zip(results, names, strict=True)]
     graph = ir.Graph(
         [env[node] for node in gm.graph.nodes if node.op == "placeholder"],
@@ -102,7 +102,7 @@ def _call(
     translator = table.get(node.target) if isinstance(node.target, OpOverload) else None
     if translator is None:
         raise ExportError(
-            f"no ONNX translation for {node.target}, at {where(node)}. Express it in operators that have one, or pass "
+            f"no ONNX translation for {node.target}, at {place(node)}. Express it in operators that have one, or pass "
             f"one: to_onnx(pb, path, translations={{torch.ops.{node.target}: function}})."
         )
     first = len(builder.nodes)
@@ -154,8 +154,7 @@ def _describe(builder: Builder, value: Value, val: torch.Tensor) -> None:
 
 def _provenance(builder: Builder, node: torch.fx.Node, result: Value | Sequence[Value | None], first: int) -> None:
     """Name what an fx node became after it, and say which module it came from."""
-    stack = node.meta.get("nn_module_stack") or {}
-    path = next((str(entry[0]) for entry in reversed(stack.values()) if entry and entry[0]), "")
+    path = module_path(node)
     new = builder.nodes[first:]
     for made in new:
         if path:

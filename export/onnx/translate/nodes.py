@@ -12,7 +12,8 @@ import torch
 from onnx_ir.tensor_adapters import TorchTensor, from_torch_dtype
 
 from fxpullback.contract.errors import ExportError
-from fxpullback.export.onnx.translate.values import BOOL, INT64, Dim, Value, dim, static, where
+from fxpullback.export.onnx.translate.values import BOOL, INT64, Dim, Value, dim, static
+from fxpullback.graph.ir import place
 
 
 class Nodes:
@@ -65,7 +66,7 @@ class Nodes:
             what: What is wrong, in the middle of a sentence.
             advice: What to do next, as a sentence.
         """
-        return ExportError(f"{self.node.target}: {what}, at {where(self.node)}. {advice}")
+        return ExportError(f"{self.node.target}: {what}, at {place(self.node)}. {advice}")
 
     def fixed(self, size: Dim, why: str) -> int:
         """A size that must be a number.

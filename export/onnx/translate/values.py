@@ -12,6 +12,7 @@ import torch
 from torch.utils._sympy import functions
 
 from fxpullback.contract.errors import ExportError
+from fxpullback.graph.ir import place
 
 Value: TypeAlias = ir.Value
 Scalar: TypeAlias = int | float | bool
@@ -25,17 +26,6 @@ FLOATS = frozenset(
 )
 LAST = np.iinfo(np.int64).max
 FIRST = np.iinfo(np.int64).min
-
-
-def where(node: torch.fx.Node) -> str:
-    """The place of a node in the model, for error messages: its name, module path and source line."""
-    stack = node.meta.get("nn_module_stack") or {}
-    place = f"node {node.name!r}"
-    paths = [entry[0] for entry in stack.values() if entry and entry[0]]
-    if paths:
-        place += f" in {str(paths[-1]).removeprefix('L__self___')}"
-    lines = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines() if "File " in line]
-    return f"{place} ({lines[-1]})" if lines else place
 
 
 def dim(size: int | torch.SymInt) -> Dim:
@@ -89,7 +79,7 @@ def static(size: Dim, why: str, node: torch.fx.Node) -> int:
     if isinstance(size, int):
         return size
     raise ExportError(
-        f"{why} needs a fixed size and got {size}, at {where(node)}. "
+        f"{why} needs a fixed size and got {size}, at {place(node)}. "
         "Capture the model with that axis fixed (only the batch is meant to be free)."
     )
 

@@ -115,7 +115,7 @@ def test_unknown_operator_says_what_and_where() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.erfinv(x)
 
-    with pytest.raises(ExportError, match=r"no ONNX translation for aten\.erfinv\.default, at node 'erfinv'.* in 0"):
+    with pytest.raises(ExportError, match=r"no ONNX translation for aten\.erfinv\.default, at 0 \("):
         translate(lifted(nn.Sequential(Net()), (torch.rand(2, 4),)))
 
 
