@@ -13,6 +13,7 @@ from fxpullback.contract.errors import (
     ProgramError,
     RuleError,
     SessionError,
+    UnknownOperatorError,
     UnsupportedGateError,
     VerifyError,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "ProgramError",
     "RuleError",
     "SessionError",
+    "UnknownOperatorError",
     "UnsupportedGateError",
     "VerifyError",
 ]

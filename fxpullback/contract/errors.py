@@ -22,6 +22,10 @@ class UnsupportedGateError(FxPullbackError):
     """The model holds nonlinear operators that no rule of the rule set covers."""
 
 
+class UnknownOperatorError(FxPullbackError):
+    """Something was asked of an operator that the table of operator traits says nothing of."""
+
+
 class DifferentiateError(FxPullbackError):
     """An operator on the path from the input to the logits has no VJP rule."""
 

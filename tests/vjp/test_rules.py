@@ -1,15 +1,8 @@
-"""Every VJP rule against autograd of its operator, inside a graph and called on tensors.
-
-The rows of a group are captured as one model that gives each its own part of the input and of the output: capturing
-each alone would take minutes.
-"""
+"""Every VJP rule against autograd of its operator, inside a graph and called on tensors."""
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -20,13 +13,12 @@ from torch.nn import functional as F
 from fxpullback.contract.errors import DifferentiateError
 from fxpullback.differentiate import differentiate, tensor_arguments, unbroadcast
 from fxpullback.graph import invariants
-from fxpullback.graph.ir import INJECT, aten, calls, schema_arguments
-from fxpullback.lower import lower
+from fxpullback.graph.ir import aten, calls, schema_arguments
 from fxpullback.vjp import ABSENT, NOT_DIFFERENTIABLE, RULES, TABLE, ZERO
 from tests.helpers import TOLERANCE, Flat, assert_near, draw, graph_of, pulled_back
+from tests.vjp.groups import BATCH, Recorder, group
 from tests.vjp.rows import GROUPS, REFUSED, ROWS, Row
 
-BATCH = 3  # the capture sees a batch of two
 CAPTURED = [(name, row) for name, rows in GROUPS.items() for row in rows if row.captured]
 REPLACED = [row for row in ROWS if not row.captured]
 
@@ -45,42 +37,6 @@ def test_every_rule_is_in_the_table() -> None:
 def test_names_of_rows_differ() -> None:
     names = [row.name for row in ROWS]
     assert len(names) == len(set(names))
-
-
-@dataclass(frozen=True)
-class Group:
-    """What a group of rows computes, at a batch size that its capture never saw."""
-
-    captured: fx.GraphModule
-    x: Tensor
-    ct: Tensor
-    runs: tuple[tuple[Tensor, Tensor], ...]  # (logits, pullback) of the differentiated and of the lowered graph
-    places: dict[str, tuple[slice, slice]]  # where each row has its input and its output
-
-
-@functools.cache
-def group(name: str) -> Group:
-    """Capture the rows of a group as one model, differentiate, lower and run it."""
-    rows = [row for row in GROUPS[name] if row.captured]
-    places, taken, made = {}, 0, 0
-    for row in rows:
-        size = math.prod(row.sizes)
-        result = Flat(row.function)(row.values(draw(BATCH, *row.sizes)))
-        places[row.name] = (slice(taken, taken + size), slice(made, made + result.shape[1]))
-        taken, made = taken + size, made + result.shape[1]
-
-    def all_rows(x: Tensor) -> Tensor:
-        parts = [x[:, places[row.name][0]].reshape(-1, *row.sizes) for row in rows]
-        return torch.cat([Flat(row.function)(part) for row, part in zip(rows, parts, strict=True)], 1)
-
-    captured = graph_of(all_rows, taken)
-    differentiated = differentiate(captured)
-    invariants.check_differentiated(differentiated, sum(n.target is INJECT for n in calls(captured.graph)))
-    lowered, _ = lower(differentiated)
-    invariants.check_lowered(lowered)
-    x = torch.cat([row.values(draw(BATCH, *row.sizes)).reshape(BATCH, -1) for row in rows], 1)
-    ct = draw(BATCH, made, seed=5)
-    return Group(captured, x, ct, (differentiated(x, ct), lowered(x, ct)), places)
 
 
 @pytest.mark.parametrize(("name", "row"), CAPTURED, ids=[row.name for _, row in CAPTURED])
@@ -104,23 +60,10 @@ def assert_same(actual: Tensor, expected: Tensor, tolerance: float) -> None:
         assert torch.equal(actual.abs(), expected.abs())
 
 
-class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps what it computed."""
-
-    def __init__(self, gm: fx.GraphModule) -> None:
-        super().__init__(gm)
-        self.values: dict[fx.Node, Any] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        self.values[n] = result
-        return result
-
-
 @pytest.mark.parametrize("name", GROUPS)
 def test_called_on_tensors(name: str) -> None:
     whole = group(name)
-    recorder = _Recorder(whole.captured)
+    recorder = Recorder(whole.captured)
     recorder.run(whole.x)
     rows = [row for row in GROUPS[name] if row.captured]
     checked = set()
@@ -138,7 +81,7 @@ def test_spellings_that_capture_replaces(row: Row) -> None:
     traced = fx.symbolic_trace(row.function)
     seen = [node for node in calls(traced.graph) if node.target is row.target]
     assert seen, "the row does not test its operator"
-    recorder = _Recorder(traced)
+    recorder = Recorder(traced)
     recorder.run(x)
     for node in seen:
         check_call(node, recorder.values, row.tolerance)
