@@ -1,5 +1,5 @@
 # make demo   sets up .venv and runs the whole journey on the network that ships with the package
-# make test   sets up .venv and runs the tests
+# make test   sets up .venv and runs the tests, in two processes; make test WORKERS=4 in four
 # make families  certifies a network of every family of timm and torchvision, two hours on two cores
 # make lint   sets up .venv and runs ruff and mypy
 # make clean  removes .venv and everything built
@@ -9,6 +9,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+WORKERS ?= 2
 
 .PHONY: demo test families lint setup clean
 .DEFAULT_GOAL := test
@@ -27,7 +28,7 @@ demo: $(STAMP)
 	$(BIN)/fxpullback demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 families: $(STAMP)
 	FXPULLBACK_ALL=1 $(BIN)/python -m pytest tests/benchmarks/test_families.py

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from fxpullback import Pullback, RuleSet
 from fxpullback.capture import capture
+from fxpullback.differentiate import differentiate
+from fxpullback.graph.ir import NAMES, SHAPES
+from fxpullback.lower import lower, simplify
+from fxpullback.lowering.folding import fold
+from fxpullback.pipeline import account
+from fxpullback.rewrite import rewrite
+from fxpullback.target import check_target
+from fxpullback.unroll import Program, unroll
 
 # Relative to the largest entry expected; float64 rounding of the sums in small graphs stays far below it.
 TOLERANCE = 1e-10
@@ -51,6 +61,40 @@ class Flat(nn.Module):
 def graph_of(function: Function, *sizes: int, dtype: torch.dtype = torch.float64) -> fx.GraphModule:
     """The captured graph of a function of an input `[batch, *sizes]`."""
     return capture(Flat(function).eval(), torch.zeros(1, *sizes, dtype=dtype))
+
+
+def variant(
+    pb: Pullback,
+    *,
+    rules: RuleSet | None = None,
+    program: Program | None = None,
+    target: str | None = None,
+    without: Collection[str] | None = None,
+) -> Pullback:
+    """The same network compiled with other options; most of the time goes into the capture, which it is spared.
+
+    Args:
+        pb: as `compile` returned it, for an input of one size. It is left as it is, and shares graphs with the result.
+        rules: another rule set.
+        program: another program.
+        target: another target.
+        without: rewrites of the lowering to leave out.
+    """
+    rewritten, folded, step, ledger = pb.rewritten, pb.folded, pb.step, pb.ledger
+    merged: dict[str, str] = {}
+    if rules is not None:
+        rewritten, ledger = rewrite(pb.captured, rules)
+        folded, merged = fold(rewritten)
+    if rules is not None or without is not None:
+        step = lower(differentiate(folded), without or ())
+        ledger = account(ledger, step, merged)
+    rules, program, checked = rules or pb.rules, program or pb.program, check_target(target or pb.target)
+    graph = simplify(unroll(step, program, checked))
+    for stage in (pb.captured, rewritten, folded, step, graph):
+        stage.meta.pop(SHAPES, None)
+        stage.meta.pop(NAMES, None)
+    made = {"graph": graph, "rewritten": rewritten, "folded": folded, "step": step, "ledger": ledger}
+    return replace(pb, **made, rules=rules, program=program, target=checked)
 
 
 def pulled_back(function: Function, x: Tensor, ct: Tensor) -> Tensor:

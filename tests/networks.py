@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+import fxpullback
+from fxpullback import Pullback
 
 SIZE = (3, 16, 16)
 CLASSES = 5
@@ -131,3 +135,9 @@ def network(name: str) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(11)
         return NETWORKS[name]().double().eval()
+
+
+@functools.cache
+def compiled(name: str, dtype: torch.dtype = torch.float64) -> Pullback:
+    """A network compiled for cotangents, once for all tests: none of them may change it."""
+    return fxpullback.compile(network(name).to(dtype), torch.zeros(1, *SIZE, dtype=dtype), target="cotangent")

@@ -12,21 +12,24 @@ import torch
 from torch import Tensor, nn
 
 import fxpullback
-from fxpullback import EXACT, SEMANTIC, Ascent, Double, Pullback, RuleSet, Soft
+from fxpullback import EXACT, Ascent, Double, Pullback, Soft
 from fxpullback.contract.errors import CaptureError, InputError, ProgramError
 from fxpullback.graph.ir import INJECT, STOP_GRADIENT, calls, placeholders
 from fxpullback.lower import simplify
 from fxpullback.target import Target
 from fxpullback.unroll import Program, unroll
-from tests.helpers import assert_near, draw, pulled_back
-from tests.networks import CLASSES, NETWORKS, SIZE, network
-
-RULES: dict[str, RuleSet] = {"semantic": SEMANTIC, "exact": EXACT}
+from tests.helpers import assert_near, draw, pulled_back, variant
+from tests.networks import CLASSES, NETWORKS, SIZE, compiled, network
 
 
-@functools.cache  # nothing below changes what it is given
-def compiled(name: str, rules: str = "semantic", target: str = "cotangent") -> Pullback:
-    return fxpullback.compile(network(name), torch.zeros(1, *SIZE).double(), rules=RULES[rules], target=target)
+@functools.cache
+def exact(name: str) -> Pullback:
+    return variant(compiled(name), rules=EXACT)
+
+
+@functools.cache
+def aimed(target: str) -> Pullback:
+    return variant(compiled("convolutional"), target=target)
 
 
 def pictures(batch: int, seed: int = 1) -> Tensor:
@@ -37,7 +40,7 @@ def pictures(batch: int, seed: int = 1) -> Tensor:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_exact_is_autograd(name: str, batch: int) -> None:
     model, x, u = network(name), pictures(batch), draw(batch, CLASSES, seed=2)
-    logits, pullback = compiled(name, "exact")(x, u)
+    logits, pullback = exact(name)(x, u)
     assert_near(logits, model(x).detach())
     assert_near(pullback, pulled_back(model, x, u))
 
@@ -249,7 +252,7 @@ def test_bad_input_is_refused(case: str) -> None:
 def test_bad_target_is_refused(case: str) -> None:
     kind, target, message = TARGETS[case]
     with pytest.raises(InputError, match=message):
-        compiled("convolutional", target=kind)(GOOD, target)
+        aimed(kind)(GOOD, target)
 
 
 def test_more_than_one_example_is_refused() -> None:

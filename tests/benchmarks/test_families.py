@@ -1,7 +1,8 @@
 """One network of each family with random weights and calibrated batch norms: strict, accounted for, certified.
 
-CI runs the few of families.txt, which together use every rule and VJP rule that any affordable one uses;
-`make families` runs every one that passed when docs/support.md was written, and the architectures below.
+CI runs the few of families.txt, which together use every rule and VJP rule that any affordable one uses, on inputs as
+small as leaves them all their rules; `make families` runs every one that passed when docs/support.md was written, those
+few and the architectures below among them, at its own size.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ ARCHITECTURES = {
 }
 everything = pytest.mark.skipif(not os.environ.get("FXPULLBACK_ALL"), reason="slow: make families runs it")
 CHOSEN = read_choice()
-REST = sorted(({row.spec for row in passed()} | ARCHITECTURES.keys()) - set(CHOSEN))
+PASSED = {row.spec: row for row in passed()}
 
 
 @pytest.fixture
@@ -51,19 +52,28 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def blank(spec: str) -> Row:
-    """A row of a network that nothing is known of but its size: the one it was measured at, where it was."""
-    sides = {n.spec: n.size[1] for n in families()} | ARCHITECTURES | {row.spec: row.size[0] for row in passed()}
-    return Row(spec, "", 0, (sides[spec], sides[spec]), "ok")
-
-
-@pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("spec", [*CHOSEN, *(pytest.param(spec, marks=everything) for spec in REST)])
-def test_certificate_passes(tmp_path: Path, spec: str) -> None:
-    row = run(blank(spec), tmp_path, Clock(tmp_path))
+def certified(spec: str, side: int, folder: Path) -> Row:
+    """The row of a network that passed at a height and width."""
+    row = run(Row(spec, "", 0, (side, side), "ok"), folder, Clock(folder))
     assert row.status == "ok", f"{row.stage}: {row.reason}"
     assert row.certified
     assert not row.banned
+    return row
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("spec", CHOSEN)
+def test_certificate_passes_with_every_rule(tmp_path: Path, spec: str) -> None:
+    row = certified(spec, CHOSEN[spec], tmp_path)
+    assert uses(row) >= uses(PASSED[spec]), f"python -m benchmarks.choice: {sorted(uses(PASSED[spec]) - uses(row))}"
+
+
+@everything
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("spec", sorted(PASSED.keys() | ARCHITECTURES.keys()))
+def test_certificate_passes_at_its_own_size(tmp_path: Path, spec: str) -> None:
+    known = {n.spec: n.size[1] for n in families()} | ARCHITECTURES
+    certified(spec, PASSED[spec].size[0] if spec in PASSED else known[spec], tmp_path)
 
 
 def test_the_choice_uses_every_rule_that_an_affordable_network_uses() -> None:

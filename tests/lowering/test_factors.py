@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from fxpullback import SEMANTIC, Pullback, calibrate
 from fxpullback.export import Session, to_onnx
 from fxpullback.graph.float64 import in_float64
 from fxpullback.graph.ir import aten, calls, depends_on, input_nodes, is_call, placeholders
-from tests.helpers import assert_near
+from tests.helpers import assert_near, variant
 
 
 def multiplied(pb: Pullback) -> list[fx.Node]:
@@ -34,15 +35,10 @@ def by_autograd(pb: Pullback, x: Tensor, cotangent: Tensor) -> tuple[Tensor, Ten
     return logits.detach(), torch.autograd.grad(logits, leaf, cotangent.double())[0]
 
 
-def check(
-    model: nn.Module, *size: int, rewrite: str, rules: fxpullback.RuleSet = SEMANTIC
-) -> tuple[Pullback, Pullback]:
-    """Compile with and without one rewrite; both must be autograd's, to rounding in float64."""
-    x = torch.randn(2, *size)
-    with_it, without = (
-        fxpullback.compile(model, x[:1], rules=rules, target="cotangent", without=left) for left in ([], [rewrite])
-    )
-    cotangent = torch.randn(2, with_it.classes)
+def check(with_it: Pullback, rewrite: str) -> tuple[Pullback, Pullback]:
+    """With and without one rewrite, where both must be autograd's, to rounding in float64."""
+    x, cotangent = torch.randn(2, *with_it.example.shape[1:]), torch.randn(2, with_it.classes)
+    without = variant(with_it, without=[rewrite])
     logits, pullback = by_autograd(with_it, x, cotangent)
     for pb in (with_it, without):
         wide = in_float64(pb.graph)
@@ -50,6 +46,10 @@ def check(
         assert_near(found[0], logits, 1e-12)
         assert_near(found[1], pullback, 1e-12)
     return with_it, without
+
+
+def for_cotangents(model: nn.Module, *size: int) -> Pullback:
+    return fxpullback.compile(model.eval(), torch.randn(1, *size), target="cotangent")
 
 
 class Block(nn.Module):
@@ -86,18 +86,24 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {
 CALIBRATED = ("relu", "relu6", "silu", "gelu")
 
 
+@functools.cache
+def compiled(gate: str) -> Pullback:
+    return for_cotangents(network(GATES[gate]), 3, 8, 8)
+
+
 @pytest.mark.parametrize(
     ("gate", "calibrated"), [*((name, False) for name in GATES), *((name, True) for name in CALIBRATED)]
 )
 def test_factors_change_nothing(gate: str, calibrated: bool) -> None:
-    model = network(GATES[gate])
-    rules = calibrate(model, torch.randn(4, 3, 8, 8)) if calibrated else SEMANTIC
-    check(model, 3, 8, 8, rewrite="carried-factors", rules=rules)
+    pb = compiled(gate)
+    if calibrated:
+        pb = variant(pb, rules=calibrate(network(GATES[gate]), torch.randn(4, 3, 8, 8)))
+    check(pb, "carried-factors")
 
 
 def test_a_relu_network_multiplies_by_no_number() -> None:
     """Temperatures and halves of Phi are in the weights; what is left is the max-pool's temperature and its mean."""
-    with_it, without = check(network(F.relu), 3, 8, 8, rewrite="carried-factors")
+    with_it, without = check(compiled("relu"), "carried-factors")
     assert with_it.rewrites["carried-factors"] > 0
     gates = sum(is_call(n, aten.erf.default) for n in calls(with_it.step.graph))
     assert gates == 4
@@ -109,10 +115,7 @@ def test_a_relu_network_multiplies_by_no_number() -> None:
 
 def test_extreme_temperatures_are_not_put_into_weights() -> None:
     for temperature in (1e-30, 1e30):
-        model = network(F.relu)
-        pb = fxpullback.compile(
-            model, torch.randn(1, 3, 8, 8), rules=SEMANTIC.with_temperature(relu=temperature), target="cotangent"
-        )
+        pb = variant(compiled("relu"), rules=SEMANTIC.with_temperature(relu=temperature))
         logits, pullback = pb(torch.randn(2, 3, 8, 8), torch.randn(2, 5))
         assert bool(torch.isfinite(logits).all())
         assert bool(torch.isfinite(pullback).all())
@@ -131,7 +134,7 @@ def test_the_file_holds_each_weight_once(tmp_path: Path) -> None:
 
 
 def test_one_phi_for_a_gelu_and_its_gate() -> None:
-    with_it, _ = check(network(F.gelu), 3, 8, 8, rewrite="carried-factors")
+    with_it, _ = check(compiled("gelu"), "carried-factors")
     counted = [n.target for n in calls(with_it.step.graph)]
     assert counted.count(aten.erf.default) == 4
     assert aten.gelu.default not in counted
@@ -149,7 +152,7 @@ def test_a_gate_whose_input_is_joined_from_others() -> None:
             result: Tensor = self.head((F.relu(last) * torch.sigmoid(last.mean((2, 3), keepdim=True))).mean((2, 3)))
             return result
 
-    check(Dense().eval(), 3, 6, 6, rewrite="carried-factors")
+    check(for_cotangents(Dense(), 3, 6, 6), "carried-factors")
 
 
 def test_scales_of_channels_go_in_front_of_the_gate() -> None:
@@ -170,7 +173,7 @@ def test_scales_of_channels_go_in_front_of_the_gate() -> None:
         assert norm.running_var is not None
         nn.init.normal_(norm.weight)
         nn.init.uniform_(norm.running_var, 0.5, 2.0)
-    with_it, without = check(model, 4, 6, 6, rewrite="scales-first")
+    with_it, without = check(for_cotangents(model, 4, 6, 6), "scales-first")
     assert with_it.rewrites["scales-first"] == 2
     found = [sum(is_call(n, aten.convolution.default) for n in calls(pb.step.graph)) for pb in (with_it, without)]
     assert found == [6, 8]
@@ -197,7 +200,7 @@ class Attention(nn.Module):
 
 def test_zeros_come_late() -> None:
     torch.manual_seed(0)
-    with_it, without = check(Attention().eval(), 5, 8, rewrite="late-zeros")
+    with_it, without = check(for_cotangents(Attention(), 5, 8), "late-zeros")
     assert with_it.rewrites["late-zeros"] == 6
 
     def work(pb: Pullback) -> int:
@@ -226,4 +229,4 @@ def test_zeros_of_parts_that_overlap_or_differ() -> None:
             chosen: Tensor = mixed[:, 1:3].flatten(1) + mixed[:, :2].flatten(1) * torch.arange(8)
             return chosen
 
-    check(Parts().eval(), 4, 6, rewrite="late-zeros")
+    check(for_cotangents(Parts(), 4, 6), "late-zeros")

@@ -181,9 +181,8 @@ def test_files_without_the_key_are_float32(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_command_line(tmp_path: Path, precision: str) -> None:
     path = tmp_path / "model.onnx"
-    factory = "tests.export.certify.test_half:network"
     options = ["--input-shape", "3,16,16", "--precision", precision, "-o", str(path)]
-    result = CliRunner().invoke(app, ["compile", factory, *options])
+    result = CliRunner().invoke(app, ["compile", f"{__name__}:network", *options])
     assert result.exit_code == 0, result.output
     said = " ".join(result.output.split())
     assert f"{precision}; in float32:" in said
