@@ -369,6 +369,7 @@ JOINING = [
 
 INDEXING = [
     row(aten.index_select.default, x(5, 3), 1, torch.tensor([4, 0, 0])),
+    row(aten.index_select.default, x(5, 3), 1, torch.tensor(4)),
     row(aten.embedding.default, constant(7, 3), integers(7, 4)),
     row(aten.gather.default, x(5, 3), 1, integers(5, 2, 3)),
     row(aten.take_along_dim.default, fixed(2, 5, 3), whole(5, 2, 2, 1), 1),
