@@ -45,8 +45,9 @@ def _wrapped(index: Tensor, size: int) -> Tensor:
 def index_select(ct: Tensor, out: Tensor, x: Tensor, dim: int, index: Tensor) -> tuple[Any, Any]:
     """y[.., i, ..] = x[.., index[i], ..]:  ct_x[.., j, ..] = sum of ct[.., i, ..] over all i with index[i] = j.
 
-    i and j run along dim. ct_index = NOT_DIFFERENTIABLE.
+    i and j run along dim. An index without axes counts as one of one place. ct_index = NOT_DIFFERENTIABLE.
     """
+    index = index if index.ndim else index.unsqueeze(0)
     return _spread_back(ct, x, dim % x.ndim, index), NOT_DIFFERENTIABLE
 
 
@@ -85,13 +86,17 @@ def index(ct: Tensor, out: Tensor, x: Tensor, indices: list[Any]) -> tuple[Any, 
 def gather(ct: Tensor, out: Tensor, x: Tensor, dim: int, index: Tensor, sparse_grad: bool = False) -> tuple[Any, Any]:
     """y[.., i, ..] = x[.., n[.., i, ..], ..]:  ct_x[.., j, ..] = sum of ct[.., i, ..] where n[.., i, ..] = j.
 
-    n is the index; i and j run along dim, the sum over i. Along every other axis the index must be as long as x.
-    ct_index = NOT_DIFFERENTIABLE.
+    n is the index; i and j run along dim, the sum over i. Along every other axis n may be shorter than x; behind its
+    end nothing was read, and ct_x = 0. ct_index = NOT_DIFFERENTIABLE.
     """
     axis = dim % x.ndim
     rows = _one_hot(index.transpose(axis, -1), x.shape[axis], ct)
     moved = torch.matmul(ct.transpose(axis, -1).unsqueeze(-2), rows).squeeze(-2)
-    return moved.transpose(axis, -1), NOT_DIFFERENTIABLE
+    moved = moved.transpose(axis, -1)
+    for other in range(x.ndim):
+        if other != axis:
+            moved = pad_axis(moved, other, 0, x.shape[other] - index.shape[other])
+    return moved, NOT_DIFFERENTIABLE
 
 
 @vjp(aten.unfold.default, kind="linear")

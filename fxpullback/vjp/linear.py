@@ -20,7 +20,12 @@ from fxpullback.vjp.rule import vjp
 
 @vjp(aten.linear.default, kind="product", factors=(0, 1))
 def linear(ct: Tensor, out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Any, ...]:
-    """y = x weight^T + bias:  ct_x = ct weight, ct_weight = ct^T x, ct_bias = sum of ct; the last two over all rows."""
+    """y = x weight^T + bias:  ct_x = ct weight, ct_weight = ct^T x, ct_bias = sum of ct; the last two over all rows.
+
+    If weight is a vector, y = x weight + bias has one number for each row: ct_x and ct_weight are those of `matmul`.
+    """
+    if weight.ndim == 1:
+        return *_vector_product(ct, x, weight), ct
 
     def of_weight() -> Tensor:
         return torch.matmul(_rows(ct).transpose(0, 1), _rows(x))
@@ -38,7 +43,7 @@ def matmul(ct: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
     """y = a b:  ct_a = ct b^T, ct_b = a^T ct.
 
     A vector counts as a matrix of one column (b) or of one row (a), and its cotangent is summed over all other axes.
-    Two vectors are not handled.
+    Of two vectors, ct is one number: ct_a = ct * b, ct_b = ct * a.
     """
     if a.ndim == 1 or b.ndim == 1:
         return _vector_product(ct, a, b)
@@ -46,7 +51,9 @@ def matmul(ct: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
 
 
 def _vector_product(ct: Tensor, a: Tensor, b: Tensor) -> tuple[Any, Any]:
-    """The cotangents of a and b in y = a b, where one of the two is a vector."""
+    """The cotangents of a and b in y = a b, where one of the two is a vector, or both."""
+    if a.ndim == b.ndim == 1:
+        return lambda: ct * b, lambda: ct * a
     if b.ndim == 1:
         column = ct.unsqueeze(-1)
         return lambda: column * b, lambda: (column * a).sum(list(range(a.ndim - 1)))

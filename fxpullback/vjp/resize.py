@@ -3,8 +3,8 @@
 `ct` is the cotangent of the output; y, in the code `out`, is the primal output. A rule returns one cotangent for each
 tensor argument, ct_x for x. `fxpullback.vjp.rule` explains this and the values ZERO, ABSENT and NOT_DIFFERENTIABLE.
 
-m is the `resampling_matrix` of one axis; it needs a fixed size. Sizes and scales are numbers, which take no
-cotangent.
+m is the `resampling_matrix` of one axis (`fxpullback.graph.resampling`); it needs a fixed size. Sizes and scales are
+numbers, which take no cotangent.
 """
 
 from __future__ import annotations
@@ -13,42 +13,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fxpullback.contract.errors import FixedSizeError
 from fxpullback.graph.ir import aten, constant_like
+from fxpullback.graph.resampling import in_blocks, resampling_matrix
 from fxpullback.graph.shapes import is_free, whole_ratio
 from fxpullback.vjp.rule import vjp
 
 
-def resampling_matrix(size: int, wanted: int, mode: str, align: bool, scale: float | None) -> Tensor:
-    """The linear map of one axis, read off torch's own resampling of unit vectors.
-
-    Args:
-        size: size of the axis before.
-        wanted: size of the axis after.
-        mode: as in `torch.nn.functional.interpolate` in one dimension, or "bicubic".
-        align: `align_corners` there; the nearest modes ignore it.
-        scale: the scale factor where one was given; it changes the weights. None: the sizes alone decide.
-
-    Returns:
-        `[wanted, size]`, float64.
-    """
-    unit = torch.eye(size, dtype=torch.float64)[None]
-    options: dict[str, Any] = {"size": wanted} if scale is None else {"scale_factor": scale}
-    if mode == "bicubic":
-        grid = unit[:, :, :, None].expand(1, size, size, 4)
-        factors = {"size": (wanted, 4)} if scale is None else {"scale_factor": (scale, 1.0)}
-        rows = F.interpolate(grid, mode="bicubic", align_corners=align, **factors)[0, :, :, 0]
-    else:
-        corners = {} if mode.startswith("nearest") else {"align_corners": align}
-        rows = F.interpolate(unit, mode=mode, **options, **corners)[0]
-    assert rows.shape[-1] == wanted
-    return rows.T
-
-
 def _adjoint(ct: Tensor, x: Tensor, mode: str, align: bool, scales: Any) -> Tensor:
     """m^T ct along each axis behind the channels.
+
+    Args:
+        ct: cotangent of the resampled x.
+        x: what was resampled, `[batch, channels, *sizes]`.
+        mode: as in `resampling_matrix`, and `align` too.
+        align: see there.
+        scales: the scale factor of each axis, None where none was given; or None.
 
     Raises:
         FixedSizeError: the size of an axis is free.
@@ -58,7 +39,7 @@ def _adjoint(ct: Tensor, x: Tensor, mode: str, align: bool, scales: Any) -> Tens
         if is_free(size) or is_free(wanted):
             raise FixedSizeError(f"in mode {mode} has weights that depend on the size")
         scale = None if not scales else scales[axis - 2]
-        matrix = constant_like(resampling_matrix(size, wanted, mode, align, scale), x)
+        matrix = constant_like(resampling_matrix(size, wanted, mode, align, scale, x.ndim - 2), x)
         ct = torch.matmul(ct.transpose(axis, -1), matrix).transpose(axis, -1)
     return ct
 
@@ -67,11 +48,12 @@ def _adjoint(ct: Tensor, x: Tensor, mode: str, align: bool, scales: Any) -> Tens
 def nearest(ct: Tensor, out: Tensor, x: Tensor, size: Any, scales: Any = None) -> tuple[Any]:
     """y[i] = x[nearest(i)]:  ct_x[j] = sum of ct[i] over all i with nearest(i) = j.
 
-    If every axis grows by a whole factor, this is a sum over blocks: sizes may be free, and that factor is taken for
-    the scale. Else it is m^T ct along each axis.
+    If every axis grows by a whole factor, and its scale is that factor or was not given, this is a sum over blocks, and
+    sizes may be free. Else it is m^T ct along each axis.
     """
     factors = [whole_ratio(m, n) for m, n in zip(ct.shape[2:], x.shape[2:], strict=True)]
-    if not all(factors):
+    given = list(scales) if scales else [None] * len(factors)
+    if not all(in_blocks(*axis) for axis in zip(x.shape[2:], factors, given, strict=True)):
         return (_adjoint(ct, x, "nearest", False, scales),)
     sizes = list(ct.shape[:2])
     for n, factor in zip(x.shape[2:], factors, strict=True):
@@ -82,7 +64,7 @@ def nearest(ct: Tensor, out: Tensor, x: Tensor, size: Any, scales: Any = None) -
 @vjp(aten.upsample_nearest1d.default, aten.upsample_nearest2d.default, aten.upsample_nearest3d.default, kind="linear")
 def nearest_sized(ct: Tensor, out: Tensor, x: Tensor, size: Any, *scales: Any) -> tuple[Any]:
     """y[i] = x[nearest(i)]:  ct_x = as `nearest`; the spelling with a size."""
-    result: tuple[Any] = nearest.function(ct, out, x, size, _given(scales))
+    result: tuple[Any] = nearest.function(ct, out, x, size, scales)
     return result
 
 
@@ -90,6 +72,13 @@ def nearest_sized(ct: Tensor, out: Tensor, x: Tensor, size: Any, *scales: Any) -
      kind="linear")  # fmt: skip
 def nearest_exact(ct: Tensor, out: Tensor, x: Tensor, size: Any, scales: Any = None) -> tuple[Any]:
     """y = m x along each axis, mode "nearest-exact":  ct_x = m^T ct along each axis."""
+    return (_adjoint(ct, x, "nearest-exact", False, scales),)
+
+
+@vjp(aten._upsample_nearest_exact1d.default, aten._upsample_nearest_exact2d.default,
+     aten._upsample_nearest_exact3d.default, kind="linear")  # fmt: skip
+def nearest_exact_sized(ct: Tensor, out: Tensor, x: Tensor, size: Any, *scales: Any) -> tuple[Any]:
+    """y = m x along each axis, mode "nearest-exact":  ct_x = m^T ct along each axis; the spelling with a size."""
     return (_adjoint(ct, x, "nearest-exact", False, scales),)
 
 
@@ -103,7 +92,7 @@ def linear(ct: Tensor, out: Tensor, x: Tensor, size: Any, align: bool, scales: A
      kind="linear")  # fmt: skip
 def linear_sized(ct: Tensor, out: Tensor, x: Tensor, size: Any, align: bool, *scales: Any) -> tuple[Any]:
     """y = m x along each axis, mode "linear":  ct_x = m^T ct along each axis; the spelling with a size."""
-    return (_adjoint(ct, x, "linear", align, _given(scales)),)
+    return (_adjoint(ct, x, "linear", align, scales),)
 
 
 @vjp(aten.upsample_bicubic2d.vec, kind="linear")
@@ -115,12 +104,7 @@ def bicubic(ct: Tensor, out: Tensor, x: Tensor, size: Any, align: bool, scales: 
 @vjp(aten.upsample_bicubic2d.default, kind="linear")
 def bicubic_sized(ct: Tensor, out: Tensor, x: Tensor, size: Any, align: bool, *scales: Any) -> tuple[Any]:
     """y = m x along each axis, mode "bicubic":  ct_x = m^T ct along each axis; the spelling with a size."""
-    return (_adjoint(ct, x, "bicubic", align, _given(scales)),)
+    return (_adjoint(ct, x, "bicubic", align, scales),)
 
 
-def _given(scales: tuple[Any, ...]) -> Any:
-    """The scales as a list if all of them were given, else None."""
-    return list(scales) if scales and all(s is not None for s in scales) else None
-
-
-RULES = (nearest, nearest_sized, nearest_exact, linear, linear_sized, bicubic, bicubic_sized)
+RULES = (nearest, nearest_sized, nearest_exact, nearest_exact_sized, linear, linear_sized, bicubic, bicubic_sized)

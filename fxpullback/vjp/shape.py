@@ -25,15 +25,6 @@ def reshape(ct: Tensor, out: Tensor, x: Tensor, *sizes: Any) -> tuple[Any]:
     return (ct.reshape(x.shape),)
 
 
-@vjp(aten.view_as.default, aten.expand_as.default, kind="linear")
-def view_as(ct: Tensor, out: Tensor, x: Tensor, other: Tensor) -> tuple[Any, Any]:
-    """y = x in the shape of other:  ct_x = ct in the shape of x, or ct if y has as many axes as x; ct_other = ZERO.
-
-    In the second case the reverse walk sums ct down to the shape of x.
-    """
-    return ct.reshape(x.shape) if out.ndim != x.ndim else ct, ZERO
-
-
 @vjp(aten.permute.default, kind="linear")
 def permute(ct: Tensor, out: Tensor, x: Tensor, dims: list[int]) -> tuple[Any]:
     """y = x.permute(dims):  ct_x = ct.permute(inverse of dims)."""
@@ -270,6 +261,6 @@ def triu(ct: Tensor, out: Tensor, x: Tensor, diagonal: int = 0) -> tuple[Any]:
 
 
 RULES = (
-    reshape, view_as, permute, transpose, t, expand, cat, stack, split, unbind, select, slice_, slice_scatter,
+    reshape, permute, transpose, t, expand, cat, stack, split, unbind, select, slice_, slice_scatter,
     flip, roll, repeat, repeat_interleave, pixel_shuffle, pixel_unshuffle, channel_shuffle, tril, triu,
 )  # fmt: skip

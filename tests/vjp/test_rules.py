@@ -148,6 +148,20 @@ def test_sum_over_the_batch_is_refused(function: Any) -> None:
         differentiate(captured)
 
 
+def test_indices_on_axes_apart_are_refused() -> None:
+    places = torch.tensor([1, 0])
+    captured = graph_of(lambda x: x[:, places, :, places].transpose(0, 1), 3, 5, 4)
+    with pytest.raises(DifferentiateError, match=r"aten\.index\.Tensor.*takes no cotangent.*depends on the input"):
+        differentiate(captured)
+
+
+@pytest.mark.parametrize("rows", [3, 2])
+def test_gather_pads_only_where_the_index_is_shorter(rows: int) -> None:
+    graph = differentiate(graph_of(lambda x: x.gather(2, (x > 0).long()[:, :rows]), 3, 5)).graph
+    pads = [node.args[1] for node in calls(graph) if node.target is aten.constant_pad_nd.default]
+    assert pads == ([] if rows == 3 else [[0, 0, 0, 1]])
+
+
 DERIVED: dict[str, tuple[Any, Callable[[Tensor], Tensor]]] = {
     "atan": (aten.atan.default, torch.atan),
     "prod-with-a-keyword": (aten.prod.dim_int, lambda x: x.prod(1, keepdim=True)),

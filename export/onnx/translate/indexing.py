@@ -19,8 +19,8 @@ aten = torch.ops.aten
 
 
 def index_select(b: Builder, x: Value, axis: int, indices: Value) -> Value:
-    """Gather along one axis."""
-    return b.gather(x, indices, axis_of(axis, rank(x)))
+    """Gather along one axis, which stays also where there is one place alone."""
+    return b.gather(x, indices if rank(indices) else b.unsqueeze(indices, 0), axis_of(axis, rank(x)))
 
 
 def embedding(b: Builder, weight: Value, indices: Value, *_: object) -> Value:

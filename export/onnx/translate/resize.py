@@ -17,6 +17,7 @@ from fxpullback.export.onnx.translate.builder import Builder
 from fxpullback.export.onnx.translate.engine import Translator
 from fxpullback.export.onnx.translate.pooling import along
 from fxpullback.export.onnx.translate.values import Value, rank, sizes, whole_ratio
+from fxpullback.graph.resampling import in_blocks, resampling_matrix
 
 aten = torch.ops.aten
 
@@ -27,24 +28,24 @@ def _measure(b: Builder, x: Value, n: int) -> tuple[list[int], list[int]]:
 
 
 def nearest(n: int, exact: bool = False) -> Translator:
-    """Resize by a whole factor; otherwise one Gather for each axis, at constant places.
+    """Resize where each value is repeated by a whole factor; otherwise one Gather for each axis, at constant places.
 
     The places come from torch itself, whose rounding no mode of Resize promises to share.
     """
 
+    mode = "nearest-exact" if exact else "nearest"
+
     def translate(b: Builder, x: Value, size: object, *scales: Any) -> Value:
         total, factors = rank(x), _factors(scales, n)
         whole = [whole_ratio(m, length) for m, length in zip(b.out_sizes[-n:], sizes(x)[-n:], strict=True)]
-        if not exact and all(each and factor in (None, each) for factor, each in zip(factors, whole, strict=True)):
+        if not exact and all(map(in_blocks, sizes(x)[-n:], whole, factors)):
             ratio = b.const([1.0] * (total - n) + whole, ir.DataType.FLOAT)
             modes: dict[str, Any] = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
             return b.op("Resize", x, None, ratio, mode="nearest", **modes)
         before, after = _measure(b, x, n)
         for axis in range(n):
-            ramp = torch.arange(before[axis], dtype=torch.float64).reshape(1, 1, -1)
-            operator = aten._upsample_nearest_exact1d.default if exact else aten.upsample_nearest1d.default
-            places = operator(ramp, [after[axis]], factors[axis]).flatten().long()
-            x = b.gather(x, places.numpy(), total - n + axis)
+            matrix = resampling_matrix(before[axis], after[axis], mode, scale=factors[axis], axes=n)
+            x = b.gather(x, matrix.argmax(1).numpy(), total - n + axis)
         return x
 
     return translate

@@ -369,6 +369,7 @@ JOINING = [
 
 INDEXING = [
     row(aten.index_select.default, x(5, 3), 1, torch.tensor([4, 0, 0])),
+    row(aten.index_select.default, x(5, 3), 1, torch.tensor(4)),
     row(aten.embedding.default, constant(7, 3), integers(7, 4)),
     row(aten.gather.default, x(5, 3), 1, integers(5, 2, 3)),
     row(aten.take_along_dim.default, fixed(2, 5, 3), whole(5, 2, 2, 1), 1),
@@ -508,6 +509,13 @@ RESIZE = [
     row(aten.upsample_nearest2d.default, _PLANE, [10, 8]),
     row(aten.upsample_nearest2d.vec, _PLANE, [7, 3], None),
     row(aten.upsample_nearest2d.vec, _PLANE, None, [1.7, 2.3]),
+    row(aten.upsample_nearest2d.vec, _PLANE, None, [3.1, 2.9]),
+    row(aten.upsample_nearest2d.vec, _PLANE, None, [2.05, 1.05]),
+    row(aten.upsample_nearest1d.vec, x(3, 5), None, [3.1]),
+    # Places that float32 rounds in another way than float64 does, or than whole blocks are.
+    row(aten.upsample_nearest1d.vec, x(3, 26), [22], None),
+    row(aten.upsample_nearest1d.vec, x(3, 5), None, [41.0]),
+    row(aten._upsample_nearest_exact1d.vec, x(3, 16), None, [2.3]),
     row(aten.upsample_nearest3d.default, x(3, 5, 4, 3), [10, 4, 6]),
     row(aten.upsample_nearest3d.vec, x(3, 5, 4, 3), None, [2.0, 1.5, 1.0]),
     row(aten._upsample_nearest_exact1d.default, x(3, 5), [7]),

@@ -74,6 +74,8 @@ CONVOLUTION = [
 MATRICES = [
     Row(aten.linear.default, weighted(lambda x, a, b: F.linear(x, a, b), draw(4, 5), draw(4)), (5,)),
     Row(aten.linear.default, weighted(lambda x, a: F.linear(x, a), draw(4, 5)), (2, 3, 5), note="tokens"),
+    Row(aten.linear.default, weighted(lambda x, a, b: F.linear(x, a, b[0]), draw(5), draw(1)), (3, 5), note="vector"),
+    Row(aten.linear.default, weighted(lambda x, a: F.linear(x, a), draw(5)), (5, 5), note="vector-square"),
     Row(aten.matmul.default, lambda x: x[:, 0] @ x[:, 1].transpose(-2, -1), (2, 3, 4)),
     Row(aten.matmul.default, lambda x: x @ x, (3, 3), note="same"),
     Row(aten.matmul.default, weighted(lambda x, a: x @ a, draw(4, 6)), (2, 3, 4), note="right"),
@@ -81,6 +83,10 @@ MATRICES = [
     Row(aten.matmul.default, lambda x: x[:, :1] @ x[:, 1:].transpose(-2, -1), (4, 3, 5), note="broadcast"),
     Row(aten.matmul.default, weighted(lambda x, a: x @ a, draw(4)), (2, 3, 4), note="vector"),
     Row(aten.matmul.default, weighted(lambda x, a: a @ x, draw(3)), (2, 3, 4), note="vector-left"),
+    Row(aten.matmul.default, lambda x: x * (x[:, 0] @ x[:, 1]), (4,), note="vectors"),
+    Row(aten.matmul.default, weighted(lambda x, a: (x @ a)[:, None], draw(4)), (4,), note="matrix-vector"),
+    Row(aten.matmul.default, lambda x: x * (x[:, 0] @ x), (4,), note="vector-matrix"),
+    Row(aten.matmul.default, weighted(lambda x, a: a @ x, draw(3)), (3, 4), note="vector-batch"),
     Row(
         aten.addmm.default, weighted(lambda x, a, b: torch.addmm(a, x, b, beta=0.5, alpha=2), draw(6), draw(5, 6)), (5,)
     ),

@@ -27,8 +27,6 @@ SHAPE = [
         (4,),
         note="new-axes",
     ),
-    Row(aten.expand_as.default, lambda x: aten.expand_as.default(x[:, :1], x[:, 1:]), (4, 4), captured=False),
-    Row(aten.view_as.default, lambda x: aten.view_as.default(x[:, :2], x[:, 2:]), (4, 4), captured=False),
     Row(aten.cat.default, lambda x: torch.cat([x[:, :1], x, x[:, 2:] * 2], 1), (3, 4)),
     Row(
         aten.cat.default,
