@@ -56,7 +56,7 @@ def drop_no_ops(gm: fx.GraphModule) -> fx.GraphModule:
             return builder.copy(node, env)
         source = node.args[0] if node.args else None
         idle = node.target in _SAME_SHAPE or (node.target in _SCALING and arg(node, 1) == 1)
-        if idle and isinstance(source, fx.Node) and same_shape(node, source):
+        if idle and isinstance(source, fx.Node) and same_shape(node, source) and _same_type(node, source):
             return env[source]
         if node.target is aten.reshape.default and isinstance(source, fx.Node):
             inner = env[source].node
@@ -72,6 +72,11 @@ def drop_no_ops(gm: fx.GraphModule) -> fx.GraphModule:
         return builder.copy(node, env)
 
     return walk(gm, visit)
+
+
+def _same_type(node: fx.Node, source: fx.Node) -> bool:
+    """A mask times 1.0 has the numbers of the mask, and is no mask."""
+    return bool(node.meta["val"].dtype == source.meta["val"].dtype)
 
 
 def _spread_anyway(node: fx.Node) -> fx.Node | None:
