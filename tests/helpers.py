@@ -12,7 +12,6 @@ from torch import Tensor, fx, nn
 from fxpullback import Pullback, RuleSet
 from fxpullback.capture import capture
 from fxpullback.differentiate import differentiate
-from fxpullback.graph.ir import NAMES, SHAPES
 from fxpullback.lower import lower, simplify
 from fxpullback.lowering.folding import fold
 from fxpullback.pipeline import account
@@ -80,21 +79,27 @@ def variant(
         target: another target.
         without: rewrites of the lowering to leave out.
     """
-    rewritten, folded, step, ledger = pb.rewritten, pb.folded, pb.step, pb.ledger
+    rewritten, folded, step, ledger, rewrites = pb.rewritten, pb.folded, pb.step, pb.ledger, pb.rewrites
     merged: dict[str, str] = {}
     if rules is not None:
         rewritten, ledger = rewrite(pb.captured, rules)
         folded, merged = fold(rewritten)
     if rules is not None or without is not None:
-        step = lower(differentiate(folded), without or ())
+        step, rewrites = lower(differentiate(folded), without or ())
         ledger = account(ledger, step, merged)
     rules, program, checked = rules or pb.rules, program or pb.program, check_target(target or pb.target)
-    graph = simplify(unroll(step, program, checked))
-    for stage in (pb.captured, rewritten, folded, step, graph):
-        stage.meta.pop(SHAPES, None)
-        stage.meta.pop(NAMES, None)
-    made = {"graph": graph, "rewritten": rewritten, "folded": folded, "step": step, "ledger": ledger}
-    return replace(pb, **made, rules=rules, program=program, target=checked)
+    return replace(
+        pb,
+        graph=simplify(unroll(step, program, checked)),
+        rewritten=rewritten,
+        folded=folded,
+        step=step,
+        ledger=ledger,
+        rules=rules,
+        program=program,
+        target=checked,
+        rewrites=rewrites,
+    )
 
 
 def pulled_back(function: Function, x: Tensor, ct: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ import torch
 from torch import fx
 
 from fxpullback.graph.ir import aten, attribute, input_nodes, is_call, is_size, node_argument
+from fxpullback.graph.operators import OPERATORS, Trait
 from fxpullback.graph.rebuild import Site
 from fxpullback.graph.shapes import alike
-from fxpullback.lowering.folding import LAYOUT
 from fxpullback.rules.attention import attention_weights, shared_heads
 
 
@@ -41,12 +41,12 @@ def without_empty_rows(site: Site) -> Any:
 
 
 def surely_finite(gm: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node is made of finite constants alone, laid out anew, joined, or added up."""
+    """Whether a node is made of finite constants alone: moved, or tensors of them added up."""
     if node.op == "get_attr":
         constant = attribute(gm, str(node.target))
         most = torch.finfo(constant.dtype).max if constant.is_floating_point() else math.inf
         return bool((constant.double().abs() < most / 1024).all())  # far enough from where sums become infinite
-    return node.target in _FINITE and all(is_size(n) or surely_finite(gm, n) for n in input_nodes(node))
-
-
-_FINITE = LAYOUT | {aten.add.Tensor, aten.cat.default, aten.slice.Tensor, aten.select.int, aten.repeat.default}
+    traits = OPERATORS.at(node)
+    added = Trait.SHIFTING in traits and len(input_nodes(node)) == 2 and not node.kwargs
+    finite = added or (Trait.MOVES in traits and Trait.FILLS not in traits)
+    return finite and all(is_size(n) or surely_finite(gm, n) for n in input_nodes(node))

@@ -69,7 +69,7 @@ def _without_no_op(site: Site) -> Any:
         return NotImplemented
     source = node.args[0] if node.args else None
     idle = node.target in _SAME_SHAPE or (node.target in _SCALING and arg(node, 1) == 1)
-    if idle and isinstance(source, fx.Node) and alike(node, source):
+    if idle and isinstance(source, fx.Node) and alike(node, source) and _same_type(node, source):
         return env[source]
     if node.target is aten.reshape.default and isinstance(source, fx.Node):
         inner = env[source].node
@@ -83,6 +83,11 @@ def _without_no_op(site: Site) -> Any:
     if narrow is not None and env[narrow].node.target is aten.expand.default:
         return site.copy({narrow: Value(site.builder, env[narrow].node.args[0])})
     return NotImplemented
+
+
+def _same_type(node: fx.Node, source: fx.Node) -> bool:
+    """A mask times 1.0 has the numbers of the mask, and is no mask."""
+    return bool(node.meta["val"].dtype == source.meta["val"].dtype)
 
 
 def _spread_anyway(node: fx.Node) -> fx.Node | None:

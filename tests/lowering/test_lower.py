@@ -129,6 +129,14 @@ def test_no_ops_are_dropped() -> None:
     assert torch.equal(slim(x)[0], graph(x)[0])
 
 
+def test_a_factor_of_one_that_makes_numbers_of_a_mask_stays() -> None:
+    weight = draw(4, 4, dtype=torch.float32)
+    graph = graph_of(lambda x: x * (((x > 0) * 1.0) @ weight) + ((x > 1) * 1).cumsum(1), 4, dtype=torch.float32)
+    x = draw(3, 4, dtype=torch.float32)
+    assert torch.equal(drop_no_ops(graph)(x)[0], graph(x)[0])
+    assert count(drop_no_ops(graph), aten.mul.Tensor) == 3
+
+
 def test_transposes_of_other_axes_stay() -> None:
     graph = graph_of(lambda x: x.transpose(1, 2).transpose(1, 3).transpose(2, 3), 2, 3, 4)
     x = draw(2, 2, 3, 4)
