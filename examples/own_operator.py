@@ -1,4 +1,4 @@
-"""Carry a custom operator from the model to the file: a gate rule, a translation to ONNX, and the certificate."""
+"""Carry a custom operator from the model to the file: gate rule, traits, translation to ONNX, certificate."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import fxpullback
 from fxpullback.export import Session, to_onnx
 from fxpullback.export.onnx import Builder
 from fxpullback.graph.ir import stop_gradient
+from fxpullback.graph.operators import Trait, Traits
 from fxpullback.rules.rule import gate
 from fxpullback.rules.smoothing import normal_cdf
 
@@ -37,6 +38,9 @@ def squared_relu(x: Tensor, *, temperature: float) -> Tensor:
     return x * stop_gradient(x * normal_cdf(u) + density)
 
 
+TRAITS = Traits(SQUARED_RELU, frozenset({Trait.POINTWISE}))  # what rewrites and half precision may take for granted
+
+
 def translation(b: Builder, x: ir.Value) -> ir.Value:
     """Relu, then a product with itself."""
     positive = b.op("Relu", x)
@@ -59,7 +63,7 @@ def main() -> None:
     """Compile, write, serve; what ONNX Runtime returns is what the graph returns."""
     torch.manual_seed(0)
     model, x, target = Net().eval(), torch.randn(3, 3, 12, 12), torch.tensor([0, 2, 1])
-    pb = fxpullback.compile(model, x, extensions=[squared_relu])
+    pb = fxpullback.compile(model, x, extensions=[squared_relu, TRAITS])
     print(pb.ledger)
     with tempfile.TemporaryDirectory() as folder:
         path = to_onnx(pb, Path(folder) / "net.onnx", translations={SQUARED_RELU: translation})

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import fxpullback
+from fxpullback.graph.operators import Traits
 from fxpullback.vjp.rule import vjp
 
 # An operator of your own: a series without its straight line, the part that a line through all its points explains.
@@ -18,8 +19,7 @@ LIBRARY.define("detrend(Tensor x) -> Tensor")
 def basis(x: Tensor) -> Tensor:
     """The constant and the slope, orthonormal, `[time, 2]`."""
     place = torch.arange(x.shape[-1], device=x.device, dtype=torch.float64) - (x.shape[-1] - 1) / 2
-    flat = torch.stack([torch.ones_like(place), place], 1)
-    line: Tensor = flat / flat.norm(dim=0)
+    line: Tensor = torch.nn.functional.normalize(torch.stack([torch.ones_like(place), place], 1), dim=0)
     return line.to(x.dtype)
 
 
@@ -44,6 +44,10 @@ def detrend_vjp(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
     return (OPERATOR(ct),)
 
 
+# What is true of it: linear in its one argument. Rewrites and half precision ask for that.
+TRAITS = Traits(OPERATOR, linear=(0,))
+
+
 class Detrended(nn.Module):
     """A small network on a series without its trend."""
 
@@ -64,7 +68,7 @@ def main() -> None:
         fxpullback.compile(model, x)
     except fxpullback.errors.UnsupportedGateError as error:
         print(f"without the rule: {error}\n")
-    pb = fxpullback.compile(model, x, extensions=[detrend_vjp])
+    pb = fxpullback.compile(model, x, extensions=[detrend_vjp, TRAITS])
     print(pb.ledger)
     certificate = pb.verify()
     print(certificate)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from fxpullback.contract.errors import RuleError
+from fxpullback.graph.operators import OPERATORS, OperatorTable, Traits
 from fxpullback.lowering.rewrite import Rewrite
 from fxpullback.rules import Pattern, RuleSet
 from fxpullback.rules.rule import Rule
 from fxpullback.vjp import TABLE, VJPRule, VJPTable, table_of
 
-Extension = Rule | Pattern | VJPRule | Rewrite
-_KINDS = (Rule, Pattern, VJPRule, Rewrite)
+Extension = Rule | Pattern | VJPRule | Traits | Rewrite
+_KINDS = (Rule, Pattern, VJPRule, Traits, Rewrite)
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Extensions:
         rules: gate rules.
         patterns: patterns; they are asked before those of the rule set.
         vjps: VJP rules, for operators that have none.
+        traits: what is true of operators that the package does not know.
         rewrites: rewrites of the lowering.
     """
 
     rules: tuple[Rule, ...] = ()
     patterns: tuple[Pattern, ...] = ()
     vjps: tuple[VJPRule, ...] = ()
+    traits: tuple[Traits, ...] = ()
     rewrites: tuple[Rewrite, ...] = ()
 
     @classmethod
@@ -52,6 +55,7 @@ class Extensions:
             rules=tuple(v for v in values if isinstance(v, Rule)),
             patterns=tuple(v for v in values if isinstance(v, Pattern)),
             vjps=tuple(v for v in values if isinstance(v, VJPRule)),
+            traits=tuple(v for v in values if isinstance(v, Traits)),
             rewrites=tuple(v for v in values if isinstance(v, Rewrite)),
         )
 
@@ -69,3 +73,11 @@ class Extensions:
             RuleError: two for one operator.
         """
         return table_of(self.vjps, TABLE)
+
+    def operators(self) -> OperatorTable:
+        """What is true of every operator.
+
+        Raises:
+            RuleError: traits of an operator that has some already.
+        """
+        return OPERATORS.with_traits(*self.traits) if self.traits else OPERATORS

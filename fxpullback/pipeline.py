@@ -13,14 +13,15 @@ from fxpullback.capture import Model, capture
 from fxpullback.certify.graph import verify
 from fxpullback.compiled import Compiled
 from fxpullback.contract.certificate import Certificate
-from fxpullback.contract.errors import InputError
+from fxpullback.contract.errors import InputError, UnknownOperatorError
 from fxpullback.differentiate import differentiate
 from fxpullback.extensions import Extension, Extensions
 from fxpullback.graph import invariants
 from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.inputs import extra_of
-from fxpullback.graph.ir import ORIGIN, calls, extra_inputs, is_size
+from fxpullback.graph.ir import ORIGIN, RULE, calls, extra_inputs, is_size, where
 from fxpullback.graph.module import Graph
+from fxpullback.graph.operators import OperatorTable
 from fxpullback.ledger import Ledger
 from fxpullback.lower import lower, simplify
 from fxpullback.lowering.folding import fold
@@ -117,7 +118,7 @@ def _compiled(
     rules = extensions.rule_set(rules)
     rules = rules.keep_exact(*keep_exact) if keep_exact else rules
     vjps = extensions.vjp_table()
-    compilation = Compilation()
+    compilation = Compilation(operators=extensions.operators())
     say("capture")
     captured = capture(model, example, others, names, free_size, compilation)
     invariants.check_captured(captured)
@@ -132,10 +133,12 @@ def _compiled(
     say("differentiate")
     differentiated = differentiate(folded, compilation, vjps)
     invariants.check_differentiated(differentiated, injections)
+    check_known(differentiated, compilation.operators, kept_exact(captured, ledger))
     invariants.check_held(folded, differentiated)
     say("lower")
     step, rewrites = lower(differentiated, without, compilation, extensions.rewrites)
     invariants.check_lowered(step)
+    check_known(step, compilation.operators, kept_exact(captured, ledger))
     say("unroll")
     graph = simplify(unroll(step, program, target, compilation), compilation)
     invariants.check_lowered(graph)
@@ -182,3 +185,29 @@ def account(ledger: Ledger, step: fx.GraphModule, merged: dict[str, str]) -> Led
         replace(row, reason=f"folded into {merged[row.node]}") if row.node in merged else row for row in ledger.rows
     ]
     return Ledger(tuple(rows)).with_counts(counts)
+
+
+def kept_exact(captured: fx.GraphModule, ledger: Ledger) -> set[Any]:
+    """The operators of a model that keep their exact derivative wherever they stand."""
+    verdicts = {row.node: row.verdict for row in ledger.rows}
+    softened = {node.target for node in calls(captured.graph) if verdicts[node.name] not in ("exact", "constant")}
+    return {node.target for node in calls(captured.graph)} - softened
+
+
+def check_known(gm: fx.GraphModule, operators: OperatorTable, exact: set[Any]) -> None:
+    """Refuse an operator that nothing is known of: rewrites would pass it by without a word.
+
+    One that the model holds and that keeps its exact derivative is allowed, as is one in a derivative that torch gave.
+
+    Raises:
+        UnknownOperatorError: names the operator and what put it there.
+    """
+    for node in operators.unknown(gm.graph):
+        if node.target in exact or node.meta.get(RULE) == "derived":
+            continue
+        by = f" (emitted by {node.meta[RULE]})" if RULE in node.meta else ""
+        raise UnknownOperatorError(
+            f"nothing is known of {where(node)}{by}: whether it moves numbers, is linear, acts entry by entry, or is "
+            "safe in half precision. Pass its traits: extensions=[Traits(...)], docs/adding-a-rule.md; "
+            "Trait.OPAQUE says that nothing is to be assumed."
+        )

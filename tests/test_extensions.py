@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 import fxpullback
 from fxpullback import SEMANTIC
-from fxpullback.contract.errors import LowerError, RuleError, UnsupportedGateError
+from fxpullback.contract.errors import LowerError, RuleError, UnknownOperatorError, UnsupportedGateError
 from fxpullback.extensions import Extension, Extensions
 from fxpullback.graph.ir import aten, stop_gradient
+from fxpullback.graph.operators import Trait, Traits
 from fxpullback.graph.rebuild import Site
 from fxpullback.lowering.rewrite import Rewrite, replacing
 from fxpullback.rules.rule import gate
@@ -31,6 +32,9 @@ torch.library.register_autograd("fxpullback_tests::halved", lambda ctx, ct: ct /
 def halved(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
     """y = x / 2:  ct_x = ct / 2."""
     return (HALVED(ct),)
+
+
+TRAITS = Traits(HALVED, frozenset({Trait.POINTWISE}), linear=(0,))
 
 
 @gate(aten.atan.default, temperature=0.5)
@@ -64,7 +68,7 @@ def network() -> nn.Module:
 
 def test_all_kinds_at_once() -> None:
     model, x, u = network(), draw(4, 6), draw(4, 3, seed=1)
-    pb = fxpullback.compile(model, x, extensions=[arc_tangent, halved, HALVES], target="cotangent")
+    pb = fxpullback.compile(model, x, extensions=[arc_tangent, halved, TRAITS, HALVES], target="cotangent")
     assert pb.ledger.sum() == "1 of 1 gates softened"
     assert pb.rewrites["halves"] > 0
     assert all(node.target is not HALVED for node in pb.graph.graph.nodes)
@@ -76,28 +80,28 @@ def test_all_kinds_at_once() -> None:
 
 
 def test_what_is_passed_in_is_used_for_one_compilation_alone() -> None:
-    fxpullback.compile(network(), draw(4, 6), extensions=[arc_tangent, halved])
+    fxpullback.compile(network(), draw(4, 6), extensions=[arc_tangent, halved, TRAITS])
     with pytest.raises(UnsupportedGateError, match=r'keep_exact=\["atan", "fxpullback_tests.halved"\]'):
         fxpullback.compile(network(), draw(4, 6))
 
 
 def test_an_operator_of_another_library_is_kept_exact_by_its_name() -> None:
-    pb = fxpullback.compile(network(), draw(4, 6), extensions=[halved], keep_exact=["atan"])
+    pb = fxpullback.compile(network(), draw(4, 6), extensions=[halved, TRAITS], keep_exact=["atan"])
     assert [row.verdict for row in pb.ledger.rows] == ["linear", "linear", "exact", "linear"]
     with pytest.raises(RuleError, match=r"nothing called 'fxpullback_tests\.nothing'"):
         SEMANTIC.keep_exact("fxpullback_tests.nothing")
 
 
 def test_a_rewrite_of_ones_own_is_left_out_by_its_name() -> None:
-    pb = fxpullback.compile(network(), draw(4, 6), extensions=[arc_tangent, halved, HALVES], without=["halves"])
+    pb = fxpullback.compile(network(), draw(4, 6), extensions=[arc_tangent, halved, TRAITS, HALVES], without=["halves"])
     assert "halves" not in pb.rewrites
     assert any(node.target is HALVED for node in pb.graph.graph.nodes)
     with pytest.raises(LowerError, match="no rewrite 'halves' to leave out"):
-        fxpullback.compile(network(), draw(4, 6), extensions=[arc_tangent, halved], without=["halves"])
+        fxpullback.compile(network(), draw(4, 6), extensions=[arc_tangent, halved, TRAITS], without=["halves"])
 
 
 def test_calibrated_with_extensions() -> None:
-    extensions: list[Extension] = [arc_tangent, halved]
+    extensions: list[Extension] = [arc_tangent, halved, TRAITS]
     rules = fxpullback.calibrate(network(), draw(8, 6), extensions=extensions)
     pb = fxpullback.compile(network(), draw(4, 6), rules=rules, extensions=extensions)
     (temperature,) = [row.temperature for row in pb.ledger.rows if row.temperature is not None]
@@ -122,5 +126,33 @@ def test_what_cannot_be_added_is_refused(extensions: Any, message: str) -> None:
 
 
 def test_values_are_sorted_by_what_they_are() -> None:
-    found = Extensions.of([HALVES, halved, arc_tangent])
-    assert (found.rules, found.vjps, found.rewrites, found.patterns) == ((arc_tangent,), (halved,), (HALVES,), ())
+    found = Extensions.of([HALVES, TRAITS, halved, arc_tangent])
+    assert (found.rules, found.vjps, found.traits) == ((arc_tangent,), (halved,), (TRAITS,))
+    assert (found.rewrites, found.patterns) == ((HALVES,), ())
+
+
+def test_an_operator_that_nothing_is_known_of_is_named() -> None:
+    with pytest.raises(UnknownOperatorError, match=r"nothing is known of .*halved at .*Pass its traits"):
+        fxpullback.compile(network(), draw(4, 6), extensions=[arc_tangent, halved])
+    opaque = Traits(HALVED, frozenset({Trait.OPAQUE}))
+    assert fxpullback.compile(network(), draw(4, 6), extensions=[arc_tangent, halved, opaque]).verify().passed
+
+
+def test_an_operator_of_a_rule_is_named_with_its_rule() -> None:
+    @gate(aten.atan.default)
+    def with_halves(x: Tensor) -> Tensor:
+        """Primal: atan(x). Adjoint: ct * x / 2."""
+        return x * stop_gradient(HALVED(x))
+
+    class Plain(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.last(torch.atan(self.first(x)))
+            return result
+
+    with pytest.raises(UnknownOperatorError, match=r"halved .*\(emitted by with_halves\)"):
+        fxpullback.compile(Plain().double().eval(), draw(4, 6), extensions=[with_halves])
+
+
+def test_traits_of_an_operator_that_has_some_are_refused() -> None:
+    with pytest.raises(RuleError, match=r"two rows of traits for aten\.relu"):
+        fxpullback.compile(network(), draw(4, 6), extensions=[Traits(aten.relu.default)])

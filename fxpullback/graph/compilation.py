@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from fxpullback.contract.sizes import FreeAxis
+from fxpullback.graph.operators import OPERATORS, OperatorTable
 
 
 class SizeWatch(Protocol):
@@ -24,9 +25,11 @@ class Compilation:
     Attributes:
         names: names of the constants made so far; no stage uses one again.
         shapes: fake results, by operator and the shapes of its arguments.
+        operators: what is true of every operator.
         watch: what checks assumptions about free sizes; None where the batch alone is free.
     """
 
     names: set[str] = field(default_factory=set)
     shapes: dict[Any, Any] = field(default_factory=dict)
+    operators: OperatorTable = OPERATORS
     watch: SizeWatch | None = None
