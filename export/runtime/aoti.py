@@ -131,7 +131,8 @@ def _compiled(pb: Compiled, path: Path) -> Path:
     shapes += [] if target is None else [free]
     try:
         with quiet(), torch.no_grad():
-            program = torch.export.export(pb.graph, given, dynamic_shapes=(tuple(shapes),))
+            fx.GraphModule.recompile(pb.graph)  # else its forward takes `*args` until it has run once
+            program = torch.export.export(pb.graph, given, dynamic_shapes=tuple(shapes))
             # On a CPU the weights are laid out for its convolutions beforehand: a quarter faster, and twice the size.
             settings = {**_SETTINGS, "freezing": pb.example.device.type == "cpu"}
             torch._inductor.aoti_compile_and_package(program, package_path=os.fspath(path), inductor_configs=settings)
