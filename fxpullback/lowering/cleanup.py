@@ -10,6 +10,7 @@ from torch import fx
 
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.ir import GETITEM, ORIGIN, arg, aten, is_size
+from fxpullback.graph.operators import OPERATORS, Trait, Traits
 from fxpullback.graph.rebuild import walk
 from fxpullback.graph.value import Value
 from fxpullback.lowering.rewrite import same_shape
@@ -55,7 +56,8 @@ def drop_no_ops(gm: fx.GraphModule) -> fx.GraphModule:
         if node.op != "call_function" or is_size(node) or node.target is GETITEM:
             return builder.copy(node, env)
         source = node.args[0] if node.args else None
-        idle = node.target in _SAME_SHAPE or (node.target in _SCALING and arg(node, 1) == 1)
+        traits = OPERATORS.at(node)
+        idle = Trait.SAME_IF_SHAPED in traits or (_scales(traits) and arg(node, 1) == 1)
         if idle and isinstance(source, fx.Node) and same_shape(node, source) and _same_type(node, source):
             return env[source]
         if node.target is aten.reshape.default and isinstance(source, fx.Node):
@@ -80,8 +82,8 @@ def _same_type(node: fx.Node, source: fx.Node) -> bool:
 
 
 def _spread_anyway(node: fx.Node) -> fx.Node | None:
-    """An operand whose expansion a product or sum with a value of the full shape would make itself."""
-    if node.target not in (aten.mul.Tensor, aten.add.Tensor, aten.sub.Tensor, aten.div.Tensor) or len(node.args) < 2:
+    """An operand whose expansion an operator on it and a value of the full shape would make itself."""
+    if not OPERATORS.at(node).broadcasts or len(node.args) < 2:
         return None
     operands = [n for n in node.args[:2] if isinstance(n, fx.Node) and not is_size(n)]
     for n, other in (operands, operands[::-1]) if len(operands) == 2 else ():
@@ -111,12 +113,13 @@ def merge_factors(gm: fx.GraphModule) -> tuple[fx.GraphModule, int]:
 
 def _factor(node: fx.Node) -> float | None:
     """By what number a node multiplies a floating-point tensor; None if it does something else."""
-    if node.target not in _SCALING or len(node.args) < 2 or not isinstance(node.args[0], fx.Node):
+    traits = OPERATORS.at(node)
+    if not _scales(traits) or len(node.args) < 2 or not isinstance(node.args[0], fx.Node):
         return None
     number, value = node.args[1], node.meta["val"]
     if isinstance(number, bool) or not isinstance(number, int | float) or not value.is_floating_point():
         return None
-    if node.target is aten.mul.Tensor:
+    if traits.divisor is None:
         return float(number)
     return 1 / number if number and not node.kwargs else None
 
@@ -126,5 +129,6 @@ def _axes(node: fx.Node) -> set[int]:
     return {int(arg(node, 1)) % ndim, int(arg(node, 2)) % ndim}
 
 
-_SCALING = {aten.mul.Tensor, aten.div.Tensor}
-_SAME_SHAPE = {aten.reshape.default, aten.expand.default, aten.slice.Tensor, aten.view.default}
+def _scales(traits: Traits) -> bool:
+    """A product or quotient of the first argument and the second."""
+    return Trait.SCALING in traits and bool(traits.factors)
