@@ -22,6 +22,7 @@ from fxpullback.graph.builder import Builder
 from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.ir import ORIGIN, WHOLE, input_nodes, outputs, schema_arguments
 from fxpullback.graph.module import Graph
+from fxpullback.graph.operators import OperatorTable, Traits
 from fxpullback.graph.value import Value
 
 G = TypeVar("G", bound=fx.GraphModule)
@@ -73,6 +74,16 @@ class Site:
     node: fx.Node
     env: dict[fx.Node, Any]
     made: Made
+
+    @property
+    def operators(self) -> OperatorTable:
+        """What is true of every operator."""
+        return self.builder.compilation.operators
+
+    @property
+    def traits(self) -> Traits:
+        """What is true of the operator that the node calls."""
+        return self.operators.at(self.node)
 
     def whole(self, n: fx.Node) -> Any:
         """The value of a node, written out if something stands in for it."""

@@ -10,6 +10,7 @@ from torch import fx
 from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.ir import GETITEM, arg, aten, is_size
 from fxpullback.graph.module import Graph
+from fxpullback.graph.operators import OperatorTable, Trait, Traits
 from fxpullback.graph.rebuild import Site, rebuild
 from fxpullback.graph.shapes import alike
 from fxpullback.graph.value import Value
@@ -68,7 +69,7 @@ def _without_no_op(site: Site) -> Any:
     if node.op != "call_function" or is_size(node) or node.target is GETITEM:
         return NotImplemented
     source = node.args[0] if node.args else None
-    idle = node.target in _SAME_SHAPE or (node.target in _SCALING and arg(node, 1) == 1)
+    idle = Trait.SAME_IF_SHAPED in site.traits or (_scales(site.traits) and arg(node, 1) == 1)
     if idle and isinstance(source, fx.Node) and alike(node, source) and _same_type(node, source):
         return env[source]
     if node.target is aten.reshape.default and isinstance(source, fx.Node):
@@ -79,7 +80,7 @@ def _without_no_op(site: Site) -> Any:
         inner = env[arg(node, 0)].node
         if inner.target is aten.transpose.int and _axes(node) == _axes(inner):
             return Value(site.builder, inner.args[0])
-    narrow = _spread_anyway(node)
+    narrow = _spread_anyway(node, site.traits)
     if narrow is not None and env[narrow].node.target is aten.expand.default:
         return site.copy({narrow: Value(site.builder, env[narrow].node.args[0])})
     return NotImplemented
@@ -90,9 +91,9 @@ def _same_type(node: fx.Node, source: fx.Node) -> bool:
     return bool(node.meta["val"].dtype == source.meta["val"].dtype)
 
 
-def _spread_anyway(node: fx.Node) -> fx.Node | None:
-    """An operand whose expansion a product or sum with a value of the full shape would make itself."""
-    if node.target not in (aten.mul.Tensor, aten.add.Tensor, aten.sub.Tensor, aten.div.Tensor) or len(node.args) < 2:
+def _spread_anyway(node: fx.Node, traits: Traits) -> fx.Node | None:
+    """An operand whose expansion an operator on it and a value of the full shape would make itself."""
+    if not traits.broadcasts or len(node.args) < 2:
         return None
     operands = [n for n in node.args[:2] if isinstance(n, fx.Node) and not is_size(n)]
     for n, other in (operands, operands[::-1]) if len(operands) == 2 else ():
@@ -111,9 +112,9 @@ def merge_factors(gm: fx.GraphModule, compilation: Compilation | None = None) ->
 
     def merge(site: Site) -> Any:
         nonlocal changed
-        outer = _factor(site.node)
+        outer = _factor(site.node, site.operators)
         inner = site.env[arg(site.node, 0)].node if outer is not None else None
-        below = _factor(inner) if inner is not None else None
+        below = _factor(inner, site.operators) if inner is not None else None
         if inner is None or outer is None or below is None:
             return NotImplemented
         changed += 1
@@ -122,14 +123,15 @@ def merge_factors(gm: fx.GraphModule, compilation: Compilation | None = None) ->
     return rebuild(gm, merge, compilation), changed
 
 
-def _factor(node: fx.Node) -> float | None:
+def _factor(node: fx.Node, operators: OperatorTable) -> float | None:
     """By what number a node multiplies a floating-point tensor; None if it does something else."""
-    if node.target not in _SCALING or len(node.args) < 2 or not isinstance(node.args[0], fx.Node):
+    traits = operators.at(node)
+    if not _scales(traits) or len(node.args) < 2 or not isinstance(node.args[0], fx.Node):
         return None
     number, value = node.args[1], node.meta["val"]
     if isinstance(number, bool) or not isinstance(number, int | float) or not value.is_floating_point():
         return None
-    if node.target is aten.mul.Tensor:
+    if traits.divisor is None:
         return float(number)
     return 1 / number if number and not node.kwargs else None
 
@@ -139,5 +141,6 @@ def _axes(node: fx.Node) -> set[int]:
     return {int(arg(node, 1)) % ndim, int(arg(node, 2)) % ndim}
 
 
-_SCALING = {aten.mul.Tensor, aten.div.Tensor}
-_SAME_SHAPE = {aten.reshape.default, aten.expand.default, aten.slice.Tensor, aten.view.default}
+def _scales(traits: Traits) -> bool:
+    """A product or quotient of the first argument and the second."""
+    return Trait.SCALING in traits and bool(traits.factors)

@@ -15,6 +15,7 @@ from fxpullback import SEMANTIC, Soft
 from fxpullback.differentiate import differentiate
 from fxpullback.graph.ir import INJECT, STOP_GRADIENT, aten, calls, inject, operator_name, stop_gradient
 from fxpullback.lower import drop_no_ops, eliminate_common_subexpressions, erase_injections, lower, simplify
+from fxpullback.lowering.cleanup import merge_factors
 from fxpullback.lowering.folding import fold
 from fxpullback.rewrite import rewrite
 from fxpullback.unroll import unroll
@@ -127,6 +128,21 @@ def test_no_ops_are_dropped() -> None:
     assert [node.target for node in calls(slim.graph)] == [aten.reshape.default, aten.mul.Tensor]
     x = draw(2, 3, 4)
     assert torch.equal(slim(x)[0], graph(x)[0])
+
+
+def test_no_ops_are_dropped_whatever_their_operators() -> None:
+    def model(x: Tensor) -> Tensor:
+        y = torch.maximum(x, x[:, :1].expand(-1, 4)) * torch.where(x > 0, x, 0.5)
+        return aten.mul.Scalar(aten.div.Scalar(aten.mul.Scalar(y.repeat(1, 1), 1), 4.0), 3.0)  # type: ignore[no-any-return]
+
+    graph = graph_of(model, 4)
+    slim, merged = merge_factors(drop_no_ops(graph))
+    assert merged == 1
+    scalings = [node.args[1] for node in calls(slim.graph) if node.target in (aten.mul.Tensor, aten.mul.Scalar)]
+    assert scalings[1:] == [0.75]
+    assert not count(slim, aten.expand.default, aten.repeat.default, aten.div.Scalar)
+    x = draw(3, 4)
+    assert_near(slim(x)[0], graph(x)[0])
 
 
 def test_a_factor_of_one_that_makes_numbers_of_a_mask_stays() -> None:
