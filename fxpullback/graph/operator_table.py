@@ -24,8 +24,9 @@ _MOVES = (
     *row(T.LAYOUT, T.SAME_IF_SHAPED, of=[aten.repeat_interleave.self_int]),
     *row(T.LAYOUT, of=[*_each("unsqueeze permute t flip"), aten.transpose.int]),
     *row(T.LAYOUT, T.NO_BFLOAT16, of=_each("roll pixel_shuffle pixel_unshuffle channel_shuffle")),
-    *row(T.MOVES, T.SAME_IF_SHAPED, of=[aten.slice.Tensor]),
-    *row(T.MOVES, of=[GETITEM, aten.select.int, aten.split.Tensor, aten.split_with_sizes.default, aten.unbind.int]),
+    *row(T.MOVES, T.PART, T.SAME_IF_SHAPED, of=[aten.slice.Tensor]),
+    *row(T.MOVES, T.PART, of=[GETITEM, aten.select.int, aten.unbind.int]),
+    *row(T.MOVES, T.PART, of=[aten.split.Tensor, aten.split_with_sizes.default]),
     *row(T.MOVES, of=_each("cat stack index_select embedding")),
     *row(T.MOVES, linear=(0, 1), of=_each("slice_scatter select_scatter")),
     # Looking things up one by one, windows and triangles: their ONNX operators were not looked up for bfloat16.

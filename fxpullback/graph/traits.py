@@ -20,6 +20,7 @@ class Trait(enum.Enum):
 
     MOVES = "every number of the result is one of an argument's, or zero, at a place that shapes and indices settle"
     LAYOUT = "it moves one tensor: each of its numbers stands in the result, once or more often, and no other does"
+    PART = "it takes some of the numbers of one tensor, each once, and nothing else"
     FILLS = "among what it moves or chooses it puts a number that it is given"
     SAME_IF_SHAPED = "where the result has the shape of the first argument, it is the first argument"
     CAST = "the first argument in another type"

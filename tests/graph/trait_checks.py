@@ -130,6 +130,16 @@ def layout(call: Call, traits: Traits) -> bool:
     return True
 
 
+def part(call: Call, traits: Traits) -> bool:
+    arguments = _distinct(call)
+    if not floats(arguments[0]):
+        return False
+    taken = [float(n) for t in tensors(call(*arguments)) for n in t.flatten().tolist()]
+    assert len(taken) == len(set(taken))
+    assert set(taken) <= _numbers(arguments[0])
+    return True
+
+
 def same_if_shaped(call: Call, traits: Traits) -> bool:
     x, result = call.arguments[0], call()
     if not isinstance(x, Tensor) or x.shape != result.shape:
@@ -314,6 +324,7 @@ def shifting(call: Call, traits: Traits) -> bool:
 CHECKS: dict[Trait, Check] = {
     Trait.MOVES: moves,
     Trait.LAYOUT: layout,
+    Trait.PART: part,
     Trait.SAME_IF_SHAPED: same_if_shaped,
     Trait.CAST: cast,
     Trait.POINTWISE: pointwise,

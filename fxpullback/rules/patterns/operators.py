@@ -1,48 +1,27 @@
-"""The operators that the patterns tell apart, as sets of operator objects."""
+"""The operators that the patterns tell apart: by their traits, and where a pattern has a vocabulary of its own, named."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from fxpullback.graph.ir import GETITEM, aten
+from fxpullback.graph.ir import aten
+from fxpullback.graph.operators import OPERATORS, Trait
 
 Operators = frozenset[Callable[..., Any]]
+_having = OPERATORS.having
 
-# Every value that goes in comes out, moved, repeated, left out or cast: what a value is followed through.
-RELAYOUT: Operators = frozenset(
-    {
-        aten.reshape.default,
-        aten.permute.default,
-        aten.transpose.int,
-        aten.t.default,
-        aten.expand.default,
-        aten.expand_as.default,
-        aten.unsqueeze.default,
-        aten.squeeze.dim,
-        aten.squeeze.dims,
-        aten.squeeze.default,
-        aten.select.int,
-        aten.slice.Tensor,
-        aten.split.Tensor,
-        aten.split_with_sizes.default,
-        aten.unbind.int,
-        aten.unflatten.int,
-        aten._to_copy.default,
-        aten.clone.default,
-        aten.repeat.default,
-        aten.view_as.default,
-        aten.constant_pad_nd.default,
-        GETITEM,
-    }
+# What a value is followed through: its numbers are moved, repeated, left out in part, padded or cast.
+RELAYOUT: Operators = (
+    _having(Trait.LAYOUT) | _having(Trait.PART) | _having(Trait.CAST) | (_having(Trait.MOVES) & _having(Trait.FILLS))
 )
-SCALING: Operators = frozenset({aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar, aten.neg.default})
-SHIFTING: Operators = frozenset({aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar, aten.rsub.Scalar})
+SCALING: Operators = _having(Trait.SCALING)
+SHIFTING: Operators = _having(Trait.SHIFTING)
 AFFINE: Operators = RELAYOUT | SCALING | SHIFTING
 
 # Attention: what mixes the heads of the weights, and what masks the scores.
 MIXING: Operators = frozenset({aten.linear.default, aten.convolution.default, aten.native_layer_norm.default})
-MASKING: Operators = frozenset({aten.masked_fill.Scalar, aten.where.self})
+MASKING: Operators = _having(Trait.CHOICE)
 # Products of matrices that no pattern takes apart, with the positions of their factors.
 OTHER_MATRIX_PRODUCTS: dict[Any, tuple[int, int]] = {
     aten.linear.default: (0, 1),
@@ -52,12 +31,8 @@ OTHER_MATRIX_PRODUCTS: dict[Any, tuple[int, int]] = {
 }
 
 # Computed gates: what bounds one, and the pointwise functions that a gate z g(z) is made of.
-BOUNDED: Operators = frozenset({aten.sigmoid.default, aten.hardsigmoid.default, aten.tanh.default, aten.softmax.int})
-SELECTORS: Operators = (BOUNDED - {aten.softmax.int}) | {
-    aten.hardtanh.default,
-    aten.erf.default,
-    aten.special_ndtr.default,
-}
+BOUNDED: Operators = _having(Trait.GATE)
+SELECTORS: Operators = _having(Trait.SELECTOR)
 POINTWISE: Operators = (
     SELECTORS
     | SCALING
@@ -67,27 +42,8 @@ POINTWISE: Operators = (
 )
 
 # Statistics: where a search for one ends, what takes the root, and what may lie between.
-STATISTICS: Operators = frozenset(
-    {
-        aten.linalg_vector_norm.default,
-        aten.norm.ScalarOpt_dim,
-        aten.var.correction,
-        aten.var.dim,
-        aten.std.correction,
-        aten.std.dim,
-        aten.var_mean.correction,
-    }
-)
-ROOTS: Operators = frozenset(
-    {
-        aten.rsqrt.default,
-        aten.sqrt.default,
-        aten.linalg_vector_norm.default,
-        aten.norm.ScalarOpt_dim,
-        aten.std.correction,
-        aten.std.dim,
-    }
-)
+STATISTICS: Operators = _having(Trait.STATISTIC)
+ROOTS: Operators = _having(Trait.ROOT)
 MEANS: Operators = frozenset({aten.mean.dim, aten.sum.dim_IntList})
 STATISTIC_STEPS: Operators = (
     AFFINE
@@ -96,8 +52,8 @@ STATISTIC_STEPS: Operators = (
     | {aten.mean.dim, aten.maximum.default}
 )
 
-# Choices by comparison.
-ABOVE: Operators = frozenset({aten.gt.Scalar, aten.ge.Scalar})
-BELOW: Operators = frozenset({aten.lt.Scalar, aten.le.Scalar})
-CHOICES: Operators = frozenset({aten.where.self, aten.where.ScalarSelf, aten.where.ScalarOther})
-ZEROS: Operators = frozenset({aten.zeros_like.default, aten.zeros.default})
+# Choices by comparison; those that begin with their condition.
+ABOVE: Operators = _having(Trait.ABOVE)
+BELOW: Operators = _having(Trait.BELOW)
+CHOICES: Operators = frozenset(op for op in _having(Trait.CHOICE) if op._schema.arguments[0].name == "condition")
+ZEROS: Operators = _having(Trait.ZEROS)
