@@ -93,8 +93,8 @@ def variant(
     for stage in (pb.captured, rewritten, folded, step, graph):
         stage.meta.pop(SHAPES, None)
         stage.meta.pop(NAMES, None)
-    made = {"graph": graph, "rewritten": rewritten, "folded": folded, "step": step, "ledger": ledger}
-    return replace(pb, **made, rules=rules, program=program, target=checked)
+    stages = replace(pb, graph=graph, rewritten=rewritten, folded=folded, step=step, ledger=ledger)
+    return replace(stages, rules=rules, program=program, target=checked)
 
 
 def pulled_back(function: Function, x: Tensor, ct: Tensor) -> Tensor:

@@ -100,7 +100,7 @@ class Builder:
     def constant(self, name: str, tensor: Tensor) -> Value:
         """Add a constant of the graph under a name that begins with `name` and that no stage has used before."""
         free, count = name, 0
-        while free in self._names or hasattr(self.source, free):
+        while free in self._names or free in self.exact or hasattr(self.source, free):
             count += 1
             free = f"{name}_{count}"
         self._names.add(free)
