@@ -10,7 +10,8 @@ from torch import fx
 
 import fxpullback
 from fxpullback import EXACT, REFERENCE, Ascent, Double
-from tests.helpers import variant
+from fxpullback.graph.float64 import in_float64
+from tests.helpers import draw, variant
 from tests.networks import SIZE, compiled, network
 
 OTHER_OPTIONS: dict[str, dict[str, Any]] = {
@@ -43,3 +44,13 @@ def test_a_variant_is_what_compile_makes(name: str, options: str) -> None:
         assert_same_graph(getattr(made, stage), getattr(direct, stage))
     assert made.ledger == direct.ledger
     assert (made.rules, made.program, made.target) == (direct.rules, direct.program, direct.target)
+
+
+@pytest.mark.parametrize("name", ["convolutional", "mobile", "transformer"])
+def test_a_variant_in_float64_has_the_constants_of_its_own(name: str) -> None:
+    """A constant may not be called as one of an earlier stage was: its exact value would be taken for its own."""
+    pb = compiled(name, torch.float32)
+    x, u = draw(2, *SIZE), torch.eye(pb.classes, dtype=torch.float64)[:2]
+    wanted = in_float64(pb.graph)(x, u)
+    for found, same in zip(in_float64(variant(pb, target="index").graph)(x, torch.tensor([0, 1])), wanted, strict=True):
+        assert torch.equal(found, same)

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 import fxpullback
 from fxpullback import EXACT, REFERENCE, SEMANTIC, RuleSet
-from fxpullback.capture import capture
 from fxpullback.contract.errors import RuleError, UnsupportedGateError
 from fxpullback.graph.ir import INJECT, aten, calls, stop_gradient
 from fxpullback.ledger import Ledger, Row
@@ -22,7 +21,7 @@ from fxpullback.rewrite import rewrite
 from fxpullback.rules import activations
 from fxpullback.rules.rule import gate
 from tests.helpers import assert_near, draw, graph_of, pulled_back
-from tests.networks import NETWORKS, SIZE, network
+from tests.networks import NETWORKS, compiled
 
 SETS = {"semantic": SEMANTIC, "reference": REFERENCE, "exact": EXACT}
 
@@ -35,7 +34,7 @@ def rows_of(function: Any, *sizes: int, rules: RuleSet = SEMANTIC) -> dict[str, 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_operator_has_a_row_and_every_row_a_reason(name: str) -> None:
-    captured = capture(network(name), torch.zeros(1, *SIZE).double())
+    captured = compiled(name).captured
     for rules in SETS.values():
         rewritten, ledger = rewrite(captured, rules)
         assert [row.node for row in ledger.rows] == [node.name for node in calls(captured.graph)]
@@ -264,7 +263,7 @@ def test_reference_has_the_authors_six_rules() -> None:
 def test_ledger_survives_json() -> None:
     import json
 
-    _, ledger = rewrite(capture(network("mobile"), torch.zeros(1, *SIZE).double()), SEMANTIC)
+    _, ledger = rewrite(compiled("mobile").captured, SEMANTIC)
     data = json.loads(ledger.to_json())
     assert Ledger.from_dict(data) == ledger
     assert data["gates"] == data["softened"] + data["frozen"] + data["exact"] == ledger.gates
@@ -285,13 +284,13 @@ def test_ledger_prints_at_100_columns() -> None:
         "why " * 60,
     )
     warm = dataclasses.replace(long, index=12345, verdict="softened", rule="rule" * 20, temperature=123456.789)
-    _, ledger = rewrite(capture(network("mobile"), torch.zeros(1, *SIZE).double()), SEMANTIC)
+    _, ledger = rewrite(compiled("mobile").captured, SEMANTIC)
     for text in (str(ledger), str(Ledger((long,))), str(Ledger((warm,)))):
         assert max(map(len, text.splitlines())) <= 100
 
 
 def test_sum_of_the_ledger() -> None:
-    pb = fxpullback.compile(network("mobile"), torch.zeros(1, *SIZE).double())
+    pb = compiled("mobile")
     verdicts = [row.verdict for row in pb.ledger.rows if row.gate]
     frozen, exact = verdicts.count("frozen"), verdicts.count("exact")
     line = f"{len(verdicts) - exact} of {len(verdicts)} gates softened ({frozen} of them held constant)"
@@ -301,7 +300,7 @@ def test_sum_of_the_ledger() -> None:
 
 
 def test_pullback_nodes_are_counted() -> None:
-    pb = fxpullback.compile(network("transformer"), torch.zeros(1, *SIZE).double())
+    pb = compiled("transformer")
     rows = {row.node: row for row in pb.ledger.rows}
     assert all(row.pullback_nodes > 0 for row in rows.values() if row.rule)
     assert sum(row.pullback_nodes for row in rows.values()) <= len(list(calls(pb.step.graph)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fxpullback import Ascent, Double, Pullback, Soft
 from fxpullback.certify.eager import run_eagerly
 from fxpullback.export import Session, to_onnx
 from fxpullback.graph.inputs import Inputs
+from tests.helpers import variant
 
 NAMES = ("vit_tiny", "mobilenetv2", "mobilenetv3_small", "squeezenet1_0", "cifar_resnet20")
 PROGRAMS: dict[str, Soft | Double | Ascent] = {"soft": Soft(), "double": Double(), "ascent": Ascent(steps=3)}
@@ -28,13 +30,18 @@ def smallest_cosine(a: Tensor, b: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)).min())
 
 
+@functools.cache
+def compiled(zoo: Any, name: str) -> Pullback:
+    return fxpullback.compile(zoo.load(name).model, (zoo.images(name)[0][:1],))
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("name", NAMES)
 def test_one_file_serves_every_batch(zoo: Any, tmp_path: Path, name: str, program: str) -> None:
     entry = zoo.load(name)
     pictures, labels, _ = zoo.images(name)
     pictures, labels = pictures[10:18], labels[10:18]
-    pb = fxpullback.compile(entry.model, (pictures[:1],), program=PROGRAMS[program])
+    pb = variant(compiled(zoo, name), program=PROGRAMS[program])
     session = Session(to_onnx(pb, tmp_path / f"{name}.onnx", certify=False))
     wanted = run_eagerly(pb.rewritten, pb.program, "index", Inputs(pictures), labels)
     assert torch.equal(pb.rewritten(pictures)[0], entry.model(pictures))
@@ -50,8 +57,7 @@ def test_one_file_serves_every_batch(zoo: Any, tmp_path: Path, name: str, progra
 
 def test_every_gate_is_accounted_for(zoo: Any) -> None:
     for name in ("vit_tiny", "mobilenetv3_small"):
-        pb: Pullback = fxpullback.compile(zoo.load(name).model, (zoo.images(name)[0][:1],))
-        gates = [row for row in pb.ledger.rows if row.gate]
+        gates = [row for row in compiled(zoo, name).ledger.rows if row.gate]
         assert gates
         assert all(row.verdict in ("softened", "frozen") for row in gates)
 

@@ -102,7 +102,7 @@ class Builder:
     def constant(self, name: str, tensor: Tensor) -> Value:
         """Add a constant of the graph under a name that begins with `name` and that no stage has used before."""
         free, count = name, 0
-        while free in self.compilation.names or hasattr(self.source, free):
+        while free in self.compilation.names or free in self.exact or hasattr(self.source, free):
             count += 1
             free = f"{name}_{count}"
         self.compilation.names.add(free)

@@ -20,7 +20,7 @@ from fxpullback.contract.sizes import FreeAxis, axis_name, misfits, other_shape
 from fxpullback.export import Session, to_onnx
 from fxpullback.pipeline import Pullback
 from tests import networks
-from tests.helpers import assert_near, draw
+from tests.helpers import assert_near, draw, variant
 from tests.networks import Residual, SqueezeExcite
 
 SIZES = ((33, 38), (45, 31), (64, 48))  # none is the example's
@@ -307,7 +307,7 @@ def test_free_axes() -> None:
 
 @pytest.mark.parametrize("name", ["convolutional", "mobile", "transformer"])
 def test_without_the_request_no_size_is_computed(name: str, tmp_path: Path) -> None:
-    pb = fxpullback.compile(networks.network(name).float(), (draw(1, *networks.SIZE).float(),))
+    pb = variant(networks.compiled(name, torch.float32), target="index")
     assert pb.free == ()
     model = onnx.load(to_onnx(pb, tmp_path / "model.onnx", certify=False))
     counts = [node for node in model.graph.node if node.op_type == "Shape"]

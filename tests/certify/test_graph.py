@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import Any
+from functools import cache
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ import fxpullback
 from fxpullback import Pullback
 from fxpullback.contract.certificate import Certificate, at_least, at_most
 from fxpullback.graph.ir import ORIGIN, TRANSPOSES, aten, calls
-from tests.helpers import changed
+from tests.helpers import changed, variant
 
 
 def network(classes: int = 5) -> nn.Module:
@@ -24,8 +24,9 @@ def network(classes: int = 5) -> nn.Module:
     ).eval()
 
 
-def compiled(**options: Any) -> Pullback:
-    return fxpullback.compile(network(), torch.randn(1, 6), **options)
+@cache
+def compiled() -> Pullback:
+    return fxpullback.compile(network(), torch.randn(1, 6))
 
 
 def failed(certificate: Certificate) -> dict[str, str]:
@@ -82,14 +83,14 @@ def test_a_wrong_primal_is_named() -> None:
 
 def test_a_lost_soft_adjoint_fails() -> None:
     """The graph of the plain gradient has the same logits; autograd through the injected form tells them apart."""
-    pb, plain = compiled(), compiled(rules=fxpullback.EXACT)
+    pb, plain = compiled(), variant(compiled(), rules=fxpullback.EXACT)
     details = failed(replace(pb, step=plain.step, graph=plain.graph).verify())
     assert "logits: lowered graph against the model" not in details
     assert "pullback: graph against autograd, float64" in details
 
 
 def test_a_program_that_is_another_fails() -> None:
-    pb, other = compiled(), compiled(program=fxpullback.Double(alpha=1.0))
+    pb, other = compiled(), variant(compiled(), program=fxpullback.Double(alpha=1.0))
     assert set(failed(replace(pb, graph=other.graph).verify())) == {"soft: pullback against autograd, float64"}
 
 

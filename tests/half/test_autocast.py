@@ -19,8 +19,8 @@ from fxpullback.graph.ir import GETITEM, aten, calls, input_nodes, outputs
 from fxpullback.half.autocast import TYPES, HalfPrecision, check_autocast, in_half_precision
 from fxpullback.half.islands import CAST, NO_BFLOAT16, held
 from fxpullback.half.scale import LARGEST, largest_cotangent, measured_scale, scale_cotangent
-from tests.helpers import draw
-from tests.networks import network
+from tests import networks
+from tests.helpers import draw, variant
 from tests.rules.test_masks import Masked
 
 PROGRAMS: dict[str, Any] = {"soft": Soft(), "double": Double(alpha=1.0), "ascent": Ascent(steps=2, alpha=1.0, eps=1.5)}
@@ -54,7 +54,9 @@ def compiled(model: nn.Module, *sizes: int, **options: Any) -> Pullback:
 @cache
 def built(name: str, program: str = "soft", target: str = "index", free_size: bool = False) -> Pullback:
     """A network for pictures of 16 by 16, compiled once."""
-    return compiled(network(name), 3, 16, 16, program=PROGRAMS[program], target=target, free_size=free_size)
+    if free_size:
+        return compiled(networks.network(name), 3, 16, 16, program=PROGRAMS[program], target=target, free_size=True)
+    return variant(networks.compiled(name, torch.float32), program=PROGRAMS[program], target=target)
 
 
 def wanted(pb: Pullback, inputs: Inputs, given: Tensor | None) -> dict[str, Tensor]:

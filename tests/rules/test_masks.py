@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fxpullback.export import Session, to_onnx
 from fxpullback.export.certify.recheck import recheck
 from fxpullback.graph.ir import aten, calls
 from fxpullback.rules.attention import attention_weights
-from tests.helpers import assert_near, draw, pulled_back
+from tests.helpers import assert_near, draw, pulled_back, variant
 
 TOKENS, WIDTH = 4, 6
 FULL = torch.tensor([[True, True, False, True], [False] * 4, [True, False, False, False]])
@@ -75,6 +76,12 @@ def soft_oracle(model: Masked, mask: Tensor) -> Any:
     return run
 
 
+@cache
+def compiled(kind: str) -> Pullback:
+    examples = draw(3, TOKENS, WIDTH), cast(MASKS[kind], torch.float64)
+    return fxpullback.compile(network(), examples, rules=SEMANTIC, target="cotangent")
+
+
 @pytest.mark.parametrize("kind", MASKS)
 def test_weights_of_an_empty_row_are_zero(kind: str) -> None:
     q, k = draw(3, 5, 2), draw(3, TOKENS, 2, seed=1)
@@ -88,7 +95,7 @@ def test_weights_of_an_empty_row_are_zero(kind: str) -> None:
 def test_soft_pullback_under_an_empty_row(kind: str) -> None:
     model, mask = network(), cast(MASKS[kind], torch.float64)
     x, u = draw(3, TOKENS, WIDTH), draw(3, 3, seed=1)
-    pb = fxpullback.compile(model, (x, mask), rules=SEMANTIC, target="cotangent")
+    pb = compiled(kind)
     logits, pullback = pb(x, u, mask=mask)
     assert_near(logits, model(x, mask).detach())
     assert torch.equal(pb.rewritten(x, mask)[0], model(x, mask))
@@ -101,7 +108,7 @@ def test_soft_pullback_under_an_empty_row(kind: str) -> None:
 def test_exact_pullback_under_an_empty_row(kind: str) -> None:
     model, mask = network(), cast(MASKS[kind], torch.float64)
     x, u = draw(3, TOKENS, WIDTH), draw(3, 3, seed=1)
-    pb = fxpullback.compile(model, (x, mask), rules=EXACT, target="cotangent")
+    pb = variant(compiled(kind), rules=EXACT)
     assert_near(pb(x, u, mask)[1], pulled_back(lambda z: model(z, mask), x, u))
 
 
@@ -141,6 +148,11 @@ def operators(pb: Pullback) -> Counter[Any]:
     return Counter(node.target for node in calls(pb.graph.graph))
 
 
+@cache
+def without_a_mask() -> Pullback:
+    return fxpullback.compile(network(), draw(2, TOKENS, WIDTH))
+
+
 CONSTANTS = {
     "finite bias": draw(TOKENS, TOKENS),
     "causal boolean": torch.ones(TOKENS, TOKENS, dtype=torch.bool).tril(),
@@ -154,7 +166,7 @@ CONSTANTS = {
 def test_a_mask_that_empties_no_row_costs_nothing(name: str) -> None:
     x = draw(2, TOKENS, WIDTH)
     found = operators(fxpullback.compile(network(CONSTANTS.get(name)), x))
-    plain = operators(fxpullback.compile(network(), x))
+    plain = operators(without_a_mask())
     plain[aten.add.Tensor] += name in ("finite bias", "causal additive")
     plain[aten.where.ScalarOther] += name == "causal boolean"
     assert found == plain

@@ -1,4 +1,4 @@
-"""The operators that the patterns tell apart: by their traits, and where a pattern has a vocabulary of its own, named."""
+"""The operators that the patterns tell apart: by their traits; by name where a pattern has a vocabulary of its own."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import fxpullback
-from fxpullback import Ascent, Pullback, Soft
+from fxpullback import Ascent, Pullback
 from fxpullback.contract import metadata as md
 from fxpullback.contract.errors import ProgramError, SessionError, VerifyError
 from fxpullback.export import Session, to_onnx
@@ -23,7 +23,7 @@ from fxpullback.export.certify.recheck import recheck
 from fxpullback.export.cli.app import app
 from fxpullback.export.runtime.described import Described, opened
 from tests.half.test_autocast import Faint
-from tests.helpers import draw
+from tests.helpers import draw, variant
 
 FLOAT16, BFLOAT16 = onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16
 
@@ -39,8 +39,9 @@ def network() -> nn.Module:
 
 @cache
 def compiled(ascent: bool = False) -> Pullback:
-    program = Ascent(steps=2, alpha=1.0) if ascent else Soft()
-    return fxpullback.compile(network(), (draw(1, 3, 16, 16, dtype=torch.float32),), program=program)
+    if ascent:
+        return variant(compiled(), program=Ascent(steps=2, alpha=1.0))
+    return fxpullback.compile(network(), (draw(1, 3, 16, 16, dtype=torch.float32),))
 
 
 @pytest.mark.parametrize("ascent", [False, True])
@@ -87,8 +88,7 @@ def test_changed_weights_are_noticed(tmp_path: Path) -> None:
 
 def test_a_wrong_adjoint_is_noticed(tmp_path: Path) -> None:
     """The plain gradient in float16 is farther off than any rounding."""
-    rules = fxpullback.EXACT
-    plain = fxpullback.compile(network(), (draw(1, 3, 16, 16, dtype=torch.float32),), rules=rules)
+    plain = variant(compiled(), rules=fxpullback.EXACT)
     path = to_onnx(plain, tmp_path / "plain.onnx", precision="fp16", certify=False)
     good = to_onnx(compiled(), tmp_path / "good.onnx", precision="fp16", certify=False)
     model, other = onnx.load(path), onnx.load(good)

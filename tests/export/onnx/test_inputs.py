@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import pytest
 import torch
 
 import fxpullback
+from fxpullback import Pullback
 from fxpullback.contract.errors import InputError
 from fxpullback.export import Session, to_onnx
 from fxpullback.export.certify.recheck import recheck
+from tests.helpers import variant
 from tests.several_inputs import CASES, PROGRAMS, oracle
 
 
@@ -24,10 +26,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("files")
 
 
-@lru_cache
+@cache
+def compiled(case: str) -> Pullback:
+    return fxpullback.compile(CASES[case].network(torch.float32), CASES[case].inputs(2, 1, torch.float32))
+
+
+@cache
 def written(folder: Path, case: str, program: str = "soft", target: str = "index") -> Path:
-    model, examples = CASES[case].network(torch.float32), CASES[case].inputs(2, 1, torch.float32)
-    pb = fxpullback.compile(model, examples, program=PROGRAMS[program], target=target)
+    pb = variant(compiled(case), program=PROGRAMS[program], target=target)
     return to_onnx(pb, folder / f"{case}-{program}-{target}.onnx")
 
 
