@@ -21,9 +21,9 @@ from torch import fx
 
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.ir import ORIGIN, arg, aten, depends_on, input_nodes, is_float_tensor, is_size, placeholders
+from fxpullback.graph.operators import OPERATORS
 from fxpullback.graph.rebuild import Carried, walk
 from fxpullback.lowering.carried import SMALL, Call, Carrier, extent, number_of, same
-from fxpullback.lowering.folding import LAYOUT
 
 MOST_PENDING = 16.0  # a factor larger than this, or smaller than its inverse, is taken in by the next weight
 FARTHEST = 1e4  # a gate that wants a factor larger than this, or smaller than its inverse, gets a product of its own
@@ -43,7 +43,7 @@ def carry_factors(gm: fx.GraphModule) -> tuple[fx.GraphModule, int]:
 
     def visit(builder: Builder, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
         made: Any = NotImplemented
-        handler = HANDLERS.get(node.target)
+        handler = _handler(node)
         kept = {k: v for k, v in node.meta.items() if k != "val"}
         with builder.provenance(node.name, **{ORIGIN: node.name, **kept}):
             if handler is not None and node in carrier.variable and is_float_tensor(node):
@@ -127,7 +127,7 @@ def _through(call: Call) -> Any:
     if not call.varies(x) or any(call.varies(n) for n in call.node.args[1:]):
         return NotImplemented
     held = call.held(x)
-    if held.factor < 0 and call.node.target not in LINEAR:
+    if held.factor < 0 and not OPERATORS.at(call.node).linear:
         return NotImplemented
     if extent(x) < extent(call.node):
         if not same(abs(_suiting(call) or 0.0), abs(held.factor)):
@@ -191,10 +191,10 @@ def _suiting(call: Call) -> float | None:
                 others = [n for n in input_nodes(user) if n is not node and n in call.env and call.varies(n)]
                 if others:
                     return call.held(max(others, key=extent)).factor
-            elif user.target not in HANDLERS:
+            elif _handler(user) is None:
                 return 1.0
         users = list(node.users)
-        if len(users) != 1 or HANDLERS.get(users[0].target) not in (_through, _padded):
+        if len(users) != 1 or _handler(users[0]) not in (_through, _padded):
             return None
         node = users[0]
 
@@ -253,22 +253,9 @@ def _hard_sigmoid(call: Call) -> Any:
     return call.builder.call(call.node.target, (held.value * held.factor,), {})
 
 
-LINEAR = LAYOUT | {
-    aten.view.default, aten._unsafe_view.default, aten.slice.Tensor, aten.select.int, aten.squeeze.dims,
-    aten.sum.dim_IntList, aten.mean.dim, aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default,
-    aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool1d.default, aten.pixel_shuffle.default,
-    aten.pixel_unshuffle.default, aten.upsample_nearest2d.vec, aten.roll.default, aten.clone.default,
-    aten.repeat.default,
-}  # fmt: skip
-HOMOGENEOUS = {
-    aten.relu.default, aten.leaky_relu.default, aten.amax.default, aten.amin.default,
-    aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default,
-}  # fmt: skip
-
 HANDLERS: dict[Any, Callable[[Call], Any]] = {
     **dict.fromkeys([aten.mul.Tensor, aten.div.Tensor, aten.neg.default], _scaled),
     **dict.fromkeys([aten.add.Tensor, aten.sub.Tensor], _sum),
-    **dict.fromkeys(LINEAR | HOMOGENEOUS, _through),
     **dict.fromkeys([aten.convolution.default, aten.linear.default], _product),
     **dict.fromkeys([aten.matmul.default, aten.mm.default], _matmul),
     aten.cat.default: _joined,
@@ -279,7 +266,14 @@ HANDLERS: dict[Any, Callable[[Call], Any]] = {
     aten.hardtanh.default: _clipped,
     aten.hardsigmoid.default: _hard_sigmoid,
 }
-"""What lets factors through, by operator; every other gets its arguments multiplied out."""
+"""What lets factors through in a way of its own, by operator."""
+
+
+def _handler(node: fx.Node) -> Callable[[Call], Any] | None:
+    """What lets factors through a node; what has none gets its arguments multiplied out."""
+    own = HANDLERS.get(node.target)
+    return own or (_through if OPERATORS.at(node).lets_factors_through else None)
+
 
 _WANTED = {aten.special_ndtr.default: math.sqrt(2), aten.sigmoid.default: 1.0, aten.tanh.default: 1.0}
 
@@ -301,7 +295,7 @@ def _wishes(gm: fx.GraphModule) -> dict[fx.Node, float]:
         number = number_of(node)
         if number is not None:
             leading, wish = [arg(node, 0)], wishes[node] / number
-        elif HANDLERS.get(node.target) in (_through, _sum, _joined, _padded):
+        elif _handler(node) in (_through, _sum, _joined, _padded):
             leading, wish = input_nodes(node), wishes[node]
         else:
             continue
