@@ -22,9 +22,9 @@ from torch import fx
 from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.ir import arg, aten, depends_on, input_nodes, is_float_tensor, is_size, placeholders
 from fxpullback.graph.module import Graph
+from fxpullback.graph.operators import OPERATORS, OperatorTable
 from fxpullback.graph.rebuild import Carried, Site, rebuild, same
 from fxpullback.lowering.carried import SMALL, Call, Carrier, extent, number_of
-from fxpullback.lowering.folding import LAYOUT
 
 MOST_PENDING = 16.0  # a factor larger than this, or smaller than its inverse, is taken in by the next weight
 FARTHEST = 1e4  # a gate that wants a factor larger than this, or smaller than its inverse, gets a product of its own
@@ -44,10 +44,11 @@ def carry_factors(gm: fx.GraphModule, compilation: Compilation | None = None) ->
     Returns:
         The equivalent graph, and how many weights took a factor in.
     """
-    carrier = Carrier(gm, _wishes(gm))
+    operators = OPERATORS if compilation is None else compilation.operators
+    carrier = Carrier(gm, _wishes(gm, operators))
 
     def carry(site: Site) -> Any:
-        handler = HANDLERS.get(site.node.target)
+        handler = _handler(site.node, operators)
         if handler is None or site.node not in carrier.variable or not is_float_tensor(site.node):
             return NotImplemented
         made = handler(Call(carrier, site))
@@ -129,7 +130,7 @@ def _through(call: Call) -> Any:
     if not call.varies(x) or any(call.varies(n) for n in call.node.args[1:]):
         return NotImplemented
     held = call.held(x)
-    if held.factor < 0 and call.node.target not in LINEAR:
+    if held.factor < 0 and not call.site.traits.linear:
         return NotImplemented
     if extent(x) < extent(call.node):
         if not same(abs(_suiting(call) or 0.0), abs(held.factor)):
@@ -193,10 +194,10 @@ def _suiting(call: Call) -> float | None:
                 others = [n for n in input_nodes(user) if n is not node and n in call.env and call.varies(n)]
                 if others:
                     return call.held(max(others, key=extent)).factor
-            elif user.target not in HANDLERS:
+            elif _handler(user, call.site.operators) is None:
                 return 1.0
         users = list(node.users)
-        if len(users) != 1 or HANDLERS.get(users[0].target) not in (_through, _padded):
+        if len(users) != 1 or _handler(users[0], call.site.operators) not in (_through, _padded):
             return None
         node = users[0]
 
@@ -255,22 +256,9 @@ def _hard_sigmoid(call: Call) -> Any:
     return call.builder.call(call.node.target, (held.value * held.factor,), {})
 
 
-LINEAR = LAYOUT | {
-    aten.view.default, aten._unsafe_view.default, aten.slice.Tensor, aten.select.int, aten.squeeze.dims,
-    aten.sum.dim_IntList, aten.mean.dim, aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default,
-    aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool1d.default, aten.pixel_shuffle.default,
-    aten.pixel_unshuffle.default, aten.upsample_nearest2d.vec, aten.roll.default, aten.clone.default,
-    aten.repeat.default,
-}  # fmt: skip
-HOMOGENEOUS = {
-    aten.relu.default, aten.leaky_relu.default, aten.amax.default, aten.amin.default,
-    aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default,
-}  # fmt: skip
-
 HANDLERS: dict[Any, Callable[[Call], Any]] = {
     **dict.fromkeys([aten.mul.Tensor, aten.div.Tensor, aten.neg.default], _scaled),
     **dict.fromkeys([aten.add.Tensor, aten.sub.Tensor], _sum),
-    **dict.fromkeys(LINEAR | HOMOGENEOUS, _through),
     **dict.fromkeys([aten.convolution.default, aten.linear.default], _product),
     **dict.fromkeys([aten.matmul.default, aten.mm.default], _matmul),
     aten.cat.default: _joined,
@@ -281,12 +269,19 @@ HANDLERS: dict[Any, Callable[[Call], Any]] = {
     aten.hardtanh.default: _clipped,
     aten.hardsigmoid.default: _hard_sigmoid,
 }
-"""What lets factors through, by operator; every other gets its arguments multiplied out."""
+"""What lets factors through in a way of its own, by operator."""
+
+
+def _handler(node: fx.Node, operators: OperatorTable) -> Callable[[Call], Any] | None:
+    """What lets factors through a node; what has none gets its arguments multiplied out."""
+    own = HANDLERS.get(node.target)
+    return own or (_through if operators.at(node).lets_factors_through else None)
+
 
 _WANTED = {aten.special_ndtr.default: math.sqrt(2), aten.sigmoid.default: 1.0, aten.tanh.default: 1.0}
 
 
-def _wishes(gm: fx.GraphModule) -> dict[fx.Node, float]:
+def _wishes(gm: fx.GraphModule, operators: OperatorTable) -> dict[fx.Node, float]:
     """The factor each value had best have: the one its gate divides by, and what leads there."""
     wishes: dict[fx.Node, float] = {}
     variable = depends_on(gm.graph, placeholders(gm.graph))
@@ -303,7 +298,7 @@ def _wishes(gm: fx.GraphModule) -> dict[fx.Node, float]:
         number = number_of(node)
         if number is not None:
             leading, wish = [arg(node, 0)], wishes[node] / number
-        elif HANDLERS.get(node.target) in (_through, _sum, _joined, _padded):
+        elif _handler(node, operators) in (_through, _sum, _joined, _padded):
             leading, wish = input_nodes(node), wishes[node]
         else:
             continue

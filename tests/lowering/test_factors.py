@@ -83,6 +83,38 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {
 }  # fmt: skip
 
 
+SLOPES = torch.tensor([0.1, 0.2, 0.3, 0.4])
+THROUGH: dict[str, Callable[[Tensor], Tensor]] = {
+    "flip": lambda z: z.flip(3), "shuffled": lambda z: F.channel_shuffle(z, 2), "triangle": lambda z: z.tril(),
+    "looked up": lambda z: z[:, :, torch.arange(7, -1, -1)], "running sum": lambda z: z.cumsum(3),
+    "smaller": lambda z: F.interpolate(z, size=(5, 5), mode="bilinear"), "size": lambda z: -z.abs(),
+    "slopes": lambda z: F.prelu(z, SLOPES), "mirrored": lambda z: F.pad(z, [1, 1, 1, 1], mode="reflect")[:, :, 1:, 1:],
+    "spread": lambda z: z - 0.5 * z.std(1, keepdim=True), "windows": lambda z: z.unfold(3, 2, 3).flatten(3),
+    "split": lambda z: torch.cat(z.split(2, 1)[::-1], 1), "largest": lambda z: z.max(3).values[..., None] - z,
+}  # fmt: skip
+ALL_THE_WAY = {"flip", "shuffled", "triangle", "looked up", "running sum", "smaller"}
+
+
+@pytest.mark.parametrize("name", THROUGH)
+def test_factors_are_carried_through_what_lets_them(name: str) -> None:
+    """A weight, an operator and a gate: where the operator is linear the weight takes in all but the mean's number."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.head = nn.Conv2d(3, 4, 1), nn.Linear(4, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.head(F.relu(THROUGH[name](self.first(x))).mean((2, 3)))
+            return result
+
+    torch.manual_seed(0)
+    with_it, without = check(for_cotangents(Model(), 3, 8, 8), "carried-factors")
+    assert with_it.rewrites["carried-factors"] > 0
+    if name in ALL_THE_WAY:
+        assert (len(multiplied(with_it)), len(multiplied(without))) == (1, 3)
+
+
 CALIBRATED = ("relu", "relu6", "silu", "gelu")
 
 
