@@ -57,6 +57,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 20, 100)
 
 
+def pytest_unconfigure() -> None:
+    """Let go of them in the end: libraries that look for leaks then report every function of theirs."""
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def _same_random_numbers() -> None:
     """A test that draws without a seed of its own draws the same, whichever tests ran before it."""
