@@ -132,7 +132,8 @@ def layout(call: Call, traits: Traits) -> bool:
 
 def part(call: Call, traits: Traits) -> bool:
     arguments = _distinct(call)
-    if not floats(arguments[0]):
+    whole = tensors(arguments[0])
+    if not whole or not all(floats(t) for t in whole):
         return False
     taken = [float(n) for t in tensors(call(*arguments)) for n in t.flatten().tolist()]
     assert len(taken) == len(set(taken))
