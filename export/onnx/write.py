@@ -55,13 +55,6 @@ def to_onnx(
 ) -> Path:
     """Write a compiled pullback as an ONNX file.
 
-    An operator that has no translation, such as one of your own, gets one for this call:
-
-        def scale(b: Builder, x: ir.Value, factor: float) -> ir.Value:
-            return b.op("Mul", x, b.const(factor, b.dtype))
-
-        to_onnx(pb, "model.onnx", translations={torch.ops.mylib.scale.default: scale})
-
     Args:
         pb: What `fxpullback.compile` returned.
         path: The file. Weights above `external_above` bytes go to `<path>.data` beside it.
@@ -72,11 +65,9 @@ def to_onnx(
         cotangent_scale: For half precision, what cotangents are scaled by; measured by default.
         certify: Run the file in ONNX Runtime on fresh inputs and keep the outcome in it.
         external_above: Bytes of weights above which they go to a file of their own.
-        translations: A function for each operator (an overload, such as `torch.ops.mylib.scale.default`) that is to be
-            translated by it; one for an operator that has a translation already is taken instead of that. It is
-            called with a `Builder` and every argument of the operator's schema, by position, defaults filled in:
-            tensors are `onnx_ir.Value`, all else is as in the graph. It returns one value for each output, in ONNX's
-            standard operators, of the type that the operator has in torch.
+        translations: Functions that translate operators which have no translation, such as your own, by overload:
+            `{torch.ops.mylib.scale.default: function}`; one for an operator that has a translation is taken instead
+            of it. What they get and return is said in `fxpullback.export.onnx.translate.own`.
 
     Returns:
         The path of the file.

@@ -67,7 +67,7 @@ def translate(gm: torch.fx.GraphModule, opset: int = OPSET, translations: Transl
             the graph's signature names its parts.
         opset: 20, or for a graph in bfloat16 22, the first whose convolutions and pools take that type.
         translations: Translators of the caller's own, by operator; one for an operator of `TABLE` is taken instead of
-            the translator there. See `fxpullback.export.onnx.to_onnx`.
+            the translator there. See `own`.
 
     Returns:
         The model, shape-inferred and checked.

@@ -1,7 +1,7 @@
 """What a translator builds with: nodes and constants, and beyond those casts and shapes, a free batch included.
 
 There is nothing about any single operator in here. This is also what a translation of your own gets as its first
-argument: see `fxpullback.export.onnx.to_onnx`.
+argument: see `own`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ from fxpullback.graph.module import signature_of
 
 OPSET = 20
 IR_VERSION = 10
-BATCH = "batch"
 
 Translator: TypeAlias = Callable[..., Value | Sequence[Value | None]]
 """(builder, every argument of the operator's schema, in order) -> its value or values."""

@@ -1,7 +1,16 @@
 """Translations that a caller passes in for operators of their own, and what is checked of them.
 
-They are values: what one call is given holds for that call alone. What such a function returns is checked at once, so
-that a mistake is named where it was made and not by a runtime later.
+    def scale(b: Builder, x: ir.Value, factor: float) -> ir.Value:
+        return b.op("Mul", x, b.const(factor, b.dtype))
+
+    to_onnx(pb, "model.onnx", translations={torch.ops.mylib.scale.default: scale})
+
+A translation is called with a `Builder` and every argument of the operator's schema, by position, defaults filled in:
+tensors are `onnx_ir.Value`, all else is as in the graph. It returns one value for each output, made of ONNX's standard
+operators, in the shape and type that the operator has in torch; None for an output that nothing reads.
+
+Translations are values: what one call is given holds for that call alone. What a function returns is checked at once,
+so that a mistake is named where it was made and not by a runtime later.
 """
 
 from __future__ import annotations
@@ -20,7 +29,7 @@ from fxpullback.export.onnx.translate.engine import Translator
 from fxpullback.graph.ir import GETITEM
 
 Translations: TypeAlias = Mapping[OpOverload, Translator]
-"""A translator for each operator: (builder, every argument of the operator's schema, in order) -> value or values."""
+"""Operator to translation; see above."""
 
 
 def checked(translations: Translations | None) -> dict[OpOverload, Translator]:

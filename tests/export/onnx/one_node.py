@@ -41,6 +41,9 @@ class Batch:
     factor: int = 1
 
 
+B = Batch()
+
+
 def normal(shape: tuple[int, ...]) -> torch.Tensor:
     """Numbers round zero, zero itself among them."""
     values = torch.randn(shape)
@@ -72,6 +75,26 @@ def bools(*shape: int) -> Input:
 def fixed(*shape: int) -> Input:
     """float32 [*shape], a graph input without a batch."""
     return Input(shape, normal, batched=False)
+
+
+def each(names: str) -> list[str]:
+    """Names, one a word."""
+    return names.split()
+
+
+def constant(*shape: int) -> torch.Tensor:
+    """A weight."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+def positive(*shape: int) -> torch.Tensor:
+    """A weight above zero."""
+    return constant(*shape).abs() + 0.5
+
+
+def whole(high: int, *shape: int) -> torch.Tensor:
+    """Indices below `high`."""
+    return torch.randint(0, high, shape, generator=torch.Generator().manual_seed(1))
 
 
 @dataclass(frozen=True)
