@@ -60,8 +60,8 @@ class Looks:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Looks:
-        """Read back what `to_dict` wrote; a file from before there were extras has none."""
-        extras = tuple(ExtraSpread.from_dict(extra) for extra in data.get("extras", []))
+        """Read back what `to_dict` wrote."""
+        extras = tuple(ExtraSpread.from_dict(extra) for extra in data["extras"])
         return cls(Spread.from_dict(data["inputs"]), extras)
 
 

@@ -25,7 +25,7 @@ PRECISION = PREFIX + "precision"
 ORACLE = PREFIX + "injected_form"
 WEIGHTS_SHA256 = PREFIX + "weights_sha256"
 
-REQUIRED = (VERSION, RULES, PROGRAM, TARGET, LEDGER)
+REQUIRED = (VERSION, RULES, PROGRAM, TARGET, LEDGER, INPUTS, REWRITES)
 TARGETS = ("index", "top1", "cotangent", "contrast")
 
 
@@ -35,8 +35,8 @@ class Metadata:
 
     Attributes:
         version: Version of fxpullback that wrote the file.
-        rules: Rule set, as text or as the parsed JSON object.
-        program: Program with its options, as text or as the parsed JSON object.
+        rules: Rule set: its name, temperatures and exceptions.
+        program: Program: its name and its options.
         target: `index`, `top1`, `cotangent` or `contrast`.
         ledger: One row per operator of the model, parsed.
         certificate: Certificate of the export, parsed; None when the file was written without one.
@@ -52,8 +52,8 @@ class Metadata:
     """
 
     version: str
-    rules: Any
-    program: Any
+    rules: dict[str, Any]
+    program: dict[str, Any]
     target: str
     ledger: dict[str, Any]
     certificate: dict[str, Any] | None = None
@@ -70,8 +70,7 @@ class Metadata:
     @property
     def program_name(self) -> str:
         """`soft`, `double` or `ascent`."""
-        name = self.program.get("name", "") if isinstance(self.program, dict) else str(self.program)
-        return str(name).strip().lower().split("(")[0]
+        return str(self.program["name"])
 
     @property
     def precision_name(self) -> str:
@@ -94,26 +93,34 @@ def parse(raw: Mapping[str, str]) -> Metadata:
     target = raw[TARGET].strip().strip('"')
     if target not in TARGETS:
         raise ValueError(f"its {TARGET} is {target!r}, which is none of {', '.join(TARGETS)}")
-    ledger = _parsed(raw, LEDGER, dict)
+    ledger = _required(raw, LEDGER)
     classes = _parsed(raw, CLASSES, list)
-    inputs = _parsed(raw, INPUTS, dict) or {}
+    inputs = _required(raw, INPUTS)
     return Metadata(
         version=raw[VERSION],
-        rules=_text_or_json(raw[RULES]),
-        program=_text_or_json(raw[PROGRAM]),
+        rules=_required(raw, RULES),
+        program=_required(raw, PROGRAM),
         target=target,
         ledger=ledger,
         certificate=_parsed(raw, CERTIFICATE, dict),
         preprocessing=_parsed(raw, PREPROCESSING, dict),
         classes=None if classes is None else [str(name) for name in classes],
         weights_sha256=raw.get(WEIGHTS_SHA256),
-        explained=str(inputs.get("explained", "input")),
-        extras=tuple(map(str, inputs.get("extras", []))),
+        explained=str(inputs["explained"]),
+        extras=tuple(map(str, inputs["extras"])),
         sizes=tuple(FreeAxis.from_dict(axis) for axis in _parsed(raw, SIZES, list) or []),
         precision=_parsed(raw, PRECISION, dict) or {"name": "fp32"},
-        rewrites=_parsed(raw, REWRITES, dict) or {},
+        rewrites=_required(raw, REWRITES),
         raw=dict(raw),
     )
+
+
+def _required(raw: Mapping[str, str], key: str) -> dict[str, Any]:
+    """The JSON object under a key that every file has."""
+    found = _parsed(raw, key, dict)
+    if found is None:
+        raise ValueError(f"its {key} is empty")
+    return dict(found)
 
 
 def _parsed(raw: Mapping[str, str], key: str, kind: type) -> Any:
@@ -127,12 +134,3 @@ def _parsed(raw: Mapping[str, str], key: str, kind: type) -> Any:
     if value is not None and not isinstance(value, kind):
         raise ValueError(f"its {key} is a JSON {type(value).__name__}, where a {kind.__name__} belongs")
     return value
-
-
-def _text_or_json(text: str) -> Any:
-    """A JSON object or string as Python has it; any other text as it stands."""
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        return text
-    return value if isinstance(value, dict | str) else text

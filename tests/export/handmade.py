@@ -51,6 +51,8 @@ def records(target: str, program: str, changes: Mapping[str, str | None]) -> dic
         md.PROGRAM: json.dumps({"name": program}),
         md.TARGET: target,
         md.LEDGER: json.dumps(ledger()),
+        md.INPUTS: json.dumps({"explained": "input", "extras": []}),
+        md.REWRITES: json.dumps({"constants": 2}),
         md.CERTIFICATE: json.dumps({"passed": True, "checks": [check], "environment": {"torch": "2.15.0"}}),
         md.PREPROCESSING: json.dumps({"size": [SIZE, SIZE], "resize": SIZE, "interpolation": "bilinear"}),
         md.CLASSES: json.dumps(CLASSES),

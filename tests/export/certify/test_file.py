@@ -96,7 +96,8 @@ def test_a_constant_is_noticed(tmp_path: Path) -> None:
     node.args = ((logits, constant),)
     graph.recompile()
     texts = {md.VERSION: "0", md.RULES: "{}", md.PROGRAM: json.dumps({"name": "soft"}), md.TARGET: "index"}
-    path = write(graph, tmp_path / "model.onnx", lambda: {**texts, md.LEDGER: pb.ledger.to_json()})
+    texts |= {md.LEDGER: pb.ledger.to_json(), md.INPUTS: '{"explained": "input", "extras": []}', md.REWRITES: "{}"}
+    path = write(graph, tmp_path / "model.onnx", lambda: texts)
     assert not certify(pb, path).passed
 
 
