@@ -6,7 +6,7 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from fxpullback.export.cli.app import app
 from fxpullback.export.onnx import Builder, sizes, to_onnx
 from fxpullback.export.onnx.translate import TABLE, translate
 from fxpullback.graph.ir import aten, stop_gradient
+from fxpullback.graph.operators import Trait, Traits
 from fxpullback.rules.rule import gate
 from tests.export.onnx.lifting import run
 from tests.export.onnx.one_node import one_node, row
@@ -115,9 +116,9 @@ def compiled(custom: Custom) -> fxpullback.Pullback:
         """
         return x * stop_gradient(torch.exp(-((x / (width * temperature)) ** 2)))
 
-    rules = replace(fxpullback.SEMANTIC, name="mine", rules=(*fxpullback.SEMANTIC.rules, rule))
+    traits = Traits(custom.bump, frozenset({Trait.POINTWISE}))
     model = Net(lambda x: custom.bump(x, 0.7)).eval()
-    return fxpullback.compile(model, (torch.randn(2, 3, 8, 8),), rules=rules)
+    return fxpullback.compile(model, (torch.randn(2, 3, 8, 8),), extensions=[rule, traits])
 
 
 def graph_of(operator: OpOverload, *args: Any, read: int | None = None, **kwargs: Any) -> torch.fx.GraphModule:
