@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from fxpullback import EXACT, REFERENCE, SEMANTIC, RuleSet
-from fxpullback.capture import capture
 from fxpullback.graph.ir import INJECT, ORIGIN, calls
 from fxpullback.ledger import Ledger, Row
 from fxpullback.rewrite import rewrite
 from tests.helpers import graph_of
-from tests.networks import NETWORKS, SIZE, network
+from tests.networks import NETWORKS, compiled
 
 TOLD = (("self_gated", "neither factor is a function of the other"), ("gated_product", "neither factor is a gate"))
 ROW = Row(0, "mul", "mlp", "f.py:1", "aten.mul.Tensor", "exact", True, reason="both factors carry the picture")
@@ -23,7 +22,7 @@ ROW = Row(0, "mul", "mlp", "f.py:1", "aten.mul.Tensor", "exact", True, reason="b
 @pytest.mark.parametrize("rules", [SEMANTIC, REFERENCE, EXACT], ids=lambda rules: str(rules.name))
 @pytest.mark.parametrize("name", NETWORKS)
 def test_rows_know_whether_they_are_injected(name: str, rules: RuleSet) -> None:
-    rewritten, ledger = rewrite(capture(network(name), torch.zeros(1, *SIZE).double()), rules)
+    rewritten, ledger = rewrite(compiled(name).captured, rules)
     injected = [node.meta[ORIGIN] for node in calls(rewritten.graph) if node.target is INJECT]
     assert injected == [row.node for row in ledger.rows if row.injected]
     assert [row.injected for row in ledger.rows] == [row.rule is not None for row in ledger.rows]
@@ -58,3 +57,47 @@ def test_a_ledger_of_an_older_file_is_read() -> None:
 
 def test_sentences_do_not_change_the_table() -> None:
     assert str(Ledger((replace(ROW, why_not=TOLD),))) == str(Ledger((ROW,)))
+
+
+def test_ledger_survives_json() -> None:
+    _, ledger = rewrite(compiled("mobile").captured, SEMANTIC)
+    data = json.loads(ledger.to_json())
+    assert Ledger.from_dict(data) == ledger
+    assert data["gates"] == data["softened"] + data["frozen"] + data["exact"] == ledger.gates
+
+
+def test_ledger_prints_at_100_columns() -> None:
+    long = Row(
+        0,
+        "n" * 200,
+        "a.very.long.module." * 9,
+        "f.py:1",
+        "aten.operator" * 5,
+        "exact",
+        True,
+        None,
+        None,
+        7,
+        "why " * 60,
+    )
+    warm = replace(long, index=12345, verdict="softened", rule="rule" * 20, temperature=123456.789)
+    _, ledger = rewrite(compiled("mobile").captured, SEMANTIC)
+    for text in (str(ledger), str(Ledger((long,))), str(Ledger((warm,)))):
+        assert max(map(len, text.splitlines())) <= 100
+
+
+def test_sum_of_the_ledger() -> None:
+    pb = compiled("mobile")
+    verdicts = [row.verdict for row in pb.ledger.rows if row.gate]
+    frozen, exact = verdicts.count("frozen"), verdicts.count("exact")
+    line = f"{len(verdicts) - exact} of {len(verdicts)} gates softened ({frozen} of them held constant)"
+    assert pb.ledger.sum() == line + (f", {exact} kept exact" if exact else "")
+    assert str(pb.ledger).endswith(pb.ledger.sum())
+    assert "gated_product" in str(pb.ledger)
+
+
+def test_pullback_nodes_are_counted() -> None:
+    pb = compiled("transformer")
+    rows = {row.node: row for row in pb.ledger.rows}
+    assert all(row.pullback_nodes > 0 for row in rows.values() if row.rule)
+    assert sum(row.pullback_nodes for row in rows.values()) <= len(list(calls(pb.step.graph)))

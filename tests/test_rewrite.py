@@ -16,7 +16,7 @@ import fxpullback
 from fxpullback import EXACT, REFERENCE, SEMANTIC, RuleSet
 from fxpullback.contract.errors import RuleError, UnsupportedGateError
 from fxpullback.graph.ir import INJECT, aten, calls, stop_gradient
-from fxpullback.ledger import Ledger, Row
+from fxpullback.ledger import Row
 from fxpullback.rewrite import rewrite
 from fxpullback.rules import activations
 from fxpullback.rules.rule import gate
@@ -258,52 +258,6 @@ def test_reference_has_the_authors_six_rules() -> None:
     rows = rows_of(lambda x: F.hardswish(F.max_pool1d(x, 2)), 2, 4, rules=REFERENCE)
     assert {row.verdict for key, row in rows.items() if key in ("aten.max_pool1d", "aten.hardswish")} == {"exact"}
     assert rows["aten.hardswish"].reason == "the authors' code has no rule for it"
-
-
-def test_ledger_survives_json() -> None:
-    import json
-
-    _, ledger = rewrite(compiled("mobile").captured, SEMANTIC)
-    data = json.loads(ledger.to_json())
-    assert Ledger.from_dict(data) == ledger
-    assert data["gates"] == data["softened"] + data["frozen"] + data["exact"] == ledger.gates
-
-
-def test_ledger_prints_at_100_columns() -> None:
-    long = Row(
-        0,
-        "n" * 200,
-        "a.very.long.module." * 9,
-        "f.py:1",
-        "aten.operator" * 5,
-        "exact",
-        True,
-        None,
-        None,
-        7,
-        "why " * 60,
-    )
-    warm = dataclasses.replace(long, index=12345, verdict="softened", rule="rule" * 20, temperature=123456.789)
-    _, ledger = rewrite(compiled("mobile").captured, SEMANTIC)
-    for text in (str(ledger), str(Ledger((long,))), str(Ledger((warm,)))):
-        assert max(map(len, text.splitlines())) <= 100
-
-
-def test_sum_of_the_ledger() -> None:
-    pb = compiled("mobile")
-    verdicts = [row.verdict for row in pb.ledger.rows if row.gate]
-    frozen, exact = verdicts.count("frozen"), verdicts.count("exact")
-    line = f"{len(verdicts) - exact} of {len(verdicts)} gates softened ({frozen} of them held constant)"
-    assert pb.ledger.sum() == line + (f", {exact} kept exact" if exact else "")
-    assert str(pb.ledger).endswith(pb.ledger.sum())
-    assert "gated_product" in str(pb.ledger)
-
-
-def test_pullback_nodes_are_counted() -> None:
-    pb = compiled("transformer")
-    rows = {row.node: row for row in pb.ledger.rows}
-    assert all(row.pullback_nodes > 0 for row in rows.values() if row.rule)
-    assert sum(row.pullback_nodes for row in rows.values()) <= len(list(calls(pb.step.graph)))
 
 
 @pytest.mark.parametrize(

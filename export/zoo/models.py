@@ -6,9 +6,7 @@ timm and torchvision networks get the normalisation of their weights in front, s
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.utils._pytree import tree_leaves
 
 from fxpullback.contract.errors import ModelSourceError
 from fxpullback.export.pictures.preprocessing import Preprocessing
-from fxpullback.export.runtime.package import is_compiled
-from fxpullback.export.zoo.arrays import read_examples
+from fxpullback.export.zoo.factories import from_example, from_factory, from_file, made_by, split_spec, training_note
 from fxpullback.export.zoo.hubs import Source, from_timm, from_torchvision
 from fxpullback.export.zoo.normalise import Normalise
 from fxpullback.export.zoo.weights import load_weights
@@ -30,7 +26,6 @@ _SIZES = (
     "Pass the size it takes with --size, for an input that is no picture its shape with --input-shape, and for "
     "several inputs a file of examples with --example."
 )
-FORMS = "timm:NAME, torchvision:NAME, package.module:factory, or file.pt2"
 Size = int | Sequence[int] | None
 
 
@@ -94,19 +89,17 @@ def load_model(
     shape = _shape(size) if input_shape is None else _sample_shape(spec, size, input_shape)
     source: Source
     if spec.endswith(".pt2"):
-        source = _from_file(Path(spec), shape, weights=weights, pretrained=pretrained, options=options, example=example)
+        source = from_file(Path(spec), shape, weights=weights, pretrained=pretrained, options=options, example=example)
     elif example is not None:
-        source = _from_example(spec, shape, pretrained, dict(options or {}), example)
+        source = from_example(spec, shape, pretrained, dict(options or {}), example)
     elif input_shape is not None:
-        _split(spec)
-        made = _made(spec, pretrained, dict(options or {}))
-        source = Source(made, shape, None, notes=tuple(_training_note(made)))
+        split_spec(spec)
+        made = made_by(spec, pretrained, dict(options or {}))
+        source = Source(made, shape, None, notes=tuple(training_note(made)))
     else:
-        kind, name = _split(spec)
-        builder: Callable[..., Source] = {"timm": from_timm, "torchvision": from_torchvision}.get(kind, _from_factory)
-        source = builder(
-            name if builder is not _from_factory else spec, shape, weights, pretrained, dict(options or {})
-        )
+        kind, name = split_spec(spec)
+        builder: Callable[..., Source] = {"timm": from_timm, "torchvision": from_torchvision}.get(kind, from_factory)
+        source = builder(name if builder is not from_factory else spec, shape, weights, pretrained, dict(options or {}))
     if mean is not None and std is not None:
         source = _renormalised(source, mean, std)
     return _finished(spec, source, weights, classes)
@@ -140,33 +133,6 @@ def read_classes(path: Path) -> list[str]:
     return names
 
 
-def _split(spec: str) -> tuple[str, str]:
-    """`timm:resnet50` to `("timm", "resnet50")`."""
-    kind, colon, name = spec.partition(":")
-    if colon and kind and name:
-        return kind, name
-    if spec.endswith(".onnx"):
-        raise ModelSourceError(
-            f"{spec}: an ONNX file cannot be compiled; name the PyTorch model it came from: {FORMS}."
-        )
-    if Path(spec).suffix in (".pt", ".pth", ".safetensors", ".bin"):
-        raise ModelSourceError(
-            f"{spec}: weights alone are no model. Name the architecture and pass the file beside it: "
-            f"fxpullback compile timm:NAME --weights {spec}"
-        )
-    raise ModelSourceError(f"{spec!r} names no model: {FORMS} is wanted{_also(spec)}.")
-
-
-def _also(name: str) -> str:
-    """The full spelling, where a bare name is one that timm or torchvision has."""
-    import timm
-    from torchvision import models
-
-    hubs = {"timm": timm.is_model(name), "torchvision": name in models.list_models(module=models)}
-    found = [f"{hub}:{name}" for hub, there in hubs.items() if there]
-    return f"; {' or '.join(found)}, perhaps" if found else ""
-
-
 def _shape(size: Size) -> tuple[int, ...]:
     """`size` as (), (height, width) or (channels, height, width)."""
     shape = () if size is None else (size, size) if isinstance(size, int) else tuple(size)
@@ -191,131 +157,6 @@ def _sample_shape(spec: str, size: Size, given: Sequence[int]) -> tuple[int, ...
             "such as 2,16000 for two channels over time."
         )
     return tuple(given)
-
-
-def _from_factory(
-    spec: str, shape: tuple[int, ...], weights: Path | None, pretrained: bool, options: dict[str, object]
-) -> Source:
-    """The module that `package.module:factory` returns, for pictures."""
-    notes = [] if shape else ["input taken as [batch, 3, 224, 224]; pass --size if it is another"]
-    shape = shape or (224, 224)
-    full = shape if len(shape) == 3 else (3, *shape)
-    model = _made(spec, pretrained, options)
-    notes = _training_note(model) + notes
-    pictures = Preprocessing.plain(full) if full[0] in (1, 3) else None
-    return Source(model, full, pictures, notes=tuple(notes))
-
-
-def _from_example(
-    spec: str, shape: tuple[int, ...], pretrained: bool, options: dict[str, object], example: Path
-) -> Source:
-    """The module that `package.module:factory` returns, with the example inputs of a file."""
-    if shape:
-        raise ModelSourceError(
-            "--example holds an input of the size that is meant; leave --size and --input-shape out."
-        )
-    if _split(spec)[0] in ("timm", "torchvision"):
-        raise ModelSourceError(f"{spec}: it takes pictures alone; --example is for package.module:factory and .pt2.")
-    model = _made(spec, pretrained, options)
-    return _with_examples(Source(model, (), None, notes=tuple(_training_note(model))), read_examples(example, model))
-
-
-def _with_examples(source: Source, examples: Sequence[Tensor]) -> Source:
-    """`source` with its examples, and a picture's preprocessing where the first of them is one."""
-    own = tuple(examples[0].shape[1:])
-    pictures = Preprocessing.plain(own) if len(own) == 3 and own[0] in (1, 3) else None
-    return replace(source, shape=own, preprocessing=pictures, examples=tuple(examples))
-
-
-def _made(spec: str, pretrained: bool, options: dict[str, object]) -> nn.Module:
-    """Call a factory.
-
-    Raises:
-        ModelSourceError: There is none, or what it returns is no module.
-    """
-    if pretrained:
-        raise ModelSourceError(f"{spec}: --pretrained is for timm and torchvision names; pass --weights FILE.")
-    module_name, _, attribute = spec.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:  # as `python -m` has it
-        sys.path.insert(0, here)
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except AttributeError as error:
-        raise ModelSourceError(f"{spec}: the module {module_name} has no {attribute}. Check the name.") from error
-    except ModuleNotFoundError as error:
-        raise ModelSourceError(f"{spec}: {error}. {FORMS} is wanted; a module is looked for in {here} too.") from error
-    except Exception as error:
-        raise ModelSourceError(f"{spec}: importing {module_name} failed: {type(error).__name__}: {error}") from error
-    try:
-        model = factory(**options)
-    except Exception as error:
-        raise ModelSourceError(
-            f"{spec}: the factory failed: {type(error).__name__}: {error}. It is called with "
-            f"{', '.join(options) or 'no arguments'}; pass what it needs as --model-option KEY=VALUE."
-        ) from error
-    if not isinstance(model, nn.Module):
-        raise ModelSourceError(
-            f"{spec}: a torch.nn.Module is wanted from the factory, and it returned {type(model).__name__}."
-        )
-    return model
-
-
-def _training_note(model: nn.Module) -> list[str]:
-    return ["the model was in training mode and was switched to eval mode"] if model.training else []
-
-
-def _from_file(
-    path: Path,
-    shape: tuple[int, ...],
-    *,
-    weights: Path | None,
-    pretrained: bool,
-    options: Mapping[str, object] | None,
-    example: Path | None,
-) -> Source:
-    """The program in a .pt2 file."""
-    if weights is not None or pretrained or options:
-        raise ModelSourceError(f"{path}: a .pt2 file brings its own weights and options; leave the others out.")
-    if not path.is_file():
-        raise ModelSourceError(
-            f"{path}: there is no such file. Write one with torch.export.save(program, {str(path)!r})."
-        )
-    try:
-        program = torch.export.load(path)
-    except Exception as error:
-        if is_compiled(path):
-            raise ModelSourceError(f"{path}: this is no model; fxpullback compiled it already.") from error
-        raise ModelSourceError(
-            f"{path}: not a whole .pt2 file ({' '.join(str(error).split())[:160]}). Write it with torch.export.save."
-        ) from error
-    names = program.graph_signature.user_inputs
-    held = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
-    values = [held.get(name) for name in names if isinstance(name, str)]
-    if not values or not isinstance(values[0], Tensor) or values[0].dim() < 2:
-        raise ModelSourceError(f"{path}: the first input of the program is no batch of tensors, which it must be.")
-    own = tuple(int(extent) for extent in values[0].shape[1:])
-    if shape and own[-len(shape) :] != shape:
-        raise ModelSourceError(
-            f"{path}: the program takes {list(own)} per sample, which neither --size nor --input-shape can change."
-        )
-    if example is not None:
-        return _with_examples(Source(program, own, None), read_examples(example, program))
-    if len(values) > 1:
-        return _with_examples(Source(program, own, None), _carried(path, program))
-    pictures = Preprocessing.plain(own) if len(own) == 3 and own[0] in (1, 3) else None
-    return Source(program, own, pictures)
-
-
-def _carried(path: Path, program: ExportedProgram) -> list[Tensor]:
-    """The example inputs that a program was exported with."""
-    found = tree_leaves(program.example_inputs) if program.example_inputs is not None else []
-    if not found or not all(isinstance(value, Tensor) for value in found):
-        raise ModelSourceError(
-            f"{path}: the program takes {len(program.graph_signature.user_inputs)} inputs, and its file holds no "
-            "example of them that is all tensors. Pass --example FILE with one tensor for each."
-        )
-    return found
 
 
 def _renormalised(source: Source, mean: Sequence[float], std: Sequence[float]) -> Source:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,28 +10,15 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch.export import Dim
-from typer.testing import CliRunner
 
 from fxpullback.contract.errors import ModelSourceError
 from fxpullback.export import Session
-from fxpullback.export.cli.app import app
 from fxpullback.export.zoo.arrays import read_examples, read_extras
 from fxpullback.export.zoo.models import load_model
+from tests.export.cli.commands import run
 from tests.several_inputs import CASES, Ids, TwoPictures
 
 SPEC = "tests.several_inputs:TwoPictures"
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def run(*arguments: Any, code: int = 0) -> tuple[str, str]:
-    result = CliRunner().invoke(app, [str(item) for item in arguments])
-    assert result.exit_code == code, f"{result.stdout}\n{result.stderr}\n{result.exception}"
-    assert "Traceback" not in result.output
-    return result.stdout, " ".join(result.stderr.split())
 
 
 def examples() -> tuple[torch.Tensor, ...]:

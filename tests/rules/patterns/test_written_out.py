@@ -13,7 +13,8 @@ from fxpullback.ledger import Ledger
 from fxpullback.rewrite import rewrite
 from fxpullback.rules.rule import Rule
 from tests.helpers import Flat, assert_near, draw, graph_of, pulled_back
-from tests.rules.patterns.written_out import CASES, PRODUCTS, Case
+from tests.rules.patterns.case import Case
+from tests.rules.patterns.written_out import CASES, PRODUCTS
 
 AT = [(case, t) for case in CASES for t in case.temperatures]
 

@@ -1,0 +1,120 @@
+"""`fxpullback compile`: the whole way to a file, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fxpullback.export.cli import terminal
+from fxpullback.export.runtime.session import Session
+from tests.export.cli.commands import run, width_of
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--alpha", "3"], "the program soft has none"),
+        (["--program", "double", "--steps", "3"], "the program double has none"),
+        (["--temperature", "relu"], "KEY=VALUE is wanted"),
+        (["--temperature", "relu=warm"], "a number is wanted"),
+        (["--spread", "0.5"], "without --calibrate"),
+        (["--calibrate", ".", "--spread", "-1"], "a positive number"),
+        (["--size", "big"], "SIDE, HxW or CxHxW"),
+        (["--input-shape", "2x9"], "whole numbers with commas"),
+        (["--mean", "a,b,c"], "numbers with commas"),
+        (["--program", "ascent", "--no-clip", "--clip-when", "last"], "contradicts"),
+        (["--program", "hard"], "hard"),
+        (["--target", "all"], "all"),
+    ],
+)
+def test_usage_errors_of_compile(arguments: list[str], words: str) -> None:
+    _, said = run("compile", "timm:test_resnet", "-o", "out.onnx", *arguments, code=2)
+    assert words in said.replace("│ ", "")
+    assert not Path("out.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["timm:resnt50"], "Did you mean"),
+        (["resnet50"], "names no model"),
+        (["timm:test_resnet", "--weights", "absent.safetensors"], "there is no such weights file"),
+        (["timm:test_resnet", "--temperature", "rleu=0.4"], "relu"),
+        (["timm:test_resnet", "--keep-exact", "atention"], "attention"),
+        (["timm:test_resnet", "--without", "factor"], "carried-factors"),
+        (["timm:test_resnet", "--model-option", "bogus=1"], "does not take these options"),
+        (["timm:test_resnet", "--calibrate", "absent"], "there is no such folder of pictures"),
+        (["timm:test_resnet", "--calibrate", "."], "no pictures to calibrate on"),
+        (["timm:test_resnet", "--classes", "absent.txt"], "class names cannot be read"),
+        (["timm:test_resnet", "--program", "double", "--alpha", "-1"], "positive"),
+        (["timm:test_resnet", "-o", "absent/out.onnx"], "there is no folder absent"),
+    ],
+)
+def test_errors_of_compile(arguments: list[str], words: str) -> None:
+    _, said = run("compile", *arguments, code=1)
+    assert "error: " in said
+    assert words in said
+    assert not list(Path().rglob("*.onnx"))
+
+
+@pytest.mark.parametrize("program", ["soft", "double", "ascent"])
+def test_the_whole_way(network: str, picture: Path, program: str) -> None:
+    arguments = ["--size", 8, "--classes", "names.txt", "--program", program, "-o", "net.onnx"]
+    printed, said = run("compile", network, *arguments)
+    assert re.match(r"net\.onnx: [\d.]+ KiB, 2 of 2 gates softened", printed)
+    assert "note: the model was in training mode and was switched to eval mode" in said
+    assert ("is meant for 224x224 pixels; for 8 the like is --alpha" in said) == (program != "soft")
+    for stage in ("load model", "capture", "rewrite", "differentiate", "lower", "export"):
+        assert f"{stage}" in said
+    printed, _ = run("explain", "net.onnx", picture, "--target", "cat", "-o", "out.png")
+    assert printed.startswith("cat: logit")
+    assert width_of("out.png") > 900
+    printed, _ = run("inspect", "net.onnx")
+    assert "2 of 2 gates softened" in printed
+    assert program in printed
+    assert max(map(len, printed.splitlines())) <= terminal.COLUMNS
+    assert not list(Path().glob(".net*"))
+
+
+def test_options_reach_the_file(network: str) -> None:
+    arguments = ["--size", 8, "--model-option", "classes=3", "--temperature", "relu=0.4", "--keep-exact", "max_pool"]
+    arguments += ["--without", "carried-factors", "--target", "contrast"]
+    run("compile", network, *arguments, "-o", "net.onnx")
+    session = Session("net.onnx")
+    assert "carried-factors" not in session.metadata.rewrites
+    assert session.target == "contrast"
+    assert session.class_count == 3
+    verdicts = {row["operator"]: (row["verdict"], row["temperature"]) for row in session.ledger["rows"]}
+    assert next(value for key, value in verdicts.items() if "relu" in key) == ("softened", 0.4)
+    assert next(value for key, value in verdicts.items() if "max_pool" in key)[0] == "exact"
+
+
+def test_a_series_is_no_picture(network: str, picture: Path) -> None:
+    arguments = ["--input-shape", "2,9", "--program", "double", "-o", "net.onnx"]
+    _, said = run("compile", network.replace("make", "series"), *arguments)
+    assert "choose --alpha for this input" in said
+    assert Session("net.onnx").input_shape == ("batch", 2, 9)
+    printed, _ = run("verify", "net.onnx", "--seed", 1)
+    assert "pullback" in printed
+    _, said = run("explain", "net.onnx", picture, code=1)
+    assert "['batch', 2, 9], which is no picture" in " ".join(said.split())
+
+
+def test_a_free_size(network: str, picture: Path) -> None:
+    arguments = ["--free-size", "-o", "net.onnx"]
+    _, said = run("compile", network.replace("make", "any_size"), "--size", "9x12", *arguments)
+    assert "height: any size from 4" in said
+    assert Session("net.onnx").input_shape == ("batch", 3, "height", "width")
+    run("verify", "net.onnx", "--seed", 1)
+    run("explain", "net.onnx", picture, "-o", "out.png")
+    _, said = run("compile", network, "--size", 8, *arguments, code=1)
+    assert "free_size: the model fixes the size of its input" in " ".join(said.split())
+
+
+def test_a_file_that_is_there_survives_a_failure(network: str) -> None:
+    Path("net.onnx").write_text("before")
+    _, said = run("compile", network, "--size", 20, "-o", "net.onnx", code=1)
+    assert "does not run on an input of shape" in said
+    assert Path("net.onnx").read_text() == "before"
