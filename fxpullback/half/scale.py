@@ -16,8 +16,9 @@ from fxpullback.certify.fresh import ExtraSpread, Spread, fresh_batch, fresh_tar
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.inputs import Inputs
 from fxpullback.graph.ir import ORIGIN, depends_on, explained, extra_inputs, given_inputs, outputs
+from fxpullback.graph.operators import OPERATORS, Trait
 from fxpullback.graph.rebuild import tidy
-from fxpullback.half.islands import MOVES, wide_nodes
+from fxpullback.half.islands import wide_nodes
 from fxpullback.target import cotangent_of
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _moved(step: fx.GraphModule) -> set[fx.Node]:
     """The cotangent that is given, and what only lays it out anew."""
     found = set(given_inputs(step))
     for node in step.graph.nodes:
-        if node.target in MOVES and node.args[0] in found:
+        if Trait.MOVES in OPERATORS.at(node) and node.args[0] in found:
             found.add(node)
     return found
 
