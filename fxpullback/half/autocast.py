@@ -30,6 +30,7 @@ from fxpullback.graph.ir import (
     outputs,
 )
 from fxpullback.graph.module import Graph
+from fxpullback.graph.operators import OPERATORS, OperatorTable
 from fxpullback.graph.rebuild import Site, append, tidy
 from fxpullback.graph.value import Value
 from fxpullback.half.islands import CAST, float32_nodes
@@ -112,7 +113,7 @@ def in_half_precision(pb: Compiled, precision: str, cotangent_scale: float | Non
         raise ProgramError("fp32 is what was compiled: there is nothing to cast.")
     if cotangent_scale is None:
         cotangent_scale = measured_scale(pb) if dtype is torch.float16 else 1.0
-    step = autocast(pb.step, dtype)
+    step = autocast(pb.step, dtype, pb.extensions.operators())
     check_autocast(step, dtype)
     scaled = scale_cotangent(step, cotangent_scale, any_size=pb.target == "cotangent")
     graph = simplify(unroll(scaled, pb.program, pb.target))
@@ -122,26 +123,27 @@ def in_half_precision(pb: Compiled, precision: str, cotangent_scale: float | Non
     return HalfPrecision(graph, check_precision(precision), cotangent_scale, wide, total, casts)
 
 
-def autocast(step: fx.GraphModule, dtype: torch.dtype) -> Graph:
+def autocast(step: fx.GraphModule, dtype: torch.dtype, operators: OperatorTable = OPERATORS) -> Graph:
     """Put casts into a lowered graph so that it computes in half precision.
 
     Args:
         step: graph (input, extras, cotangent) -> (logits, pullback) in float32, left as it is.
         dtype: float16 or bfloat16.
+        operators: what is true of every operator.
 
     Returns:
         The graph with the same inputs and outputs, in float32, and its constants in `dtype` where nothing in float32
         reads them.
     """
-    return _Autocast(step, dtype).run()
+    return _Autocast(step, dtype, operators).run()
 
 
 class _Autocast:
     """One walk through a graph; remembers the copy of every value in the other type."""
 
-    def __init__(self, gm: fx.GraphModule, dtype: torch.dtype) -> None:
+    def __init__(self, gm: fx.GraphModule, dtype: torch.dtype, operators: OperatorTable) -> None:
         self.gm, self.dtype, self.builder = gm, dtype, Builder(gm)
-        self.wide = float32_nodes(gm, dtype)
+        self.wide = float32_nodes(gm, dtype, operators)
         self.env: dict[fx.Node, Any] = {}
         self.copies: dict[tuple[fx.Node, torch.dtype], Value] = {}
         self.constants: dict[Any, Tensor] = {}

@@ -17,8 +17,9 @@ from fxpullback.graph.builder import Builder
 from fxpullback.graph.inputs import Inputs
 from fxpullback.graph.ir import ORIGIN, depends_on, explained, extra_inputs, given_inputs, outputs
 from fxpullback.graph.module import Graph
+from fxpullback.graph.operators import OPERATORS, OperatorTable, Trait
 from fxpullback.graph.rebuild import Site, append, tidy
-from fxpullback.half.islands import MOVES, float32_nodes
+from fxpullback.half.islands import float32_nodes
 from fxpullback.target import cotangent_of
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def measured_scale(pb: Compiled) -> float:
         with torch.no_grad():
             u = cotangent_of(pb.target, target, pb.captured(*inputs)[0])
         u = u / u.abs().amax().clamp(min=1e-30) if pb.target == "cotangent" else u
-        largest = max(largest, largest_cotangent(pb.step, inputs, u))
+        largest = max(largest, largest_cotangent(pb.step, inputs, u, pb.extensions.operators()))
     if not 0 < largest < math.inf:
         return 1.0
     room = torch.finfo(torch.float16).max / HEADROOM / largest
@@ -65,18 +66,20 @@ def _example(pb: Compiled, given: Tensor | None) -> list[tuple[Inputs, Tensor | 
     return [] if pb.extras else [(Inputs(pb.example), None if given is None else given[:1])]
 
 
-def largest_cotangent(step: fx.GraphModule, inputs: Inputs, u: Tensor) -> float:
+def largest_cotangent(step: fx.GraphModule, inputs: Inputs, u: Tensor, operators: OperatorTable = OPERATORS) -> float:
     """Largest absolute value that float16 has to hold of what the pullback graph computes of the cotangent `u`."""
-    recorder = _Largest(step)
+    recorder = _Largest(step, operators)
     with torch.no_grad():
         recorder.run(*inputs, u)
     return recorder.largest
 
 
 class _Largest(fx.Interpreter):
-    def __init__(self, step: fx.GraphModule) -> None:
+    def __init__(self, step: fx.GraphModule, operators: OperatorTable) -> None:
         super().__init__(step)
-        self.computed = (depends_on(step.graph, given_inputs(step)) - _moved(step)) & _narrow(step)
+        self.computed = (depends_on(step.graph, given_inputs(step)) - _moved(step, operators)) & _narrow(
+            step, operators
+        )
         self.largest = 0.0
 
     def run_node(self, n: fx.Node) -> Any:
@@ -86,18 +89,18 @@ class _Largest(fx.Interpreter):
         return result
 
 
-def _moved(step: fx.GraphModule) -> set[fx.Node]:
+def _moved(step: fx.GraphModule, operators: OperatorTable) -> set[fx.Node]:
     """The cotangent that is given, and what only lays it out anew."""
     found = set(given_inputs(step))
     for node in step.graph.nodes:
-        if node.target in MOVES and node.args[0] in found:
+        if Trait.MOVES in operators.at(node) and node.args[0] in found:
             found.add(node)
     return found
 
 
-def _narrow(step: fx.GraphModule) -> set[fx.Node]:
+def _narrow(step: fx.GraphModule, operators: OperatorTable) -> set[fx.Node]:
     """What float16 has to hold: what is computed in it, and what of float32 is read by that."""
-    wide = float32_nodes(step, torch.float16)
+    wide = float32_nodes(step, torch.float16, operators)
     return {n for n in step.graph.nodes if n not in wide or any(u not in wide and u.op != "output" for u in n.users)}
 
 
