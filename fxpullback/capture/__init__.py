@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fxpullback.capture.canonical import canonicalise, decompositions
+from fxpullback.capture.canonical import canonicalise, decompose
 from fxpullback.capture.dynamic_sizes import Watch, check_module, export_free, wanted_axes
 from fxpullback.capture.flatten import check_free_axes, check_output, flatten
 from fxpullback.capture.program import Model, TrainingModeWarning, check_inputs, export
@@ -58,8 +58,7 @@ def capture(
     else:
         program = export(model, example, extras, names, {})
     check_inputs(program, (example, *extras), names)
-    program = program.run_decompositions(decompositions())
-    gm, compilation = flatten(program, free), compilation or Compilation()
+    gm, compilation = flatten(decompose(program), free), compilation or Compilation()
     if free:
         compilation.watch = Watch(gm, free, example)
     gm = canonicalise(gm, compilation)
