@@ -18,12 +18,12 @@ from fxpullback.capture.context import IN_CONTEXT
 from fxpullback.capture.quiet import quiet
 from fxpullback.capture.recurrent import RECURRENT
 from fxpullback.contract.errors import CaptureError
-from fxpullback.graph.canonical import DROPPED, NOT_CANONICAL_IF, is_composite
+from fxpullback.graph.canonical import DROPPED, NOT_CANONICAL, NOT_CANONICAL_IF, is_composite
 from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.ir import ORIGIN, aten, is_size, operator_name
 from fxpullback.graph.module import Graph
 from fxpullback.graph.rebuild import Site, rebuild
-from fxpullback.graph.spellings import SPELLINGS, respell
+from fxpullback.graph.spellings import respell
 
 
 def decompose(program: ExportedProgram) -> ExportedProgram:
@@ -43,7 +43,7 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     table: dict[Any, Callable[..., Any]] = {
         op: _parts(op)
         for op in default_decompositions()
-        if is_composite(op) and op not in SPELLINGS and op not in RECURRENT
+        if is_composite(op) and op not in NOT_CANONICAL
     }
     table[aten.glu.default] = _glu
     table[aten.instance_norm.default] = _instance_norm

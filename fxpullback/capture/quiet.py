@@ -12,7 +12,7 @@ from typing import TextIO
 
 import torch
 
-from fxpullback.capture.patching import alone
+from fxpullback.graph.alone import alone
 
 _TALKATIVE = (
     "torch.fx.experimental.symbolic_shapes",

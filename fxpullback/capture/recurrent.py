@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxpullback.capture.patching import alone
+from fxpullback.graph.alone import alone
 from fxpullback.graph.ir import aten
 from fxpullback.graph.opaque import GRU, LSTM, RNN_RELU, RNN_TANH
 

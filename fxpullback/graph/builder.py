@@ -18,6 +18,7 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses import FakeTensor
 
 from fxpullback.contract.signature import Signature
+from fxpullback.graph.alone import LOCK
 from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.ir import (
     GETITEM,
@@ -144,7 +145,7 @@ class Builder:
             stated = stated_shape(target, args)
             if stated is not None:
                 return stated
-        with self.fake_mode, enable_python_dispatcher(), torch.no_grad():
+        with LOCK, self.fake_mode, enable_python_dispatcher(), torch.no_grad():
             return target(*args, **kwargs)
 
     def _append(self, target: Any, args: Any, kwargs: Any, val: Any) -> Any:

@@ -277,9 +277,10 @@ def canonical_name(node: fx.Node) -> str | None:
 
 
 def is_composite(op: torch._ops.OpOverload) -> bool:
-    """Whether torch composes the operator of others, and whether it is not one operator here all the same."""
+    """Whether torch composes the operator of others that stand in its place here."""
     key = "CompositeImplicitAutograd"
-    return op not in COMPOSITES and torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), key)
+    kept = op in COMPOSITES or op in NOT_CANONICAL_IF
+    return not kept and torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), key)
 
 
 def takes_gradient(op: torch._ops.OpOverload) -> bool:

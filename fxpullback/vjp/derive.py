@@ -15,8 +15,8 @@ from torch._ops import OpOverload
 from torch.export import default_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from fxpullback.capture.patching import alone
 from fxpullback.contract.errors import DifferentiateError
+from fxpullback.graph.alone import alone
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.canonical import takes_gradient
 from fxpullback.graph.ir import GETITEM, aten, where

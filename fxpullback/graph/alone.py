@@ -1,7 +1,8 @@
-"""What is process-wide while a model is captured: done by one thread at a time, and put back by it.
+"""What is process-wide while a model is compiled: done by one thread at a time, and put back by it.
 
-torch.export and make_fx themselves patch `nn.Module` while they trace: two threads that traced at once would put back
-each other's patches. Whoever traces, or patches anything for it, holds `LOCK` until everything is as it was.
+torch.export and make_fx patch `nn.Module` while they trace, and torch keeps what it knows of the node at work in a
+global variable. Of two threads that did so at once, each would put back what the other had, or write over it. Whoever
+traces, runs fake values, or patches anything meanwhile holds `LOCK` until everything is as it was.
 """
 
 from __future__ import annotations
