@@ -1,17 +1,17 @@
 """One spelling per operator: `nn.ReLU`, `F.relu`, `x.relu_()` and `x.clamp(min=0)` are one target afterwards.
 
-Only spellings that compute the same bits are merged: the captured graph gives the model's own logits, bit for bit.
+Only spellings that compute the same bits are merged, but for instance norm, which is group norm up to rounding: the
+captured graph of any other model gives its own logits, bit for bit.
 `fxpullback.graph.canonical` lists what may not stand afterwards; the tables here say how it is spelled.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 from torch.export import ExportedProgram, default_decompositions
 
 from fxpullback.capture.context import IN_CONTEXT
@@ -20,7 +20,7 @@ from fxpullback.capture.recurrent import RECURRENT
 from fxpullback.contract.errors import CaptureError
 from fxpullback.graph.canonical import DROPPED, NOT_CANONICAL, NOT_CANONICAL_IF, is_composite
 from fxpullback.graph.compilation import Compilation
-from fxpullback.graph.ir import ORIGIN, aten, is_size, operator_name
+from fxpullback.graph.ir import ORIGIN, is_size, operator_name
 from fxpullback.graph.module import Graph
 from fxpullback.graph.rebuild import Site, rebuild
 from fxpullback.graph.spellings import respell
@@ -33,21 +33,13 @@ def decompose(program: ExportedProgram) -> ExportedProgram:
         CaptureError: an operator cannot be taken apart without the values of its arguments.
     """
     with quiet():
-        plain: ExportedProgram = program.run_decompositions(dict(decompositions()))
+        plain: ExportedProgram = program.run_decompositions(decompositions())
     return plain
 
 
-@functools.cache
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """What `run_decompositions` takes apart: composites that are neither one operator of the IR nor respelled."""
-    table: dict[Any, Callable[..., Any]] = {
-        op: _parts(op)
-        for op in default_decompositions()
-        if is_composite(op) and op not in NOT_CANONICAL
-    }
-    table[aten.glu.default] = _glu
-    table[aten.instance_norm.default] = _instance_norm
-    return table
+    return {op: _parts(op) for op in default_decompositions() if is_composite(op) and op not in NOT_CANONICAL}
 
 
 def _parts(op: Any) -> Callable[..., Any]:
@@ -63,28 +55,6 @@ def _parts(op: Any) -> Callable[..., Any]:
             ) from error
 
     return run
-
-
-def _glu(x: Tensor, dim: int = -1) -> Tensor:
-    a, b = torch.split(x, x.shape[dim] // 2, dim)
-    return a * torch.sigmoid(b)
-
-
-def _instance_norm(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor | None,
-    var: Tensor | None,
-    use_input_stats: bool,
-    momentum: float,
-    eps: float,
-    cudnn: bool,
-) -> Tensor:
-    """Instance norm is group norm with one channel a group; with stored statistics it is batch norm."""
-    if use_input_stats:
-        return torch.nn.functional.group_norm(x, x.shape[1], weight, bias, eps)
-    return torch.nn.functional.batch_norm(x, mean, var, weight, bias, False, momentum, eps)
 
 
 def canonicalise(gm: fx.GraphModule, compilation: Compilation | None = None) -> Graph:

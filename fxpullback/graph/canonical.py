@@ -6,6 +6,7 @@ torch has several names for one computation. `fxpullback.capture.canonical` resp
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,8 @@ NOT_CANONICAL: dict[Any, Any] = {
     aten.conv_transpose1d.default: aten.convolution.default,
     aten.conv_transpose2d.input: aten.convolution.default,
     aten.conv_transpose3d.input: aten.convolution.default,
+    aten.glu.default: _PARTS,
+    aten.instance_norm.default: aten.group_norm.default,
     aten.layer_norm.default: aten.native_layer_norm.default,
     aten.relu6.default: aten.hardtanh.default,
     aten.new_zeros.default: aten.full.default,
@@ -277,10 +280,11 @@ def canonical_name(node: fx.Node) -> str | None:
 
 
 def is_composite(op: torch._ops.OpOverload) -> bool:
-    """Whether torch composes the operator of others that stand in its place here."""
-    key = "CompositeImplicitAutograd"
-    kept = op in COMPOSITES or op in NOT_CANONICAL_IF
-    return not kept and torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), key)
+    """Whether torch composes the operator of others, has no derivative of its own for it, and neither have we a use."""
+    if op in COMPOSITES or op in NOT_CANONICAL_IF:
+        return False
+    has = functools.partial(torch._C._dispatch_has_kernel_for_dispatch_key, op.name())
+    return has("CompositeImplicitAutograd") and not has("Autograd")
 
 
 def takes_gradient(op: torch._ops.OpOverload) -> bool:

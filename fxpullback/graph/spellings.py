@@ -155,6 +155,23 @@ def scaled(target: Any) -> Rewrite:
     return rewrite
 
 
+def glu(recorder: Recorder, x: Value, dim: int) -> Any:
+    """One half times the logistic function of the other."""
+    value, gate = recorder.call(aten.split.Tensor, (x, x.shape[dim] // 2, dim), {})
+    return value * torch.sigmoid(gate)
+
+
+def instance_norm(
+    recorder: Recorder, x: Value, weight: Any, bias: Any, mean: Any, var: Any, of_input: bool, momentum: float,
+    eps: float, cudnn: bool,
+) -> Any:  # fmt: skip
+    """Group norm with one channel a group; with stored statistics it is batch norm."""
+    if of_input:
+        return recorder.call(aten.group_norm.default, (x, x.shape[1], weight, bias, eps), {})
+    call = (x, weight, bias, mean, var, False, momentum, eps, cudnn)
+    return recorder.call(aten.batch_norm.default, call, {})
+
+
 def unbiased(target: Any) -> Rewrite:
     """The older spelling of a variance, with a flag where the canonical one has the degrees of freedom taken."""
 
@@ -236,6 +253,8 @@ ALWAYS: dict[Any, Rewrite] = {
     aten.conv_transpose1d.default: transposed(1),
     aten.conv_transpose2d.input: transposed(2),
     aten.conv_transpose3d.input: transposed(3),
+    aten.glu.default: glu,
+    aten.instance_norm.default: instance_norm,
     aten.layer_norm.default: layer_norm,
     aten.relu6.default: relu6,
     aten.new_zeros.default: _of(0),

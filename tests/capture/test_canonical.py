@@ -21,7 +21,7 @@ from fxpullback.graph.invariants import check_captured
 from fxpullback.graph.ir import GETITEM, STOP_GRADIENT, aten, calls, is_size
 from fxpullback.graph.spellings import ALWAYS, SOME_CALLS
 from fxpullback.vjp import TABLE
-from tests.helpers import draw, graph_of
+from tests.helpers import assert_near, draw, graph_of
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,15 @@ ALWAYS_CALLS = [
     call(aten.conv_transpose2d.input, PICTURE, kernel(3, 2, 3, 3), kernel(2), [2], left=CONVOLUTION),
     call(aten.conv_transpose3d.input, VOLUME, kernel(3, 2, 2, 2, 2), left=CONVOLUTION),
     call(aten.layer_norm.default, X, [4], ROW, ROW, left=(aten.native_layer_norm.default, GETITEM)),
+    call(aten.glu.default, X, 1, left=(aten.split.Tensor, GETITEM, GETITEM, aten.sigmoid.default, aten.mul.Tensor)),
+    call(
+        aten.instance_norm.default, PICTURE, kernel(3), kernel(3), None, None, True, 0.1, 1e-5, True,
+        left=aten.group_norm.default,
+    ),
+    call(
+        aten.instance_norm.default, PICTURE, None, None, kernel(3), kernel(3).abs(), False, 0.1, 1e-5, True,
+        left=(aten._native_batch_norm_legit_no_training.default, GETITEM), note="stored",
+    ),
     call(aten.relu6.default, X * 9, left=aten.hardtanh.default),
     call(aten.new_zeros.default, X, [2, 3], left=FULL),
     call(aten.new_ones.default, X, [2, 3], dtype=torch.int64, left=FULL),
@@ -226,7 +235,10 @@ def test_a_call_and_its_canonical_spelling(row: Call) -> None:
     tensors = [value for value in row.args if isinstance(value, Tensor)]
     for made, wanted in zip(after(*tensors), before(*tensors), strict=True):
         assert made.dtype == wanted.dtype
-        assert torch.equal(made, wanted)
+        if row.target is aten.instance_norm.default:  # torch's two kernels add up in different orders
+            assert_near(made, wanted)
+        else:
+            assert torch.equal(made, wanted)
 
 
 @pytest.mark.parametrize("row", RANDOM, ids=str)

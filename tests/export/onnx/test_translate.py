@@ -10,8 +10,8 @@ import onnx
 import pytest
 from torch._ops import OpOverload
 
-from fxpullback.graph.spellings import SPELLINGS
 from fxpullback.export.onnx.translate import TABLE, translate
+from fxpullback.graph.spellings import SPELLINGS
 from tests.export.onnx.lifting import captured_together, run
 from tests.export.onnx.one_node import Row, eager, one_node
 from tests.export.onnx.rows import ROWS, UNINITIALISED
