@@ -13,7 +13,6 @@ from dataclasses import replace
 from functools import reduce
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from fxpullback.contract.errors import DifferentiateError, FixedSizeError
@@ -39,7 +38,7 @@ from fxpullback.graph.module import Graph, signature_of
 from fxpullback.graph.rebuild import Site, append
 from fxpullback.graph.value import Value
 from fxpullback.vjp import ABSENT, NOT_DIFFERENTIABLE, TABLE, ZERO, VJPTable
-from fxpullback.vjp.derive import derive_vjp
+from fxpullback.vjp.derive import derive_vjp, tensors_of
 
 
 def differentiate(rewritten: fx.GraphModule, compilation: Compilation | None = None, vjps: VJPTable = TABLE) -> Graph:
@@ -151,10 +150,7 @@ class _Walk:
 
 def tensor_arguments(node: fx.Node) -> list[Any]:
     """A call's tensor arguments in schema order: nodes, None, or lists of them; plain numbers are left out."""
-    assert isinstance(node.target, torch._ops.OpOverload)
-    types = [str(argument.type) for argument in node.target._schema.arguments]
-    pairs = zip(types, schema_arguments(node), strict=True)
-    return [value for kind, value in pairs if "Tensor" in kind and not isinstance(value, int | float)]
+    return tensors_of(node.target, schema_arguments(node))
 
 
 def unbroadcast(ct: Any, like: Tensor) -> Any:

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fxpullback.capture.canonical import canonicalise, decompositions
-from fxpullback.capture.dynamic_sizes import Watch, check_module, export_free, wanted_axes
+from fxpullback.capture.canonical import canonicalise, decompose
+from fxpullback.capture.dynamic_sizes import check_module, export_dynamic, wanted_axes
 from fxpullback.capture.flatten import check_free_axes, check_output, flatten
 from fxpullback.capture.program import Model, TrainingModeWarning, check_inputs, export
+from fxpullback.capture.watch import Watch
 from fxpullback.contract.sizes import FreeAxis
+from fxpullback.graph.alone import alone
 from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.inputs import check_example, check_extra_examples
 from fxpullback.graph.module import Graph
@@ -38,8 +40,8 @@ def capture(
         extras: examples of the model's further inputs, in order. One whose leading axis has the extent of the example's
             batch is taken for batched; all its other extents are fixed.
         names: what the forward calls example and extras, where they are to be passed by name; none: by position.
-        free_size: axes whose size stays free like the batch, or True for all behind the channels.
-        compilation: what the stages of one compilation share; it is given what watches over free sizes.
+        free_size: axes whose size is dynamic as the batch is, or True for all behind the channels.
+        compilation: what the stages of one compilation share; it is given what watches over dynamic sizes.
 
     Returns:
         Graph module with the placeholder `input` and one for each extra, named as the model's forward names it; flat
@@ -52,14 +54,14 @@ def capture(
     check_extra_examples(extras)
     axes = wanted_axes(free_size, example)
     free: tuple[FreeAxis, ...] = ()
-    if axes:
-        check_module(model)
-        program, free = export_free(lambda dims: export(model, example, extras, names, dims), example, axes)
-    else:
-        program = export(model, example, extras, names, {})
-    check_inputs(program, (example, *extras), names)
-    program = program.run_decompositions(decompositions())
-    gm, compilation = flatten(program, free), compilation or Compilation()
+    with alone():
+        if axes:
+            check_module(model)
+            program, free = export_dynamic(lambda dims: export(model, example, extras, names, dims), example, axes)
+        else:
+            program = export(model, example, extras, names, {})
+        check_inputs(program, (example, *extras), names)
+        gm, compilation = flatten(decompose(program), free), compilation or Compilation()
     if free:
         compilation.watch = Watch(gm, free, example)
     gm = canonicalise(gm, compilation)

@@ -5,74 +5,58 @@ The number of steps is fixed, and what does not depend on the step before is one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from fxpullback.graph.builder import Builder
-from fxpullback.graph.ir import LIBRARY, aten
+from fxpullback.graph.alone import alone
+from fxpullback.graph.ir import aten
+from fxpullback.graph.opaque import GRU, LSTM, RNN_RELU, RNN_TANH
 
 State = tuple[Tensor, ...]
 Step = Callable[[Tensor, State, Any, Any, Any], State]
-WrittenOut = Callable[[Builder, fx.Node, tuple[Any, ...]], Any]
+WrittenOut = Callable[..., State]
 
 
-_OPTIONS = "Tensor[] params, bool biases, int layers, float dropout, bool train, bool both, bool batch_first"
-LIBRARY.define(f"lstm(Tensor x, Tensor[] states, {_OPTIONS}) -> (Tensor, Tensor, Tensor)")
-_NAMES = ("gru", "rnn_tanh", "rnn_relu")
-for _name in _NAMES:
-    LIBRARY.define(f"{_name}(Tensor x, Tensor state, {_OPTIONS}) -> (Tensor, Tensor)")
-
-
-def _fake_lstm(x: Tensor, states: list[Tensor], *options: Any) -> tuple[Tensor, Tensor, Tensor]:
-    hidden, cell = states
-    return _fake_output(x, hidden, options[-2]), torch.empty_like(hidden), torch.empty_like(cell)
-
-
-def _fake_recurrent(x: Tensor, state: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
-    return _fake_output(x, state, options[-2]), torch.empty_like(state)
-
-
-def _fake_output(x: Tensor, hidden: Tensor, both: bool) -> Tensor:
-    return x.new_empty([*x.shape[:-1], hidden.shape[-1] * (2 if both else 1)])
-
-
-torch.library.register_fake("fxpullback::lstm", _fake_lstm, lib=LIBRARY)
-for _name in _NAMES:
-    torch.library.register_fake(f"fxpullback::{_name}", _fake_recurrent, lib=LIBRARY)
+_KEPT_WHOLE = {"lstm": LSTM, "gru": GRU, "rnn_tanh": RNN_TANH, "rnn_relu": RNN_RELU}
 
 
 @contextmanager
 def opaque() -> Iterator[None]:
-    """Keep recurrent layers whole while a model is exported; torch would trace every step of theirs several times."""
-    functions = torch._VF
-    try:
-        for name in ("lstm", *_NAMES):
-            setattr(functions, name, _whole(name))
-        yield
-    finally:
-        for name in ("lstm", *_NAMES):
-            vars(functions).pop(name, None)
+    """Keep recurrent layers whole while a model is exported; torch would trace every step of theirs several times.
+
+    The functions that `nn.LSTM` and its kin call are replaced for the thread that exports; any other gets torch's own.
+    """
+    patched = vars(torch._VF)
+    with alone() as mine:
+        before = {name: patched[name] for name in _KEPT_WHOLE if name in patched}
+        try:
+            patched.update({name: _whole(getattr(torch._VF, name), ours, mine) for name, ours in _KEPT_WHOLE.items()})
+            yield
+        finally:
+            for name in _KEPT_WHOLE:
+                patched.pop(name, None)
+            patched.update(before)
 
 
-def _whole(name: str) -> Callable[..., Any]:
-    """The function `torch._VF` has, in the overload for padded sequences; packed ones go to torch's own."""
-    inner, ours = getattr(torch._C._VariableFunctions, name), getattr(torch.ops.fxpullback, name)
+def _whole(inner: Callable[..., Any], ours: Callable[..., Any], mine: Callable[[], bool]) -> Callable[..., Any]:
+    """What stands in for `inner`: the overload for padded sequences is `ours`; packed ones go to torch's own."""
 
     def call(*args: Any) -> Any:
-        return ours(*args) if len(args) == 9 and not isinstance(args[3], list | tuple) else inner(*args)
+        padded = len(args) == 9 and not isinstance(args[3], list | tuple)
+        return ours(*args) if padded and mine() else inner(*args)
 
     return call
 
 
-def lstm(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
+def lstm(
+    x: Tensor, states: Sequence[Tensor], params: list[Any], biases: bool, layers: int, dropout: float, train: bool,
+    both: bool, batch_first: bool,
+) -> State:  # fmt: skip
     """`aten.lstm.input`: the outputs, the last hidden states and the last cell states."""
-    x, states, params, biases, layers, dropout, train, both, batch_first = args
-    if _drops(dropout, train, layers):
-        return NotImplemented
     found, last = _layers(x, tuple(states), params, biases, layers, both, batch_first, _lstm_step)
     return found, *last
 
@@ -92,10 +76,10 @@ def rnn(gate: Callable[[Tensor], Tensor]) -> WrittenOut:
 
 
 def _of_one_state(step: Step) -> WrittenOut:
-    def written_out(builder: Builder, node: fx.Node, args: tuple[Any, ...]) -> Any:
-        x, state, params, biases, layers, dropout, train, both, batch_first = args
-        if _drops(dropout, train, layers):
-            return NotImplemented
+    def written_out(
+        x: Tensor, state: Tensor, params: list[Any], biases: bool, layers: int, dropout: float, train: bool,
+        both: bool, batch_first: bool,
+    ) -> State:  # fmt: skip
         found, last = _layers(x, (state,), params, biases, layers, both, batch_first, step)
         return found, *last
 
@@ -119,10 +103,6 @@ def _gru_step(given: Tensor, states: State, weight: Any, bias: Any, projection: 
     keep = torch.sigmoid(update + own_update)
     fresh = torch.tanh(new + torch.sigmoid(reset + own_reset) * own_new)
     return (fresh + keep * (hidden - fresh),)
-
-
-def _drops(dropout: float, train: bool, layers: int) -> bool:
-    return bool(train and dropout and layers > 1)
 
 
 def _layers(
@@ -168,3 +148,17 @@ def _layer(x: Tensor, states: State, sets: list[list[Any]], biases: bool, step: 
     if len(sets) == 1:
         return whole.squeeze(1), states
     return torch.cat([whole.select(1, 0), torch.flip(whole.select(1, 1), [0])], -1), states
+
+
+RECURRENT: dict[Any, WrittenOut] = {
+    LSTM: lstm,
+    GRU: gru(),
+    RNN_TANH: rnn(torch.tanh),
+    RNN_RELU: rnn(torch.relu),
+    aten.lstm.input: lstm,
+    aten.gru.input: gru(),
+    aten.rnn_tanh.input: rnn(torch.tanh),
+    aten.rnn_relu.input: rnn(torch.relu),
+}
+"""The layers that are written out, of both names: kept whole by `opaque`, and as a program has them that was exported
+elsewhere. One that drops out values between its layers stays."""

@@ -18,6 +18,7 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses import FakeTensor
 
 from fxpullback.contract.signature import Signature
+from fxpullback.graph.alone import LOCK
 from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.ir import (
     GETITEM,
@@ -30,6 +31,7 @@ from fxpullback.graph.ir import (
 )
 from fxpullback.graph.module import Graph, signature_of
 from fxpullback.graph.shapes import is_free, stated_shape
+from fxpullback.graph.spellings import respell
 from fxpullback.graph.value import Value, map_tree
 
 
@@ -119,8 +121,11 @@ class Builder:
         return self.call(getattr(packet, overload or "default"), args, kwargs)
 
     def call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Append one node that calls `target`; returns its Value, or a tuple of Values for several outputs."""
+        """Append the call of `target` in canonical spelling; returns its Value, or one for each of several outputs."""
         args, kwargs = map_tree((tuple(args), dict(kwargs)), self._lift)
+        made = respell(self, target, args, kwargs)
+        if made is not NotImplemented:
+            return made
         val = self._shape_of(target, args, kwargs)
         if isinstance(val, torch.SymInt | int | bool):
             return val
@@ -140,7 +145,7 @@ class Builder:
             stated = stated_shape(target, args)
             if stated is not None:
                 return stated
-        with self.fake_mode, enable_python_dispatcher(), torch.no_grad():
+        with LOCK, self.fake_mode, enable_python_dispatcher(), torch.no_grad():
             return target(*args, **kwargs)
 
     def _append(self, target: Any, args: Any, kwargs: Any, val: Any) -> Any:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, fx
 
 from fxpullback.contract.errors import InvariantError
+from fxpullback.graph.canonical import canonical_name, takes_gradient
 from fxpullback.graph.ir import (
     GETITEM,
     INJECT,
     ORIGIN,
     STOP_GRADIENT,
-    aten,
     calls,
     depends_on,
     explained,
@@ -27,15 +27,6 @@ from fxpullback.graph.ir import (
 from fxpullback.graph.module import signature_of
 from fxpullback.graph.shapes import same_shape
 
-_IDENTITIES = {aten.detach.default, aten.alias.default, aten.dropout.default, aten.native_dropout.default}
-_CANONICAL = {
-    aten.view.default,
-    aten.relu_.default,
-    aten.conv2d.default,
-    aten.batch_norm.default,
-    aten.layer_norm.default,
-}
-
 
 def check_captured(gm: fx.GraphModule) -> None:
     """Functional ATen operators in canonical spelling, the inputs that are declared, a symbolic batch."""
@@ -44,8 +35,8 @@ def check_captured(gm: fx.GraphModule) -> None:
         found, declared = len(placeholders(gm.graph)), len(signature_of(gm).extras)
         raise InvariantError(f"a captured graph has one input and {declared} extras, this one has {found} inputs.")
     for node in calls(gm.graph):
-        if node.target in _CANONICAL or node.target in (INJECT,):
-            raise InvariantError(f"{where(node)} is not the canonical spelling of its operator.")
+        if node.target is INJECT:
+            raise InvariantError(f"{where(node)} ({node.name}) may not stand in a captured graph.")
 
 
 def check_rewritten(gm: fx.GraphModule, injections: int) -> None:
@@ -136,8 +127,11 @@ def _check_node(node: fx.Node) -> None:
         raise InvariantError(f"{node.name} calls {node.target}, which is no ATen operator.")
     if node.target._schema.is_mutable:
         raise InvariantError(f"{where(node)} works in place.")
-    if node.target in _IDENTITIES or "backward" in node.target.name():
-        raise InvariantError(f"{where(node)} may not stand in the graph.")
+    if takes_gradient(node.target):
+        raise InvariantError(f"{where(node)} is a derivative of autograd's own and no forward operator.")
+    canonical = canonical_name(node)
+    if canonical is not None:
+        raise InvariantError(f"{where(node)} is not the canonical spelling of its operator; {canonical} is.")
     _check_order(node)
 
 

@@ -19,8 +19,8 @@ def _each(names: str, kind: str = "default") -> list[Any]:
 
 
 _MOVES = (
-    *row(T.LAYOUT, T.SAME_IF_SHAPED, of=_each("reshape view view_as expand expand_as squeeze clone repeat tile")),
-    *row(T.LAYOUT, T.SAME_IF_SHAPED, of=[aten.squeeze.dim, aten.squeeze.dims, aten.unflatten.int]),
+    *row(T.LAYOUT, T.SAME_IF_SHAPED, of=_each("reshape expand squeeze repeat")),
+    *row(T.LAYOUT, T.SAME_IF_SHAPED, of=[aten.squeeze.dim, aten.squeeze.dims]),
     *row(T.LAYOUT, T.SAME_IF_SHAPED, of=[aten.repeat_interleave.self_int]),
     *row(T.LAYOUT, of=[*_each("unsqueeze permute t flip"), aten.transpose.int]),
     *row(T.LAYOUT, T.NO_BFLOAT16, of=_each("roll pixel_shuffle pixel_unshuffle channel_shuffle")),
@@ -42,9 +42,9 @@ _MOVES = (
 
 _ARITHMETIC = (
     *row(T.SHIFTING, T.ONE_ROUNDING, linear=(0, 1), of=_each("add sub rsub", "Tensor")),
-    *row(T.SHIFTING, T.ONE_ROUNDING, T.AFFINE, linear=(0,), of=_each("add sub rsub", "Scalar")),
-    *row(T.SCALING, T.ONE_ROUNDING, factors=(0, 1), of=[aten.mul.Tensor, aten.mul.Scalar]),
-    *row(T.SCALING, T.ONE_ROUNDING, factors=(0,), divisor=1, of=[aten.div.Tensor, aten.div.Scalar]),
+    *row(T.SHIFTING, T.ONE_ROUNDING, T.AFFINE, linear=(0,), of=[aten.rsub.Scalar]),
+    *row(T.SCALING, T.ONE_ROUNDING, factors=(0, 1), of=[aten.mul.Tensor]),
+    *row(T.SCALING, T.ONE_ROUNDING, factors=(0,), divisor=1, of=[aten.div.Tensor]),
     *row(T.SCALING, T.ONE_ROUNDING, linear=(0,), of=_each("neg")),
     *row(factors=(1, 2), of=_each("addcmul")),
     *row(T.ONE_ROUNDING, homogeneous=(0,), of=_each("abs relu")),
@@ -65,13 +65,12 @@ _CONSTANT = (
     *(r for kind in ("Scalar", "Tensor") for r in row(*_COMPARED, T.BELOW, of=_each("lt le", kind))),
     *(r for kind in ("Scalar", "Tensor") for r in row(*_COMPARED, of=_each("eq ne", kind))),
     *row(*_BOOLEANS, of=_each("bitwise_and bitwise_or bitwise_xor", "Tensor")),
-    *row(*_BOOLEANS, T.POINTWISE, of=_each("__and__ __or__", "Tensor")),
     *row(*_BOOLEANS, of=_each("bitwise_not logical_and logical_or logical_not")),
     *row(*_BOOLEANS, of=[aten.any.dim, aten.all.dim]),
     *row(T.CONSTANT, T.ONE_ROUNDING, T.NO_BFLOAT16, T.BOUNDED, of=_each("sign")),
     *row(T.CONSTANT, T.ONE_ROUNDING, T.NO_BFLOAT16, of=_each("floor ceil round trunc")),
     *row(T.CONSTANT, T.ZEROS, of=_each("zeros zeros_like")),
-    *row(T.CONSTANT, of=_each("ones_like full_like argmax argmin argsort")),
+    *row(T.CONSTANT, of=_each("ones_like full_like argmax argmin")),
     *row(T.CONSTANT, of=[STOP_GRADIENT]),
 )
 
@@ -90,7 +89,7 @@ _POINTWISE = (
 )
 
 _SUMS = (
-    *row(T.CONTRACTION, factors=(0, 1), of=_each("convolution linear matmul mm tensordot")),
+    *row(T.CONTRACTION, factors=(0, 1), of=_each("convolution linear matmul")),
     *row(T.CONTRACTION, factors=(1, 2), of=_each("addmm baddbmm")),
     *row(T.WIDE, linear=(0,), of=[*_each("sum mean cumsum"), aten.sum.dim_IntList, aten.mean.dim]),
     *row(T.WIDE, of=[aten.prod.dim_int, aten.cumprod.default, aten.logsumexp.default]),

@@ -30,13 +30,13 @@ def inject(ct: Tensor, out: Tensor, primal: Tensor, soft: Tensor) -> tuple[Any, 
     return ZERO, ct
 
 
-@vjp(aten.add.Tensor, aten.add.Scalar, kind="linear")
+@vjp(aten.add.Tensor, kind="linear")
 def add(ct: Tensor, out: Tensor, a: Tensor, b: Any, alpha: float = 1) -> tuple[Any, ...]:
     """y = a + alpha * b:  ct_a = ct, ct_b = alpha * ct."""
     return (ct, ct if alpha == 1 else ct * alpha)[: 2 if not isinstance(b, int | float) else 1]
 
 
-@vjp(aten.sub.Tensor, aten.sub.Scalar, kind="linear")
+@vjp(aten.sub.Tensor, kind="linear")
 def sub(ct: Tensor, out: Tensor, a: Tensor, b: Any, alpha: float = 1) -> tuple[Any, ...]:
     """y = a - alpha * b:  ct_a = ct, ct_b = -alpha * ct."""
     return (ct, lambda: ct * -alpha if alpha != 1 else -ct)[: 2 if not isinstance(b, int | float) else 1]
@@ -48,7 +48,7 @@ def rsub(ct: Tensor, out: Tensor, a: Tensor, b: float, alpha: float = 1) -> tupl
     return (ct * -alpha if alpha != 1 else -ct,)
 
 
-@vjp(aten.mul.Tensor, aten.mul.Scalar, kind="product")
+@vjp(aten.mul.Tensor, kind="product")
 def mul(ct: Tensor, out: Tensor, a: Tensor, b: Any) -> tuple[Any, ...]:
     """y = a * b:  ct_a = ct * b, ct_b = ct * a."""
     return (lambda: ct * b, lambda: ct * a)[: 2 if not isinstance(b, int | float) else 1]
@@ -61,7 +61,7 @@ def addcmul(ct: Tensor, out: Tensor, x: Tensor, a: Tensor, b: Tensor, value: flo
     return ct, lambda: scaled * b, lambda: scaled * a
 
 
-@vjp(aten.div.Tensor, aten.div.Scalar, kind="product", divisor=1)
+@vjp(aten.div.Tensor, kind="product", divisor=1)
 def div(ct: Tensor, out: Tensor, a: Any, b: Any) -> tuple[Any, ...]:
     """y = a / b:  ct_a = ct / b, ct_b = -ct * y / b."""
     if isinstance(b, int | float):
@@ -95,9 +95,9 @@ def masked_fill(ct: Tensor, out: Tensor, x: Tensor, mask: Tensor, value: float) 
     return torch.where(mask, 0.0, ct), NOT_DIFFERENTIABLE
 
 
-@vjp(aten._to_copy.default, aten.clone.default, kind="linear")
+@vjp(aten._to_copy.default, kind="linear")
 def to_copy(ct: Tensor, out: Tensor, x: Tensor, *options: Any) -> tuple[Any]:
-    """y = x, copied, perhaps to another type:  ct_x = ct in the type of x."""
+    """y = x in another type:  ct_x = ct in the type of x."""
     return (ct if ct.dtype == x.dtype else ct.to(x.dtype),)
 
 

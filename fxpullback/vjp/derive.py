@@ -5,16 +5,23 @@ Only asked for operators whose exact derivative is kept; what comes out must be 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._ops import OpOverload
+from torch.export import default_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from fxpullback.contract.errors import DifferentiateError
+from fxpullback.graph.alone import alone
 from fxpullback.graph.builder import Builder
-from fxpullback.graph.ir import GETITEM, where
-from fxpullback.graph.value import Value
+from fxpullback.graph.canonical import takes_gradient
+from fxpullback.graph.ir import GETITEM, aten, where
+from fxpullback.graph.value import Value, leaves, map_tree
+from fxpullback.vjp.rule import ABSENT, ZERO
 
 
 def derive_vjp(builder: Builder, node: fx.Node, ct: Any, arguments: tuple[Any, ...]) -> list[Any]:
@@ -23,54 +30,76 @@ def derive_vjp(builder: Builder, node: fx.Node, ct: Any, arguments: tuple[Any, .
     Args:
         builder: where the nodes are appended.
         node: the operator instance.
-        ct: cotangent of its one output, a Value.
+        ct: cotangent of its output, a Value; for several outputs a tuple, `ABSENT` where none arrived.
         arguments: its arguments in schema order, Values and plain values.
 
     Returns:
-        One cotangent for each tensor argument.
+        One cotangent for each tensor argument, a list for an argument that is a list of tensors, `ZERO` for what holds
+        no floating point.
 
     Raises:
-        DifferentiateError: the operator has several outputs, or autograd's formula is no forward operator.
+        DifferentiateError: autograd has no formula for the operator, or the formula is no forward operator.
     """
-    if isinstance(ct, tuple):
-        raise DifferentiateError(
-            f"no VJP rule for {where(node)}, and none can be derived for several outputs. "
-            "Add a VJP rule: docs/adding-a-rule.md."
-        )
-    positions = [i for i, a in enumerate(arguments) if isinstance(a, Value)]
-    operands = [arguments[i] for i in positions]
+    operands = [a for a in leaves(arguments) if isinstance(a, Value)]
+    cts = [c for c in leaves(ct) if c is not ABSENT]
+    arriving = [i for i, c in enumerate(ct) if c is not ABSENT] if isinstance(ct, tuple) else None
+    floats = [v.dtype.is_floating_point for v in operands]
 
-    def adjoint(cotangent: Tensor, *tensors: Tensor) -> Any:
-        def call(*primals: Tensor) -> Tensor:
-            filled = list(arguments)
-            for i, primal in zip(positions, primals, strict=True):
-                filled[i] = primal
-            return call_in_schema_order(node.target, filled)
+    def adjoint(cotangents: list[Tensor], tensors: list[Tensor]) -> Any:
+        def call(*primals: Tensor) -> Any:
+            moved = iter(primals)
+            given = iter([next(moved) if moves else t for t, moves in zip(tensors, floats, strict=True)])
+            filled = map_tree(list(arguments), lambda a: next(given) if isinstance(a, Value) else a)
+            result = call_in_schema_order(node.target, filled)
+            return (result,) if arriving is None else tuple(result[i] for i in arriving)
 
-        return torch.func.vjp(call, *tensors)[1](cotangent)
+        moving = [t for t, moves in zip(tensors, floats, strict=True) if moves]
+        return torch.func.vjp(call, *moving)[1](tuple(cotangents))
 
-    fakes = [v.node.meta["val"] for v in (ct, *operands)]
     try:
-        with builder.fake_mode:
-            traced = make_fx(adjoint)(*fakes)
+        with alone(), builder.fake_mode:
+            trace = make_fx(torch.func.functionalize(adjoint), decomposition_table=_forward_forms())
+            traced = trace([v.fake for v in cts], [v.fake for v in operands])
     except Exception as error:
         raise DifferentiateError(
             f"no VJP rule for {where(node)}, and none can be derived from autograd: {error}. "
             "Add a VJP rule: docs/adding-a-rule.md."
         ) from error
-    return _inline(builder, node, traced, [ct, *operands])
+    found = iter(_inline(builder, node, traced, [*cts, *operands]))
+
+    def cotangent(argument: Any) -> Any:
+        return next(found) if isinstance(argument, Value) and argument.dtype.is_floating_point else ZERO
+
+    return [map_tree(argument, cotangent) for argument in tensors_of(node.target, arguments)]
 
 
-def call_in_schema_order(target: Any, arguments: list[Any]) -> Tensor:
+@functools.cache
+def _forward_forms() -> dict[Any, Any]:
+    """Derivatives of autograd's own that torch can write in forward operators."""
+    return {op: form for op, form in default_decompositions().items() if takes_gradient(op)}
+
+
+def tensors_of(target: Any, arguments: Sequence[Any]) -> list[Any]:
+    """Of a call's arguments in schema order those that are tensors, None in place of one, or lists of tensors."""
+    types = [str(argument.type) for argument in target._schema.arguments]
+    pairs = zip(types, arguments, strict=True)
+    return [value for kind, value in pairs if "Tensor" in kind and not isinstance(value, int | float)]
+
+
+def call_in_schema_order(target: Any, arguments: Sequence[Any]) -> Any:
     """Call an operator with all arguments of its schema, those behind the star by name."""
     named = [argument.name if argument.kwarg_only else None for argument in target._schema.arguments]
     pairs = list(zip(named, arguments, strict=True))
     keywords = {name: value for name, value in pairs if name is not None}
-    result: Tensor = target(*[value for name, value in pairs if name is None], **keywords)
-    return result
+    return target(*[value for name, value in pairs if name is None], **keywords)
+
+
+_CONSTANT_HERE = {aten.detach.default, aten.alias.default}
+"""What autograd puts around values it keeps: no derivative is taken of an adjoint, so there is nothing to stop."""
 
 
 def _inline(builder: Builder, origin: fx.Node, traced: fx.GraphModule, values: list[Value]) -> list[Any]:
+    """Append the traced graph in canonical spelling; returns what stands for its outputs."""
     env: dict[fx.Node, Any] = {}
     inputs = iter(values)
     for node in traced.graph.nodes:
@@ -82,12 +111,14 @@ def _inline(builder: Builder, origin: fx.Node, traced: fx.GraphModule, values: l
             env[node] = builder.constant("derived", getattr(traced, str(node.target)))
         elif node.target is GETITEM:
             env[node] = env[node.args[0]][node.args[1]]
+        elif node.target in _CONSTANT_HERE:
+            env[node] = env[node.args[0]]
         else:
-            if "backward" in str(node.target):
+            if isinstance(node.target, OpOverload) and takes_gradient(node.target):
                 raise DifferentiateError(
                     f"no VJP rule for {where(origin)}, and autograd's own ends in {node.target}, which is no forward "
                     "operator. Add a VJP rule: docs/adding-a-rule.md."
                 )
             args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: env[n])
-            env[node] = args[0] if "detach" in str(node.target) else builder.call(node.target, args, kwargs)
+            env[node] = builder.call(node.target, args, kwargs)
     raise AssertionError("a traced graph ends in an output")

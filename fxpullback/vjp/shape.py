@@ -18,8 +18,8 @@ from fxpullback.graph.shapes import is_free, plain
 from fxpullback.vjp.rule import ABSENT, ZERO, vjp
 
 
-@vjp(aten.reshape.default, aten.unflatten.int, aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims,
-     aten.unsqueeze.default, aten.view.default, kind="linear")  # fmt: skip
+@vjp(aten.reshape.default, aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default,
+     kind="linear")  # fmt: skip
 def reshape(ct: Tensor, out: Tensor, x: Tensor, *sizes: Any) -> tuple[Any]:
     """y = x in another shape:  ct_x = ct in the shape of x."""
     return (ct.reshape(x.shape),)

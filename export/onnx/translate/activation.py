@@ -171,7 +171,6 @@ TABLE: dict[OpOverload, Translator] = {
     aten.threshold.default: threshold,
     aten.softmax.int: softmax,
     aten.log_softmax.int: log_softmax,
-    aten._log_softmax.default: log_softmax,
     aten.logit.default: logit,
     aten.special_ndtr.default: normal_cdf,
 }

@@ -116,9 +116,9 @@ _COMPARISONS = {
     (aten.ge.Tensor, aten.ge.Scalar): comparison("GreaterOrEqual"),
     (aten.lt.Tensor, aten.lt.Scalar): comparison("Less"),
     (aten.le.Tensor, aten.le.Scalar): comparison("LessOrEqual"),
-    (aten.bitwise_and.Tensor, aten.bitwise_and.Scalar, aten.__and__.Tensor): bitwise("And"),
-    (aten.bitwise_or.Tensor, aten.bitwise_or.Scalar, aten.__or__.Tensor): bitwise("Or"),
-    (aten.bitwise_xor.Tensor, aten.bitwise_xor.Scalar, aten.__xor__.Tensor): bitwise("Xor"),
+    (aten.bitwise_and.Tensor, aten.bitwise_and.Scalar): bitwise("And"),
+    (aten.bitwise_or.Tensor, aten.bitwise_or.Scalar): bitwise("Or"),
+    (aten.bitwise_xor.Tensor, aten.bitwise_xor.Scalar): bitwise("Xor"),
     (aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar): where,
     (aten.masked_fill.Scalar, aten.masked_fill.Tensor): masked_fill,
 }

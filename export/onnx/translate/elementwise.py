@@ -155,18 +155,9 @@ def addcdiv(b: Builder, x: Value, y: Value, z: Value, value: Scalar) -> Value:
     return b.op("Add", b.cast(x, b.dtype), scaled(b, b.op("Div", b.cast(y, b.dtype), b.cast(z, b.dtype)), value))
 
 
-def outer(b: Builder, x: Value, y: Value) -> Value:
-    """Mul of a column and a row: all products of two vectors."""
-    assert rank(x) == rank(y) == 1
-    return b.op("Mul", b.unsqueeze(b.cast(x, b.dtype), 1), b.unsqueeze(b.cast(y, b.dtype), 0))
-
-
 _BINARY = {
     aten.mul.Tensor: ("Mul", "And"),
-    aten.mul.Scalar: ("Mul", "And"),
     aten.div.Tensor: ("Div", None),
-    aten.div.Scalar: ("Div", None),
-    aten.true_divide.Tensor: ("Div", None),
     aten.maximum.default: ("Max", "Or"),
     aten.minimum.default: ("Min", "And"),
 }
@@ -180,9 +171,7 @@ TABLE: dict[OpOverload, Translator] = {
     aten.trunc.default: trunc,
     aten.frac.default: frac,
     aten.add.Tensor: add,
-    aten.add.Scalar: add,
     aten.sub.Tensor: sub,
-    aten.sub.Scalar: sub,
     aten.rsub.Tensor: rsub,
     aten.rsub.Scalar: rsub,
     aten.div.Tensor_mode: div_mode,
@@ -198,7 +187,6 @@ TABLE: dict[OpOverload, Translator] = {
     aten.pow.Scalar: power,
     aten.clamp.default: clamp,
     aten.clamp.Tensor: clamp,
-    aten.clip.default: clamp,
     aten.clamp_min.default: clamp,
     aten.clamp_min.Tensor: clamp,
     aten.clamp_max.default: clamp_max,
@@ -207,6 +195,4 @@ TABLE: dict[OpOverload, Translator] = {
     aten.lerp.Tensor: lerp,
     aten.addcmul.default: addcmul,
     aten.addcdiv.default: addcdiv,
-    aten.outer.default: outer,
-    aten.ger.default: outer,
 }

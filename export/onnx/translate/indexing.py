@@ -33,18 +33,6 @@ def gather(b: Builder, x: Value, axis: int, indices: Value, *_: object) -> Value
     return b.op("GatherElements", x, indices, axis=axis_of(axis, rank(x)))
 
 
-def take_along_dim(b: Builder, x: Value, indices: Value, axis: int | None) -> Value:
-    """GatherElements with the other axes expanded; Gather of the flattened tensor where there is no axis."""
-    if axis is None:
-        count = int(np.prod([b.fixed(size, "take_along_dim") for size in sizes(x)]))
-        flat = b.reshape(indices, b.out_sizes)
-        return b.gather(b.reshape(x, [count]), flat, 0)
-    axis = axis_of(axis, rank(x))
-    after = list(b.out_sizes)
-    x = b.expand(x, [size if i == axis else after[i] for i, size in enumerate(sizes(x))])
-    return b.op("GatherElements", x, b.expand(indices, after), axis=axis)
-
-
 def index(b: Builder, x: Value, indices: list[Value | None]) -> Value:
     """Gather, of the joined axes where several are indexed, or GatherND where one of those is free.
 
@@ -140,20 +128,13 @@ def sort_stable(b: Builder, x: Value, stable: object, axis: int, descending: boo
     return sort(b, x, axis, descending)
 
 
-def argsort(b: Builder, x: Value, axis: int, descending: bool) -> Value:
-    """TopK of all places along an axis; the places alone."""
-    return sort(b, x, axis, descending)[1]
-
-
 TABLE: dict[OpOverload, Translator] = {
     aten.index_select.default: index_select,
     aten.embedding.default: embedding,
     aten.gather.default: gather,
-    aten.take_along_dim.default: take_along_dim,
     aten.index.Tensor: index,
     aten._unsafe_index.Tensor: index,
     aten.topk.default: topk,
     aten.sort.default: sort,
     aten.sort.stable: sort_stable,
-    aten.argsort.default: argsort,
 }

@@ -24,24 +24,6 @@ def stack(b: Builder, tensors: list[Value], axis: int = 0) -> Value:
     return b.concat([b.unsqueeze(b.cast(part, b.dtype), axis) for part in tensors], axis)
 
 
-def meshgrid(b: Builder, tensors: list[Value], indexing: str = "ij") -> list[Value]:
-    """Unsqueeze and Expand: every vector, broadcast over the axes of the others."""
-    n = len(tensors)
-    places = list(range(n))
-    if indexing == "xy" and n > 1:
-        places[0], places[1] = 1, 0
-    results = []
-    for place, part, val in zip(places, tensors, b.out, strict=True):
-        wide = b.unsqueeze(part, *(axis for axis in range(n) if axis != place))
-        results.append(b.expand(wide, [dim(size) for size in val.shape]))
-    return results
-
-
-def broadcast_tensors(b: Builder, tensors: list[Value]) -> list[Value]:
-    """Expand of each tensor to the common shape."""
-    return [b.expand(part, [dim(size) for size in val.shape]) for part, val in zip(tensors, b.out, strict=True)]
-
-
 def slice_scatter(
     b: Builder, x: Value, source: Value, axis: int, start: Dim | None, end: Dim | None, step: int = 1
 ) -> Value:
@@ -70,11 +52,7 @@ def select_scatter(b: Builder, x: Value, source: Value, axis: int, index: Dim) -
 
 TABLE: dict[OpOverload, Translator] = {
     aten.cat.default: cat,
-    aten.concat.default: cat,
     aten.stack.default: stack,
-    aten.meshgrid.default: meshgrid,
-    aten.meshgrid.indexing: meshgrid,
-    aten.broadcast_tensors.default: broadcast_tensors,
     aten.slice_scatter.default: slice_scatter,
     aten.select_scatter.default: select_scatter,
 }

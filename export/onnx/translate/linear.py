@@ -37,30 +37,10 @@ def baddbmm(b: Builder, bias: Value, x: Value, y: Value, beta: Scalar, alpha: Sc
     return product if beta == 0 else b.op("Add", scaled(b, bias, beta), product)
 
 
-def tensordot(b: Builder, x: Value, y: Value, axes_x: list[int], axes_y: list[int]) -> Value:
-    """Einsum: a sum of products over pairs of axes."""
-    letters = [chr(ord("a") + i) for i in range(rank(x) + rank(y))]
-    left, right = letters[: rank(x)], letters[rank(x) :]
-    for i, j in zip(axes_x, axes_y, strict=True):
-        right[j] = left[i]
-    both = set(left) & set(right)
-    free = [letter for letter in left + right if letter not in both]
-    return b.op("Einsum", x, y, equation=f"{''.join(left)},{''.join(right)}->{''.join(free)}")
-
-
-def linalg_vecdot(b: Builder, x: Value, y: Value, axis: int) -> Value:
-    """Mul and ReduceSum: the inner product along one axis."""
-    return b.reduce("ReduceSum", b.op("Mul", b.cast(x, b.dtype), b.cast(y, b.dtype)), [axis], False)
-
-
 TABLE: dict[OpOverload, Translator] = {
     aten.linear.default: linear,
     aten.matmul.default: matmul,
-    aten.mv.default: matmul,
-    aten.dot.default: matmul,
     aten.vdot.default: matmul,
     aten.addmm.default: addmm,
     aten.baddbmm.default: baddbmm,
-    aten.tensordot.default: tensordot,
-    aten.linalg_vecdot.default: linalg_vecdot,
 }

@@ -305,7 +305,6 @@ TABLE: dict[OpOverload, Translator] = {
     aten.max_pool1d.default: max_pooling(1),
     aten.max_pool2d.default: max_pooling(2),
     aten.max_pool3d.default: max_pooling(3),
-    aten.max_pool1d_with_indices.default: max_pooling_with_indices(1),
     aten.max_pool2d_with_indices.default: max_pooling_with_indices(2),
     aten.max_pool3d_with_indices.default: max_pooling_with_indices(3),
     aten.avg_pool1d.default: avg_pooling(1),

@@ -117,16 +117,6 @@ def std_mean(
     return b.op("Sqrt", variance), mean
 
 
-def unbiased_var(b: Builder, x: Value, unbiased: bool) -> Value:
-    """ReduceMean twice, over all axes: the variance of all elements."""
-    return var(b, x, None, int(unbiased))
-
-
-def unbiased_std(b: Builder, x: Value, unbiased: bool) -> Value:
-    """Sqrt of the variance of all elements."""
-    return std(b, x, None, int(unbiased))
-
-
 def vector_norm(
     b: Builder, x: Value, order: Scalar | None = 2, axes: Axes = None, keepdims: bool = False, *_: object
 ) -> Value:
@@ -179,12 +169,9 @@ TABLE: dict[OpOverload, Translator] = {
     aten.all.dim: truth("Min"),
     aten.all.dims: truth("Min"),
     aten.var.correction: var,
-    aten.var.default: unbiased_var,
     aten.std.correction: std,
-    aten.std.default: unbiased_std,
     aten.var_mean.correction: var_mean,
     aten.std_mean.correction: std_mean,
-    aten.std_mean.dim: std_mean,
     aten.linalg_vector_norm.default: vector_norm,
     aten.norm.Scalar: vector_norm,
     aten.norm.ScalarOpt_dim: vector_norm,

@@ -130,7 +130,6 @@ TABLE: dict[OpOverload, Translator] = {
     aten.unsqueeze.default: unsqueeze,
     aten.unsqueeze_copy.default: unsqueeze,
     aten.repeat.default: repeat,
-    aten.tile.default: repeat,
     aten.repeat_interleave.self_int: repeat_interleave,
     aten.pixel_shuffle.default: pixel_shuffle,
     aten.pixel_unshuffle.default: pixel_unshuffle,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tests.export.onnx.one_node import B, Batch, Row, aten, constant, each, fixed, integers, row, whole, x
+from tests.export.onnx.one_node import B, Batch, Row, aten, constant, each, fixed, integers, row, x
 
 SHAPE = [
     *(row(getattr(aten, n).default, x(4, 6), [B, 2, 12]) for n in each("reshape _reshape_copy view_copy")),
@@ -33,7 +33,6 @@ SHAPE = [
     row(aten.repeat.default, x(2, 3), [1, 2, 3]),
     row(aten.repeat.default, x(3), [2, 1, 3]),
     row(aten.repeat.default, constant(1, 3), [B, 1]),
-    row(aten.tile.default, x(2, 3), [2]),
     row(aten.repeat_interleave.self_int, x(2, 3), 2, 1),
     row(aten.repeat_interleave.self_int, x(2, 3), 3),
     row(aten.pixel_shuffle.default, x(8, 3, 4), 2),
@@ -105,13 +104,9 @@ SLICING = [
 JOINING = [
     row(aten.cat.default, [x(2, 3), x(4, 3)], 1),
     row(aten.cat.default, [x(2), integers(3, 2)], -1),
-    row(aten.concat.default, [x(2), x(3)], 1),
     row(aten.cat.default, [x(2)], 1),
     row(aten.stack.default, [x(2), x(2)], -1),
     row(aten.stack.default, [x(2), x(2)]),
-    row(aten.meshgrid.default, [fixed(3), constant(4)]),
-    row(aten.meshgrid.indexing, [fixed(3), constant(4)], indexing="xy"),
-    row(aten.broadcast_tensors.default, [x(1, 3), constant(4, 1)]),
     row(aten.slice_scatter.default, x(6, 3), x(2, 3), 1, 1, 3),
     row(aten.slice_scatter.default, x(6, 3), x(5, 3), 1, 1),
     row(aten.slice_scatter.default, x(6, 3), x(2, 3), -2, -2),
@@ -123,8 +118,6 @@ INDEXING = [
     row(aten.index_select.default, x(5, 3), 1, torch.tensor(4)),
     row(aten.embedding.default, constant(7, 3), integers(7, 4)),
     row(aten.gather.default, x(5, 3), 1, integers(5, 2, 3)),
-    row(aten.take_along_dim.default, fixed(2, 5, 3), whole(5, 2, 2, 1), 1),
-    row(aten.take_along_dim.default, fixed(5, 3), whole(15, 4)),
     row(aten.index.Tensor, constant(5, 3), [integers(5, 2)]),
     row(aten.index.Tensor, x(5, 3), [None, torch.tensor([[4, -1], [0, 2]])]),
     row(aten.index.Tensor, x(5, 4, 3), [None, torch.tensor([4, -1]), torch.tensor([-4, 2])]),
@@ -139,7 +132,6 @@ INDEXING = [
     row(aten.sort.default, x(9)),
     row(aten.sort.default, x(9), 1, True),
     row(aten.sort.stable, integers(3, 20), stable=True, dim=1, descending=True),
-    row(aten.argsort.default, x(9)),
 ]
 
 CREATION = [

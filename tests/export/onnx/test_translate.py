@@ -10,8 +10,8 @@ import onnx
 import pytest
 from torch._ops import OpOverload
 
-from fxpullback.capture.canonical import _SPELLINGS
 from fxpullback.export.onnx.translate import TABLE, translate
+from fxpullback.graph.spellings import SPELLINGS
 from tests.export.onnx.lifting import captured_together, run
 from tests.export.onnx.one_node import Row, eager, one_node
 from tests.export.onnx.rows import ROWS, UNINITIALISED
@@ -59,7 +59,7 @@ def _one_each(rows: list[Row]) -> list[Row]:
     """One row for each operator, and all of those whose spelling depends on the arguments."""
     chosen: dict[OpOverload, list[Row]] = {}
     for case in rows:
-        if case.captured and (case.operator in _SPELLINGS or case.operator not in chosen):
+        if case.captured and (case.operator in SPELLINGS or case.operator not in chosen):
             chosen.setdefault(case.operator, []).append(case)
     return [case for cases in chosen.values() for case in cases]
 

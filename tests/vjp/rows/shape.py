@@ -11,8 +11,6 @@ from tests.vjp.rows.row import Row, on, weighted
 
 SHAPE = [
     Row(aten.reshape.default, weighted(lambda x, a: x.reshape(x.shape[0], 4, 3) * a, draw(4, 3)), (3, 4)),
-    Row(aten.view.default, lambda x: aten.view.default(x, [x.shape[0], 4, 3]), (3, 4), captured=False),
-    Row(aten.unflatten.int, lambda x: aten.unflatten.int(x, 1, [2, 3]), (6, 4), captured=False),
     Row(aten.squeeze.default, lambda x: aten.squeeze.default(x), (1, 4), captured=False),
     on(aten.squeeze.dim, (1, 4), 1),
     on(aten.squeeze.dims, (1, 4, 1), [1, 3]),

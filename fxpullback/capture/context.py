@@ -1,0 +1,100 @@
+"""Spellings that depend on the nodes around a call: constants among its arguments, and what reads its result.
+
+Each is a handler of `fxpullback.graph.rebuild`. It returns NotImplemented for a call that stays as it is, and says in
+its docstring which calls do.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from fxpullback.graph.builder import Builder
+from fxpullback.graph.ir import GETITEM, aten, attribute, is_call
+from fxpullback.graph.rebuild import Handler, Site
+from fxpullback.graph.value import Value
+
+
+def clamp_by_constants(site: Site) -> Any:
+    """Bounds that are constants of one number each, as numbers; an infinite one bounds nothing.
+
+    The call stays where a bound is computed or has more than one number, and where the tensor holds integers.
+    """
+    x, *bounds = site.arguments()
+    low, high = (_number(site.builder, bound, x) for bound in bounds)
+    if low is NotImplemented or high is NotImplemented or not x.dtype.is_floating_point:
+        return NotImplemented
+    low, high = (None if low == -math.inf else low), (None if high == math.inf else high)
+    if low is None and high is None:
+        return x
+    if low is None:
+        return site.builder.call(aten.clamp_max.default, (x, high), {})
+    if high is None:
+        return site.builder.call(aten.clamp_min.default, (x, low), {})
+    return site.builder.call(aten.hardtanh.default, (x, low, high), {})
+
+
+def _number(builder: Builder, bound: Value | None, like: Value) -> Any:
+    """The value of a constant of one number, None for none, NotImplemented for any other bound."""
+    if bound is None:
+        return None
+    if bound.node.op != "get_attr" or bound.ndim > like.ndim:
+        return NotImplemented
+    held = attribute(builder.source, str(bound.node.target))
+    return float(held) if held.numel() == 1 else NotImplemented
+
+
+_MAX_POOLS = {
+    aten.max_pool1d.default,
+    aten.max_pool2d.default,
+    aten.max_pool3d.default,
+    aten.max_pool2d_with_indices.default,
+}
+
+
+def pad_for_maximum(site: Site) -> Any:
+    """Padding with -inf in front of a max-pool, as "same" padding has it, pads with the smallest finite number.
+
+    The maximum is the same; and a soft maximum may multiply what it left out by zero. Any other padding stays.
+    """
+    x, sides, *_, value = site.arguments()
+    readers = site.node.users
+    if value != -math.inf or not readers or any(user.target not in _MAX_POOLS for user in readers):
+        return NotImplemented
+    return site.builder.call(aten.constant_pad_nd.default, (x, sides, torch.finfo(x.dtype).min), {})
+
+
+def max_pool_with_indices(site: Site) -> Any:
+    """Without the places of the maxima; the call stays where something reads them."""
+    if any(not is_call(user, GETITEM) or user.args[1] != 0 for user in site.node.users):
+        return NotImplemented
+    return (site.builder.call(aten.max_pool2d.default, site.arguments(), {}),)
+
+
+def index(site: Site) -> Any:
+    """`x[arange(batch), place]`, one place for each sample, is a gather; as an index its adjoint would mix samples.
+
+    Every other indexing by tensors stays.
+    """
+    x, indices = site.arguments()
+    if len(indices) != 2 or not all(isinstance(i, Value) and i.ndim == 1 for i in indices):
+        return NotImplemented
+    samples, place = indices
+    whole = is_call(samples.node, aten.arange.default) and str(samples.shape[0]) == str(x.shape[0])
+    if not whole or place.dtype == torch.bool or str(place.shape[0]) != str(x.shape[0]):
+        return NotImplemented
+    place = site.builder.call(aten._to_copy.default, (place,), {"dtype": torch.int64})
+    place = torch.where(place < 0, place + x.shape[1], place)
+    spread = place.reshape([-1] + [1] * (x.ndim - 1)).expand([-1, 1, *x.shape[2:]])
+    return x.gather(1, spread).squeeze(1)
+
+
+IN_CONTEXT: dict[Any, Handler] = {
+    aten.clamp.Tensor: clamp_by_constants,
+    aten.constant_pad_nd.default: pad_for_maximum,
+    aten.pad.default: pad_for_maximum,
+    aten.max_pool2d_with_indices.default: max_pool_with_indices,
+    aten.index.Tensor: index,
+}
