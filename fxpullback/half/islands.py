@@ -26,7 +26,7 @@ from fxpullback.graph.ir import (
     schema_arguments,
 )
 from fxpullback.graph.module import Graph
-from fxpullback.graph.operators import OPERATORS, OperatorTable, Trait
+from fxpullback.graph.operators import OPERATORS, OperatorTable, Trait, Traits
 
 FLEXIBLE = (Trait.MOVES, Trait.ONE_ROUNDING)
 """Done in float32 where all that reads it is, else in half precision."""
@@ -75,7 +75,7 @@ def _is_island(node: fx.Node, islands: set[fx.Node], dtype: torch.dtype, operato
         return False
     if node.target is CAST:
         return is_float_tensor(arg(node, 0))
-    if not traits.any_of(*NARROW) or not _numbers_held(node, dtype, operators):
+    if not traits.any_of(*NARROW) or not _numbers_held(node, dtype, traits):
         return True
     origins = [_origin(n, operators) for n in input_nodes(node) if not is_size(n)]
     if any(n.op == "get_attr" and n in islands for n in origins):
@@ -83,11 +83,8 @@ def _is_island(node: fx.Node, islands: set[fx.Node], dtype: torch.dtype, operato
     if Trait.ONE_ROUNDING not in traits:
         return False
     divides = traits.divisor is not None and is_float_tensor(arg(node, 1)) and origins[-1].op != "get_attr"
-    return divides or any(_is_wide(n, operators) and not _is_normalised(n, node, operators) for n in origins)
-
-
-def _is_wide(origin: fx.Node, operators: OperatorTable) -> bool:
-    return operators.at(origin).any_of(Trait.WIDE, Trait.OPAQUE)
+    wide = [n for n in origins if operators.at(n).any_of(Trait.WIDE, Trait.OPAQUE)]
+    return divides or any(not _is_normalised(n, node, operators) for n in wide)
 
 
 def _is_transposed(node: fx.Node) -> bool:
@@ -115,9 +112,9 @@ def _origin(node: fx.Node, operators: OperatorTable) -> fx.Node:
     return node
 
 
-def _numbers_held(node: fx.Node, dtype: torch.dtype, operators: OperatorTable) -> bool:
+def _numbers_held(node: fx.Node, dtype: torch.dtype, traits: Traits) -> bool:
     """Whether the type holds the plain numbers among an operator's arguments."""
-    kinds: Any = (int, float) if Trait.ONE_ROUNDING in operators.at(node) else float
+    kinds: Any = (int, float) if Trait.ONE_ROUNDING in traits else float
     numbers = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, kinds) and not isinstance(a, bool)]
     return all(held(torch.tensor(float(n), dtype=torch.float64), dtype) for n in numbers)
 

@@ -77,9 +77,8 @@ def largest_cotangent(step: fx.GraphModule, inputs: Inputs, u: Tensor, operators
 class _Largest(fx.Interpreter):
     def __init__(self, step: fx.GraphModule, operators: OperatorTable) -> None:
         super().__init__(step)
-        self.computed = (depends_on(step.graph, given_inputs(step)) - _moved(step, operators)) & _narrow(
-            step, operators
-        )
+        of_cotangent = depends_on(step.graph, given_inputs(step))
+        self.computed = (of_cotangent - _moved(step, operators)) & _narrow(step, operators)
         self.largest = 0.0
 
     def run_node(self, n: fx.Node) -> Any:
