@@ -22,23 +22,13 @@ from fxpullback.graph.ir import (
     schema_arguments,
 )
 from fxpullback.graph.module import Graph
+from fxpullback.graph.operators import Trait
 from fxpullback.graph.rebuild import Site, rebuild
 from fxpullback.graph.value import Value
 
 BATCH_NORM = aten._native_batch_norm_legit_no_training.default
 
-# Relayouts of one constant stay nodes: folding them would store the constant twice.
-LAYOUT = {
-    aten.reshape.default,
-    aten.permute.default,
-    aten.transpose.int,
-    aten.t.default,
-    aten.expand.default,
-    aten.unsqueeze.default,
-    aten.squeeze.dim,
-    aten.flip.default,
-}
-_SMALL = 4096
+_SMALL = 4096  # layouts of a larger constant stay nodes: folding them would store the constant twice
 
 
 def fold(rewritten: fx.GraphModule, compilation: Compilation | None = None) -> tuple[Graph, dict[str, str]]:
@@ -94,7 +84,7 @@ def _nested(site: Site, seen: dict[tuple[Any, ...], Value]) -> Any:
 
 
 def fold_constants(gm: fx.GraphModule, compilation: Compilation | None = None) -> Graph:
-    """Compute what depends on constants alone, except relayouts of large ones."""
+    """Compute what depends on constants alone, except layouts of large ones."""
     known: dict[fx.Node, Tensor] = {}
     layouts: set[fx.Node] = set()
 
@@ -105,7 +95,7 @@ def fold_constants(gm: fx.GraphModule, compilation: Compilation | None = None) -
             layouts.add(node)
         elif _foldable(node, known):
             known[node] = _run(node, known)
-            if not _stays(node, layouts, known[node]):
+            if not _stays(site, layouts, known[node]):
                 return site.builder.constant(f"folded_{node.name}", known[node])
             layouts.add(node)
         return NotImplemented
@@ -130,9 +120,9 @@ def _run(node: fx.Node, known: dict[fx.Node, Tensor]) -> Tensor:
     return result.detach().clone()
 
 
-def _stays(node: fx.Node, layouts: set[fx.Node], value: Tensor) -> bool:
-    sources = input_nodes(node)
-    return node.target in LAYOUT and value.numel() > _SMALL and len(sources) == 1 and sources[0] in layouts
+def _stays(site: Site, layouts: set[fx.Node], value: Tensor) -> bool:
+    sources, layout = input_nodes(site.node), Trait.LAYOUT in site.traits
+    return layout and value.numel() > _SMALL and len(sources) == 1 and sources[0] in layouts
 
 
 def fold_batch_norms(gm: fx.GraphModule, compilation: Compilation | None = None) -> tuple[Graph, dict[str, str]]:

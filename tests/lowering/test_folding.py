@@ -160,6 +160,27 @@ def test_relayouts_of_a_large_weight_stay_nodes() -> None:
     assert_near(step(x, ct)[0], model(x))
 
 
+@pytest.mark.parametrize(
+    ("layout", "stays"),
+    [
+        (lambda w: w.roll(1, 0), True),
+        (lambda w: w[None, :, :, None].squeeze((0, 3)), True),
+        (lambda w: F.pixel_unshuffle(w[None], 2).reshape(80, 80), True),
+        (lambda w: w.repeat_interleave(2, 0)[:80], False),  # a part is smaller than the whole
+        (lambda w: w.index_select(0, torch.arange(79, -1, -1)), False),
+        (lambda w: w.tril(), False),
+    ],
+    ids=["rolled", "squeezed", "unshuffled", "a part", "looked up", "triangle"],
+)
+def test_every_layout_of_a_large_weight_stays_a_node(layout: Callable[[Tensor], Tensor], stays: bool) -> None:
+    weight = draw(80, 80)
+    graph = graph_of(lambda x: x @ weight + x @ layout(weight), 80)
+    folded = fold_constants(graph)
+    assert (sizes_of(folded) == weight.numel()) is stays
+    x = draw(2, 80)
+    assert torch.equal(folded(x)[0], graph(x)[0])
+
+
 def test_relayouts_of_a_small_constant_are_folded() -> None:
     weight = draw(4, 4)
     folded = fold_constants(graph_of(lambda x: x @ weight.t(), 4))
