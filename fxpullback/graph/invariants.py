@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from fxpullback.contract.errors import InvariantError
 from fxpullback.graph.canonical import canonical_name, takes_gradient
@@ -18,7 +18,6 @@ from fxpullback.graph.ir import (
     depends_on,
     explained,
     given_inputs,
-    input_nodes,
     is_size,
     outputs,
     placeholders,
@@ -104,7 +103,7 @@ def check_outputs(gm: fx.GraphModule) -> None:
 
 
 def check_graph(gm: fx.GraphModule) -> None:
-    """Well-formed, functional, typed, with a symbolic batch and no operator that only autograd understands."""
+    """Well-formed, functional, typed, in canonical spelling, with a symbolic batch and nothing of autograd's own."""
     gm.graph.lint()
     for node in gm.graph.nodes:
         if node.op != "output":
@@ -132,13 +131,3 @@ def _check_node(node: fx.Node) -> None:
     canonical = canonical_name(node)
     if canonical is not None:
         raise InvariantError(f"{where(node)} is not the canonical spelling of its operator; {canonical} is.")
-    _check_order(node)
-
-
-def _check_order(node: fx.Node) -> None:
-    val = node.meta["val"]
-    if isinstance(val, Tensor) and not val.is_floating_point():
-        return
-    for source in input_nodes(node):
-        if source.op == "output":
-            raise InvariantError(f"{where(node)} reads the output.")

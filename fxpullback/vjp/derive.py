@@ -58,8 +58,9 @@ def derive_vjp(builder: Builder, node: fx.Node, ct: Any, arguments: tuple[Any, .
 
     try:
         with alone(), builder.fake_mode:
-            trace = make_fx(torch.func.functionalize(adjoint), decomposition_table=_forward_forms())
-            traced = trace([v.fake for v in cts], [v.fake for v in operands])
+            # Copies, as values of one shape share their fake value, and a trace tells its inputs apart by identity.
+            fakes = [[v.fake.clone() for v in values] for values in (cts, operands)]
+            traced = make_fx(torch.func.functionalize(adjoint), decomposition_table=_forward_forms())(*fakes)
     except Exception as error:
         raise DifferentiateError(
             f"no VJP rule for {where(node)}, and none can be derived from autograd: {error}. "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from fxpullback import SEMANTIC
 from fxpullback.contract.errors import InvariantError
 from fxpullback.differentiate import differentiate
 from fxpullback.graph import invariants
+from fxpullback.graph.canonical import NOT_CANONICAL, takes_gradient
 from fxpullback.graph.ir import (
     INJECT,
     RULE,
@@ -23,6 +25,7 @@ from fxpullback.graph.ir import (
     aten,
     calls,
     node_argument,
+    operator_name,
     outputs,
     placeholders,
 )
@@ -88,6 +91,24 @@ def in_place(gm: fx.GraphModule) -> None:
 
 def another_spelling(gm: fx.GraphModule) -> None:
     first(gm, aten.relu.default).target = aten.view.default
+
+
+def composite(gm: fx.GraphModule) -> None:
+    """An operator that torch composes of others."""
+    first(gm, aten.relu.default).target = aten.special_expm1.default
+
+
+def clamped_twice(gm: fx.GraphModule) -> None:
+    """A call that is not canonical because of its arguments: the one above, of one bound, is."""
+    node = first(gm, aten.relu.default)
+    node.target = aten.clamp.default
+    node.args = (node.args[0], -1.0)
+    invariants.check_graph(gm)
+    node.args = (node.args[0], -1.0, 1.0)
+
+
+def another_product(gm: fx.GraphModule) -> None:
+    first(gm, aten.matmul.default).target = aten.mm.default
 
 
 def python_function(gm: fx.GraphModule) -> None:
@@ -193,30 +214,34 @@ def left_over_stop(gm: fx.GraphModule) -> None:
 
 BROKEN: list[tuple[str, Callable[[fx.GraphModule], None], str]] = [
     ("captured", in_place, "in place"),
-    ("captured", another_spelling, "canonical spelling"),
+    ("captured", another_spelling, r"aten\.view.*canonical spelling of its operator; aten\.reshape is"),
+    ("captured", composite, r"aten\.special_expm1.*canonical spelling of its operator; what it is composed of is"),
+    ("captured", clamped_twice, r"aten\.clamp.*canonical spelling of its operator; aten\.hardtanh is"),
     ("captured", python_function, "no ATen operator"),
     ("captured", no_value, "no fake value"),
     ("captured", method, "call_method"),
-    ("captured", detached, r"aten\.detach.*may not stand"),
-    ("captured", aliased, r"aten\.alias.*may not stand"),
-    ("captured", injected_already, "canonical spelling"),
+    ("captured", detached, r"aten\.detach.*canonical spelling of its operator; fxpullback\.stop_gradient is"),
+    ("captured", aliased, r"aten\.alias.*canonical spelling of its operator; its argument is"),
+    ("captured", injected_already, "may not stand in a captured graph"),
     ("captured", two_inputs, "has one input and 0 extras, this one has 2 inputs"),
     ("captured", fixed_batch, "batch of output"),
     ("rewritten", lost_injection, "1 injections, the ledger 2"),
     ("rewritten", soft_in_place_of_injection, "1 injections, the ledger 2"),
     ("rewritten", injected_twice, "3 injections, the ledger 2"),
-    ("rewritten", decomposed_stop, r"aten\.detach.*may not stand"),
+    ("rewritten", decomposed_stop, r"aten\.detach.*canonical spelling"),
     ("rewritten", fixed_batch, "batch of output"),
     ("differentiated", lost_injection, "1 injections, the ledger 2"),
-    ("differentiated", decomposed_stop, r"aten\.detach.*may not stand"),
+    ("differentiated", decomposed_stop, r"aten\.detach.*canonical spelling"),
     ("differentiated", pullback_of_another_shape, "different shapes"),
     ("differentiated", pullback_of_another_type, "different types.*float32"),
     ("differentiated", pullback_of_nothing, "does not depend on cotangent"),
     ("differentiated", nameless, "2 outputs and the names"),
-    ("differentiated", autograd_operator, "may not stand"),
+    ("differentiated", autograd_operator, "derivative of autograd's own"),
+    ("differentiated", another_product, r"aten\.mm.*aten\.matmul is"),
     ("lowered", left_over_inject, "left after lowering"),
     ("lowered", left_over_stop, "left after lowering"),
-    ("lowered", autograd_operator, "may not stand"),
+    ("lowered", autograd_operator, "derivative of autograd's own"),
+    ("lowered", another_product, r"aten\.mm.*aten\.matmul is"),
     ("lowered", pullback_of_another_shape, "different shapes"),
     ("lowered", pullback_of_nothing, "does not depend on cotangent"),
     ("lowered", fixed_batch, "batch of output"),
@@ -236,6 +261,36 @@ def test_broken_graph_is_caught(stage: str, damage: Callable[[fx.GraphModule], N
         damage(gm)
     with pytest.raises(InvariantError, match=message):
         check(gm)
+
+
+@pytest.mark.parametrize("operator", NOT_CANONICAL, ids=str)
+def test_an_operator_that_is_never_canonical_is_caught(operator: torch._ops.OpOverload) -> None:
+    gm = captured()
+    after(gm, first(gm, aten.relu.default), operator)
+    with pytest.raises(InvariantError, match=rf"{re.escape(operator_name(operator))} at .* is not the canonical"):
+        invariants.check_graph(gm)
+
+
+def test_what_takes_a_gradient_is_what_torch_calls_backward() -> None:
+    """Names are what the test goes by, so that the schemas, which the invariant goes by, are held to something."""
+    functional = [op for op in every_overload() if not op._schema.is_mutable]
+    named = {op for op in functional if "backward" in op.name()}
+    found = {op for op in functional if takes_gradient(op)}
+    assert len(named) > 100
+    assert not named - found
+    others = {op for op in found - named if not op.name().startswith("aten::_fused_ada")}
+    assert {op.name() for op in others} <= {"aten::_fused_sgd", "aten::_fused_sgd.tensor_lr"}
+
+
+def every_overload() -> Iterator[torch._ops.OpOverload]:
+    for name in torch._C._dispatch_get_all_op_names():
+        packet, _, overload = name.removeprefix("aten::").partition(".")
+        if (
+            name.startswith("aten::")
+            and hasattr(aten, packet)
+            and hasattr(getattr(aten, packet), overload or "default")
+        ):
+            yield getattr(getattr(aten, packet), overload or "default")
 
 
 @pytest.mark.parametrize("make", [rewritten, differentiated])

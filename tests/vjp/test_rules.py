@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, fx
-from torch.nn import functional as F
 
 from fxpullback.contract.errors import DifferentiateError
 from fxpullback.differentiate import differentiate, tensor_arguments, unbroadcast
-from fxpullback.graph import invariants
 from fxpullback.graph.ir import aten, calls, schema_arguments
 from fxpullback.vjp import ABSENT, NOT_DIFFERENTIABLE, RULES, TABLE, ZERO
 from tests.helpers import TOLERANCE, Flat, assert_near, draw, graph_of, pulled_back
@@ -160,33 +157,6 @@ def test_gather_pads_only_where_the_index_is_shorter(rows: int) -> None:
     graph = differentiate(graph_of(lambda x: x.gather(2, (x > 0).long()[:, :rows]), 3, 5)).graph
     pads = [node.args[1] for node in calls(graph) if node.target is aten.constant_pad_nd.default]
     assert pads == ([] if rows == 3 else [[0, 0, 0, 1]])
-
-
-DERIVED: dict[str, tuple[Any, Callable[[Tensor], Tensor]]] = {
-    "atan": (aten.atan.default, torch.atan),
-    "prod-with-a-keyword": (aten.prod.dim_int, lambda x: x.prod(1, keepdim=True)),
-    "two-arguments": (aten.atan2.default, lambda x: torch.atan2(x[:, :2], x[:, 2:] + 5)),
-}
-
-
-@pytest.mark.parametrize("name", DERIVED)
-def test_operator_without_a_rule_gets_one_from_autograd(name: str) -> None:
-    target, function = DERIVED[name]
-    assert target not in TABLE
-    captured = graph_of(function, 4)
-    assert target in {node.target for node in calls(captured.graph)}
-    x = draw(BATCH, 4)
-    ct = draw(*function(x).shape, seed=1)
-    graph = differentiate(captured)
-    invariants.check_differentiated(graph, 0)
-    assert_near(graph(x, ct)[1], pulled_back(function, x, ct))
-
-
-def test_operator_whose_derivative_is_no_forward_operator_is_refused() -> None:
-    grid = draw(1, 3, 3, 2)
-    captured = graph_of(lambda x: F.grid_sample(x, grid.expand(x.shape[0], 3, 3, 2), align_corners=False), 2, 4, 4)
-    with pytest.raises(DifferentiateError, match=r"no VJP rule for aten\.grid_sampler(?s:.)*docs/adding-a-rule"):
-        differentiate(captured)
 
 
 def test_cotangents_are_named_after_what_they_transpose() -> None:

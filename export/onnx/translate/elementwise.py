@@ -11,7 +11,7 @@ from torch._ops import OpOverload
 
 from fxpullback.export.onnx.translate.builder import Builder
 from fxpullback.export.onnx.translate.engine import Translator
-from fxpullback.export.onnx.translate.values import BOOL, FLOATS, Scalar, Value, rank
+from fxpullback.export.onnx.translate.values import BOOL, FLOATS, Scalar, Value
 
 aten = torch.ops.aten
 Operand = Value | Scalar

@@ -7,7 +7,7 @@ from torch._ops import OpOverload
 
 from fxpullback.export.onnx.translate.builder import Builder
 from fxpullback.export.onnx.translate.engine import Translator
-from fxpullback.export.onnx.translate.values import Dim, Value, axis_of, dim, rank, sizes
+from fxpullback.export.onnx.translate.values import Dim, Value, axis_of, rank, sizes
 
 aten = torch.ops.aten
 
