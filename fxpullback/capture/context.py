@@ -23,17 +23,14 @@ def clamp_by_constants(site: Site) -> Any:
     The call stays where a bound is computed or has more than one number, and where the tensor holds integers.
     """
     x, *bounds = site.arguments()
+    bounds = [None, *bounds] if site.node.target is aten.clamp_max.Tensor else [*bounds, None][:2]
     low, high = (_number(site.builder, bound, x) for bound in bounds)
     if low is NotImplemented or high is NotImplemented or not x.dtype.is_floating_point:
         return NotImplemented
     low, high = (None if low == -math.inf else low), (None if high == math.inf else high)
     if low is None and high is None:
         return x
-    if low is None:
-        return site.builder.call(aten.clamp_max.default, (x, high), {})
-    if high is None:
-        return site.builder.call(aten.clamp_min.default, (x, low), {})
-    return site.builder.call(aten.hardtanh.default, (x, low, high), {})
+    return site.builder.call(aten.clamp.default, (x, low) if high is None else (x, low, high), {})
 
 
 def _number(builder: Builder, bound: Value | None, like: Value) -> Any:
@@ -93,6 +90,8 @@ def index(site: Site) -> Any:
 
 IN_CONTEXT: dict[Any, Handler] = {
     aten.clamp.Tensor: clamp_by_constants,
+    aten.clamp_min.Tensor: clamp_by_constants,
+    aten.clamp_max.Tensor: clamp_by_constants,
     aten.constant_pad_nd.default: pad_for_maximum,
     aten.pad.default: pad_for_maximum,
     aten.max_pool2d_with_indices.default: max_pool_with_indices,

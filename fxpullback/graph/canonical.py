@@ -60,10 +60,15 @@ NOT_CANONICAL: dict[Any, Any] = {
     aten.type_as.default: aten._to_copy.default,
     aten.to.dtype: aten._to_copy.default,
     aten.copy.default: "what it copies",
+    aten.clamp_min.default: aten.clamp.default,
+    aten.clamp_max.default: aten.clamp.default,
+    aten.clamp_min.Tensor: aten.clamp.Tensor,
+    aten.clamp_max.Tensor: aten.clamp.Tensor,
     aten.add.Scalar: aten.add.Tensor,
     aten.sub.Scalar: aten.sub.Tensor,
     aten.mul.Scalar: aten.mul.Tensor,
     aten.div.Scalar: aten.div.Tensor,
+    aten.t.default: aten.transpose.int,
     aten.view.default: aten.reshape.default,
     aten._unsafe_view.default: aten.reshape.default,
     aten.unsafe_split.Tensor: aten.split.Tensor,
@@ -160,11 +165,6 @@ def _clamp(x: Any, low: Any, high: Any) -> Any:
     return aten.relu.default if low == 0 and high is None else None
 
 
-def _clamp_min(x: Any, low: Any) -> Any:
-    """Zero below, in floating point, is `relu`."""
-    return aten.relu.default if x.dtype.is_floating_point and low == 0 else None
-
-
 def _threshold(x: Any, at: Any, value: Any) -> Any:
     """Zero in place of what lies below zero is `relu`."""
     return aten.relu.default if at == 0 and value == 0 else None
@@ -224,7 +224,6 @@ def _pool(spatial: int) -> Condition:
 
 NOT_CANONICAL_IF: dict[Any, Condition] = {
     aten.clamp.default: _clamp,
-    aten.clamp_min.default: _clamp_min,
     aten.threshold.default: _threshold,
     aten.dropout.default: _dropout,
     aten.feature_dropout.default: _dropout,

@@ -108,6 +108,15 @@ def clamp(recorder: Recorder, x: Value, low: Any, high: Any) -> Any:
     return recorder.call(aten.hardtanh.default, (x, low, high), {})
 
 
+def above(target: Any) -> Rewrite:
+    """Bounded above alone."""
+
+    def rewrite(recorder: Recorder, x: Value, high: Any) -> Any:
+        return recorder.call(target, (x, None, high), {})
+
+    return rewrite
+
+
 def relu6(recorder: Recorder, x: Value) -> Any:
     """ReLU with a ceiling of 6."""
     return recorder.call(aten.hardtanh.default, (x, 0.0, 6.0), {})
@@ -201,6 +210,11 @@ def permute(recorder: Recorder, x: Value, dims: list[int]) -> Any:
     return recorder.call(aten.permute.default, (x, [dim % x.ndim for dim in dims]), {})
 
 
+def t(recorder: Recorder, x: Value) -> Any:
+    """A matrix transposed; a vector and a number stay what they are."""
+    return recorder.call(aten.transpose.int, (x, 0, 1), {}) if x.ndim == 2 else x
+
+
 def slice_scatter(recorder: Recorder, x: Value, source: Value, *rest: Any) -> Value:
     """Writing over a whole axis, as in-place assignment to a slice leaves it behind, is what was written."""
     return source
@@ -274,10 +288,15 @@ ALWAYS: dict[Any, Rewrite] = {
     aten.var.dim: unbiased(aten.var.correction),
     aten.std.dim: unbiased(aten.std.correction),
     aten.var_mean.dim: unbiased(aten.var_mean.correction),
+    aten.clamp_min.default: spell(aten.clamp.default, 0, 1),
+    aten.clamp_max.default: above(aten.clamp.default),
+    aten.clamp_min.Tensor: spell(aten.clamp.Tensor, 0, 1),
+    aten.clamp_max.Tensor: above(aten.clamp.Tensor),
     aten.add.Scalar: scaled(aten.add.Tensor),
     aten.sub.Scalar: scaled(aten.sub.Tensor),
     aten.mul.Scalar: spell(aten.mul.Tensor, 0, 1),
     aten.div.Scalar: spell(aten.div.Tensor, 0, 1),
+    aten.t.default: t,
     aten.view.default: spell(aten.reshape.default, 0, 1),
     aten._unsafe_view.default: spell(aten.reshape.default, 0, 1),
     aten.mm.default: spell(aten.matmul.default, 0, 1),
@@ -302,7 +321,6 @@ SOME_CALLS: dict[Any, Rewrite] = {
         for op in (getattr(aten, f"{kind}_pool{n}d").default for n in (1, 2, 3))
     },
     aten.clamp.default: clamp,
-    aten.clamp_min.default: spell(aten.relu.default, 0),
     aten.threshold.default: spell(aten.relu.default, 0),
     aten.slice_scatter.default: slice_scatter,
     aten.dropout.default: same,

@@ -93,31 +93,9 @@ def hardtanh(x: Tensor, low: float = -1.0, high: float = 1.0, *, temperature: fl
     return x * stop_gradient(inside)
 
 
-@gate(aten.clamp_min.default, temperature=0.6)
-def clamp_min(x: Tensor, low: float, *, temperature: float) -> Tensor:
-    """A floor other than zero.
-
-    Primal:  max(x, low)
-    Adjoint: ct * Phi((x - low) / T)
-    Limit:   T -> 0 gives 1[x > low]
-    """
-    return x * stop_gradient(normal_cdf((x - low) / temperature))
-
-
-@gate(aten.clamp_max.default, temperature=0.6)
-def clamp_max(x: Tensor, high: float, *, temperature: float) -> Tensor:
-    """A ceiling alone.
-
-    Primal:  min(x, high)
-    Adjoint: ct * Phi((high - x) / T)
-    Limit:   T -> 0 gives 1[x < high]
-    """
-    return x * stop_gradient(normal_cdf((high - x) / temperature))
-
-
 @gate(aten.clamp.default, temperature=0.6)
 def clamp(x: Tensor, low: float | None = None, high: float | None = None, *, temperature: float) -> Tensor:
-    """A one-sided clamp (the two-sided one is `hardtanh`): as `clamp_min` or `clamp_max`.
+    """A floor other than zero, or a ceiling alone; both at once are `hardtanh`.
 
     Primal:  max(x, low), or min(x, high)
     Adjoint: ct * Phi((x - low) / T), or ct * Phi((high - x) / T)
@@ -308,8 +286,6 @@ ACTIVATIONS = (
     hardswish,
     mish,
     hardtanh,
-    clamp_min,
-    clamp_max,
     clamp,
     threshold,
     leaky_relu,

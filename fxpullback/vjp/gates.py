@@ -87,18 +87,6 @@ def hardtanh(ct: Tensor, out: Tensor, x: Tensor, low: float = -1.0, high: float 
     return (torch.where((x > low) & (x < high), ct, 0.0),)
 
 
-@vjp(aten.clamp_min.default, kind="nonlinear")
-def clamp_min(ct: Tensor, out: Tensor, x: Tensor, low: float) -> tuple[Any]:
-    """y = max(x, low):  ct_x = ct * 1[x > low]."""
-    return (torch.where(x > low, ct, 0.0),)
-
-
-@vjp(aten.clamp_max.default, kind="nonlinear")
-def clamp_max(ct: Tensor, out: Tensor, x: Tensor, high: float) -> tuple[Any]:
-    """y = min(x, high):  ct_x = ct * 1[x < high]."""
-    return (torch.where(x < high, ct, 0.0),)
-
-
 @vjp(aten.clamp.default, kind="nonlinear")
 def clamp(ct: Tensor, out: Tensor, x: Tensor, low: float | None = None, high: float | None = None) -> tuple[Any]:
     """y = min(max(x, low), high):  ct_x = ct * 1[x > low] * 1[x < high]; a bound that is None has no factor."""
@@ -190,6 +178,6 @@ def _chosen(ct: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 RULES = (
-    sigmoid, tanh, relu, silu, gelu, mish, hardswish, hardsigmoid, hardtanh, clamp_min, clamp_max, clamp, threshold,
+    sigmoid, tanh, relu, silu, gelu, mish, hardswish, hardsigmoid, hardtanh, clamp, threshold,
     leaky_relu, prelu, elu, selu, celu, softplus, log_sigmoid, shrink, maximum, minimum,
 )  # fmt: skip

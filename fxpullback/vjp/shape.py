@@ -40,12 +40,6 @@ def transpose(ct: Tensor, out: Tensor, x: Tensor, first: int, second: int) -> tu
     return (ct.transpose(first, second),)
 
 
-@vjp(aten.t.default, kind="linear")
-def t(ct: Tensor, out: Tensor, x: Tensor) -> tuple[Any]:
-    """y = x^T:  ct_x = ct^T; a vector is left as it is."""
-    return (ct.transpose(0, 1) if x.ndim == 2 else ct,)
-
-
 @vjp(aten.expand.default, kind="linear")
 def expand(ct: Tensor, out: Tensor, x: Tensor, sizes: list[int], implicit: bool = False) -> tuple[Any]:
     """y = x repeated along axes of size one or new axes:  ct_x = ct; the reverse walk sums it to the shape of x."""
@@ -261,6 +255,6 @@ def triu(ct: Tensor, out: Tensor, x: Tensor, diagonal: int = 0) -> tuple[Any]:
 
 
 RULES = (
-    reshape, permute, transpose, t, expand, cat, stack, split, unbind, select, slice_, slice_scatter,
+    reshape, permute, transpose, expand, cat, stack, split, unbind, select, slice_, slice_scatter,
     flip, roll, repeat, repeat_interleave, pixel_shuffle, pixel_unshuffle, channel_shuffle, tril, triu,
 )  # fmt: skip

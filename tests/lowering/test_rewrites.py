@@ -117,8 +117,8 @@ def test_bounds_that_are_constants_are_numbers() -> None:
     wanted = {
         (-infinity, infinity): None,
         (-0.5, 0.5): "aten.hardtanh",
-        (-infinity, 0.5): "aten.clamp_max",
-        (-0.5, infinity): "aten.clamp_min",
+        (-infinity, 0.5): "aten.clamp",
+        (-0.5, infinity): "aten.clamp",
         (0.0, infinity): "aten.relu",
     }
     for (low, high), operator in wanted.items():

@@ -135,11 +135,6 @@ def clamp(b: Builder, x: Value, low: Operand | None, high: Operand | None = None
     return x if high is None else b.op("Min", x, b.operand(high, b.dtype))
 
 
-def clamp_max(b: Builder, x: Value, high: Operand) -> Value:
-    """Clip or Min: bounded above alone."""
-    return clamp(b, x, None, high)
-
-
 def lerp(b: Builder, start: Value, end: Value, weight: Operand) -> Value:
     """Sub, Mul and Add: `start + weight * (end - start)`."""
     return b.op("Add", start, b.op("Mul", b.op("Sub", end, start), b.operand(weight, b.dtype)))
@@ -187,10 +182,6 @@ TABLE: dict[OpOverload, Translator] = {
     aten.pow.Scalar: power,
     aten.clamp.default: clamp,
     aten.clamp.Tensor: clamp,
-    aten.clamp_min.default: clamp,
-    aten.clamp_min.Tensor: clamp,
-    aten.clamp_max.default: clamp_max,
-    aten.clamp_max.Tensor: clamp_max,
     aten.lerp.Scalar: lerp,
     aten.lerp.Tensor: lerp,
     aten.addcmul.default: addcmul,

@@ -121,7 +121,6 @@ TABLE: dict[OpOverload, Translator] = {
     aten.permute_copy.default: permute,
     aten.transpose.int: transpose,
     aten.transpose_copy.int: transpose,
-    aten.t.default: transpose,
     aten.t_copy.default: transpose,
     aten.squeeze.default: squeeze,
     aten.squeeze.dim: squeeze,

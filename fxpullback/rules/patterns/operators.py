@@ -48,7 +48,7 @@ MEANS: Operators = frozenset({aten.mean.dim, aten.sum.dim_IntList})
 STATISTIC_STEPS: Operators = (
     AFFINE
     | ROOTS
-    | {aten.reciprocal.default, aten.clamp_min.default, aten.clamp.default, aten.pow.Tensor_Scalar, aten.relu.default}
+    | {aten.reciprocal.default, aten.clamp.default, aten.pow.Tensor_Scalar, aten.relu.default}
     | {aten.mean.dim, aten.maximum.default}
 )
 

@@ -22,7 +22,6 @@ SHAPE = [
     *(row(getattr(aten, n).int, x(4, 6), 1, -1) for n in each("transpose transpose_copy")),
     row(aten.transpose.int, x(4, 6), 0, 2),
     *(row(getattr(aten, n).default, x(4)) for n in each("t t_copy")),
-    row(aten.t.default, x()),
     row(aten.squeeze.default, x(1, 6, 1)),
     row(aten.squeeze.dim, x(1, 6, 1), 1),
     row(aten.squeeze.dim, x(1, 6, 1), 2),

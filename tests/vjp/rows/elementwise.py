@@ -75,8 +75,6 @@ GATES = [
     pointwise(aten.hardsigmoid.default, values=wide, tolerance=1e-7),
     pointwise(aten.hardtanh.default, values=wide),
     pointwise(aten.hardtanh.default, 0.0, 6.0, values=wide, note="relu6"),
-    pointwise(aten.clamp_min.default, 0.5, values=wide),
-    pointwise(aten.clamp_max.default, 0.5, values=wide),
     pointwise(aten.clamp.default, 0.5, values=wide),
     pointwise(aten.clamp.default, None, 0.5, values=wide, note="above"),
     pointwise(aten.threshold.default, 0.5, 2.0, values=wide),

@@ -17,7 +17,6 @@ SHAPE = [
     on(aten.unsqueeze.default, (3, 4), -1),
     on(aten.permute.default, (3, 4, 5), [0, 3, 1, 2]),
     on(aten.transpose.int, (3, 4, 5), -1, 1),
-    Row(aten.t.default, weighted(lambda x, a: aten.t.default(aten.t.default(x) * a), draw(4, 1)), (4,)),
     Row(aten.expand.default, weighted(lambda x, a: x.expand(-1, 3, 4) * a, draw(3, 4)), (1, 4)),
     Row(
         aten.expand.default,
