@@ -18,6 +18,7 @@ def _each(names: str, kind: str = "default") -> list[Any]:
     return [getattr(getattr(aten, name), kind) for name in names.split()]
 
 
+_NEAREST_EXACT = "_upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d"
 _MOVES = (
     *row(T.LAYOUT, T.SAME_IF_SHAPED, of=_each("reshape expand squeeze repeat")),
     *row(T.LAYOUT, T.SAME_IF_SHAPED, of=[aten.squeeze.dim, aten.squeeze.dims]),
@@ -35,8 +36,8 @@ _MOVES = (
     *row(T.MOVES, T.NO_BFLOAT16, of=_each("replication_pad1d replication_pad2d replication_pad3d")),
     *row(T.MOVES, T.NO_BFLOAT16, of=_each("upsample_nearest1d upsample_nearest2d upsample_nearest3d", "vec")),
     *row(T.MOVES, T.NO_BFLOAT16, of=_each("upsample_nearest1d upsample_nearest2d upsample_nearest3d")),
-    *row(T.MOVES, T.NO_BFLOAT16, of=_each("_upsample_nearest_exact1d _upsample_nearest_exact2d", "vec")),
-    *row(T.MOVES, T.NO_BFLOAT16, of=_each("_upsample_nearest_exact3d", "vec")),
+    *row(T.MOVES, T.NO_BFLOAT16, of=_each(_NEAREST_EXACT, "vec")),
+    *row(T.MOVES, T.NO_BFLOAT16, of=_each(_NEAREST_EXACT)),
     *row(T.MOVES, T.FILLS, T.AFFINE, T.NO_BFLOAT16, of=_each("constant_pad_nd pad")),
 )
 

@@ -70,6 +70,7 @@ def test_what_the_table_says_is_true(traits: Traits, claim: Trait | str, check: 
 
 WRONG: dict[Trait, Any] = {
     Trait.MOVES: aten.avg_pool2d.default, Trait.LAYOUT: aten.slice.Tensor, Trait.SAME_IF_SHAPED: aten.flip.default,
+    Trait.PART: aten.repeat.default,
     Trait.CAST: aten.neg.default, Trait.POINTWISE: aten.softmax.int, Trait.CHOICE: aten.maximum.default,
     Trait.SCALING: aten.add.Tensor, Trait.SHIFTING: aten.mul.Tensor, Trait.COMPARISON: aten.maximum.default,
     Trait.ABOVE: aten.lt.Scalar, Trait.BELOW: aten.ge.Tensor, Trait.BOUNDED: aten.softplus.default,
