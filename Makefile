@@ -28,7 +28,7 @@ demo: $(STAMP)
 	$(BIN)/fxpullback demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 families: $(STAMP)
 	FXPULLBACK_ALL=1 $(BIN)/python -m pytest tests/benchmarks/test_families.py
