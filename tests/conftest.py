@@ -4,8 +4,8 @@
 `../shared` beside the repository, or the folder that FXPULLBACK_SHARED names. Tests that ask for them skip where it is
 absent.
 
-Tests may run in any order and in several processes, of which `make test` starts two and gives each whole files: every
-one begins with the same random numbers, and what several of them compile is kept for all of a process, in functions with
+Tests may run in any order and in several processes, of which `make test` starts two and gives each whole files. Every
+test begins with the same random numbers. What several tests compile is kept for all of a process, in functions with
 `functools.cache`.
 """
 
