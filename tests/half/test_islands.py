@@ -44,7 +44,6 @@ NARROW: dict[str, tuple[Any, Callable[[Tensor], Tensor]]] = {
     "written over": (aten.slice_scatter.default, lambda z: torch.slice_scatter(z, z[:, 2:] * 2, 1, 0, 2)),
     "repeated": (aten.upsample_nearest1d.vec, lambda z: F.interpolate(z[..., 0], scale_factor=2)[..., None]),
     "masked": (aten.masked_fill.Scalar, lambda z: z.masked_fill(z > 0.5, 0.5)),
-    "plus a number": (aten.add.Scalar, lambda z: aten.add.Scalar(z, 1.5)),
     "compared twice": (aten.gt.Scalar, lambda z: z * ((z > 0) & (z < 1))),
     "rounded": (aten.floor.default, lambda z: z + z.floor()),
 }
