@@ -21,6 +21,7 @@ def clamp_by_constants(site: Site) -> Any:
     """Bounds that are constants of one number each, as numbers; an infinite one bounds nothing.
 
     The call stays where a bound is computed or has more than one number, and where the tensor holds integers.
+    `F.cosine_similarity` makes its bound of a number.
     """
     x, *bounds = site.arguments()
     bounds = [None, *bounds] if site.node.target is aten.clamp_max.Tensor else [*bounds, None][:2]
@@ -37,6 +38,8 @@ def _number(builder: Builder, bound: Value | None, like: Value) -> Any:
     """The value of a constant of one number, None for none, NotImplemented for any other bound."""
     if bound is None:
         return None
+    if is_call(bound.node, aten.scalar_tensor.default):
+        return bound.node.args[0]
     if bound.node.op != "get_attr" or bound.ndim > like.ndim:
         return NotImplemented
     held = attribute(builder.source, str(bound.node.target))

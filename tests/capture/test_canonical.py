@@ -281,7 +281,10 @@ def test_no_vjp_rule_for_an_operator_that_never_stands() -> None:
 
 BOUND, BOUNDS = torch.tensor(0.5, dtype=torch.float64), draw(4)
 CONTEXT: dict[str, tuple[Callable[[Tensor], Any], Any, bool]] = {
-    "clamp-by-a-constant": (lambda x: torch.clamp(x, -BOUND, BOUND * 2), aten.clamp.Tensor, True),
+    "clamp-by-a-constant": (lambda x: torch.clamp(x, max=BOUND), aten.clamp.Tensor, False),
+    "clamp-by-a-number": (lambda x: aten.clamp.Tensor(x, torch.scalar_tensor(0.5)), aten.clamp.Tensor, False),
+    "clamp-by-sums-of-constants": (lambda x: torch.clamp(x, -BOUND, BOUND * 2), aten.clamp.Tensor, True),
+    "cosine-similarity": (lambda x: F.cosine_similarity(x[:, None], SQUARE[None], -1), aten.clamp.Tensor, False),
     "clamp-by-many": (lambda x: torch.clamp(x, BOUNDS), aten.clamp.Tensor, True),
     "clamp-by-what-is-computed": (lambda x: torch.clamp(x, x.mean(1, keepdim=True)), aten.clamp.Tensor, True),
     "places-read": (lambda x: _pooled(x)[0] + _pooled(x)[1], aten.max_pool2d_with_indices.default, True),
