@@ -21,7 +21,7 @@ SHAPE = [
     row(aten.permute_copy.default, x(4, 6), [2, 0, 1]),
     *(row(getattr(aten, n).int, x(4, 6), 1, -1) for n in each("transpose transpose_copy")),
     row(aten.transpose.int, x(4, 6), 0, 2),
-    *(row(getattr(aten, n).default, x(4)) for n in each("t t_copy")),
+    *(row(getattr(aten, n).default, x(4)) for n in each("t_copy")),
     row(aten.squeeze.default, x(1, 6, 1)),
     row(aten.squeeze.dim, x(1, 6, 1), 1),
     row(aten.squeeze.dim, x(1, 6, 1), 2),
