@@ -10,7 +10,6 @@ from torch import Tensor, fx, nn
 import fxpullback
 from fxpullback.graph.ir import aten, stop_gradient
 from fxpullback.rules import Flow, Match, Pattern, WhyNot, gate
-from fxpullback.rules.patterns.operators import POINTWISE, SCALING
 
 
 def algebraic(x: Tensor) -> Tensor:
@@ -35,9 +34,9 @@ def find(node: fx.Node, flow: Flow) -> Match | WhyNot | None:
     if factors is None:
         return None
     for x, factor in (factors, factors[::-1]):
-        walk = flow.walk(factor, POINTWISE | {aten.rsqrt.default}, {x}.__contains__, 12)
+        walk = flow.walk(factor, flow.known.pointwise | {aten.rsqrt.default}, {x}.__contains__, 12)
         has_root = any(n.target is aten.rsqrt.default for n in walk.passed)
-        if walk.stop is None and has_root and flow.back(factor, SCALING).target is aten.add.Tensor:
+        if walk.stop is None and has_root and flow.back(factor, flow.known.scaling).target is aten.add.Tensor:
             return Match({"x": x}, {"gate_of": (x, factor)})
     return WhyNot("neither factor is 1 + t with a root of the other one in t: they come from {} and {}", factors)
 

@@ -19,8 +19,8 @@ from fxpullback.contract.errors import InputError, RuleError
 from fxpullback.extensions import Extension, Extensions
 from fxpullback.graph.inputs import Inputs, arguments, extra_of
 from fxpullback.graph.ir import extra_inputs, input_nodes
-from fxpullback.rewrite import Decision, decide
 from fxpullback.rules import SEMANTIC, RuleSet
+from fxpullback.rules.decision import Decision, decide
 
 Batch = Tensor | Sequence[Tensor]
 
@@ -55,7 +55,7 @@ def calibrate(
     batches, further = _batches(pictures), Extensions.of(extensions)
     rules = further.rule_set(rules)
     captured = capture(model, batches[0][0], batches[0][1:])
-    decisions = decide(captured.graph, replace(rules, calibrated={}), further.vjp_table())
+    decisions = decide(captured.graph, replace(rules, calibrated={}), further.vjp_table(), further.operators())
     gates = {node: d for node, d in decisions.items() if d.rule is not None and rules.calibrates(d.rule)}
     moments = _Moments(captured, {_gate_input(node, decision) for node, decision in gates.items()})
     for batch in batches:

@@ -6,12 +6,11 @@ The rewritten graph computes the model's logits bit for bit, and autograd throug
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from torch import fx
 
-from fxpullback.contract.errors import DifferentiateError, FixedSizeError, RuleError, UnsupportedGateError
+from fxpullback.contract.errors import DifferentiateError, FixedSizeError
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.ir import (
@@ -26,7 +25,6 @@ from fxpullback.graph.ir import (
     explained,
     input_nodes,
     is_float_tensor,
-    is_size,
     module_path,
     node_argument,
     operator_name,
@@ -36,37 +34,14 @@ from fxpullback.graph.ir import (
     where,
 )
 from fxpullback.graph.module import Graph
+from fxpullback.graph.operators import OPERATORS
 from fxpullback.graph.rebuild import Site, rebuild, tidy
 from fxpullback.graph.value import Value
 from fxpullback.ledger import Ledger, Row
-from fxpullback.rules.patterns.flow import Flow
+from fxpullback.rules.decision import Decision, between, decide
 from fxpullback.rules.patterns.pattern import Match
-from fxpullback.rules.rule import Rule, Verdict
-from fxpullback.rules.ruleset import RuleSet, operator_key
-from fxpullback.vjp import TABLE, VJPTable, kind_of
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the rewrite will do with one operator.
-
-    Attributes:
-        verdict: what the ledger says of it, as long as a cotangent arrives.
-        gate: whether it is nonlinear in the input.
-        rule: the rule whose soft expression is injected, or None.
-        match: what a pattern found, where the rule is a pattern's, or would be if it were not kept exact.
-        temperature: temperature of the rule, or None.
-        reason: why, for what has no rule.
-        why_not: for what stays exact, (public name, sentence) of the patterns that it misses.
-    """
-
-    verdict: Verdict
-    gate: bool = False
-    rule: Rule | None = None
-    match: Match | None = None
-    temperature: float | None = None
-    reason: str | None = None
-    why_not: tuple[tuple[str, str], ...] = ()
+from fxpullback.rules.ruleset import RuleSet
+from fxpullback.vjp import TABLE, VJPTable
 
 
 def rewrite(
@@ -87,109 +62,10 @@ def rewrite(
         UnsupportedGateError: nonlinear operators without a rule, all of them named at once.
         RuleError: the rules were calibrated on another model.
     """
-    decisions = decide(captured.graph, rules, vjps)
+    decisions = decide(captured.graph, rules, vjps, compilation.operators if compilation else OPERATORS)
     everywhere = _emit(captured, decisions, compilation)
     live = _live_origins(everywhere.graph, decisions)
     return _without_idle(everywhere, live), _ledger(captured.graph, decisions, live)
-
-
-def decide(graph: fx.Graph, rules: RuleSet, vjps: VJPTable = TABLE) -> dict[fx.Node, Decision]:
-    """One decision for every operator of a captured graph."""
-    flow = Flow(graph)
-    decisions: dict[fx.Node, Decision] = {}
-    missing: list[fx.Node] = []
-    for node in calls(graph):
-        decision = _decide(node, rules, flow, vjps)
-        if decision is None:
-            missing.append(node)
-        else:
-            decisions[node] = decision
-    if missing:
-        raise UnsupportedGateError(_unsupported(missing))
-    _check_calibration(decisions, rules)
-    return {**decisions, **_parts_of_kept(graph, decisions)}
-
-
-def _parts_of_kept(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> dict[fx.Node, Decision]:
-    """The exact operators inside a gate that is kept exact, as the softmax of an attention: asked for with it."""
-    parts: dict[fx.Node, Decision] = {}
-    for gate in decisions.values():
-        if gate.rule is None and gate.match is not None:
-            inside = (node for ends in gate.match.replays.values() for node in _between(graph, *ends))
-            exact = (node for node in inside if decisions[node].verdict == "exact")
-            parts |= {node: Decision("exact", True, reason=gate.reason) for node in exact}
-    return parts
-
-
-def _check_calibration(decisions: dict[fx.Node, Decision], rules: RuleSet) -> None:
-    """Refuse temperatures that were found for another model."""
-    if not rules.calibrated:
-        return
-    names = {node.name for node in decisions}
-    gates = {node.name for node, d in decisions.items() if d.rule is not None and rules.calibrates(d.rule)}
-    strange = sorted((set(rules.calibrated) - names) | (gates - set(rules.calibrated)))
-    if strange:
-        raise RuleError(
-            f"the rules were calibrated on another model: {len(strange)} gates do not match, such as {strange[0]}. "
-            "Calibrate on the model that is compiled, after the last change to the rules."
-        )
-
-
-def _decide(node: fx.Node, rules: RuleSet, flow: Flow, vjps: VJPTable) -> Decision | None:
-    if node not in flow.active:
-        return Decision("constant", reason=_why_constant(node, flow))
-    pattern, match = rules.pattern_for(node, flow) or (None, None)
-    if pattern is not None and not rules.keeps_rule(pattern.rule):
-        return _gate(node, pattern.rule, rules, match)
-    found = rules.rule_for(node.target)
-    if found is not None:
-        return _gate(node, found, rules)
-    kind = "linear" if node.target is GETITEM else kind_of(node, flow.active, vjps)
-    if kind == "constant" or not flow.active_inputs(node):
-        return Decision("constant", reason="its derivative is zero")
-    if kind == "linear" and not flow.is_choice(node):
-        return Decision("linear")
-    if pattern is not None:
-        return Decision("exact", True, match=match, reason=_asked_for(pattern.rule.public))
-    reason = _why_exact(node, kind, rules)
-    return None if reason is None else Decision("exact", True, reason=reason, why_not=rules.why_not(node, flow))
-
-
-def _gate(node: fx.Node, rule: Rule, rules: RuleSet, match: Match | None = None) -> Decision:
-    return Decision(rule.verdict, True, rule, match, rules.temperature_of(rule, node.name))
-
-
-def _why_constant(node: fx.Node, flow: Flow) -> str:
-    if is_size(node):
-        return "a size"
-    return "its derivative is zero" if node in flow.reached else "no path from the input"
-
-
-def _why_exact(node: fx.Node, kind: str, rules: RuleSet) -> str | None:
-    """Why an operator keeps its exact derivative; None where nothing says that it may."""
-    if kind == "linear":
-        return "a choice by comparison or order: linear in what it passes on"
-    if rules.keeps(node.target):
-        return _asked_for(operator_key(str(node.target)))
-    for rule in rules.rules:
-        if node.target in rule.targets:
-            return _asked_for(rule.public)
-    if kind == "product":
-        return "both factors carry the picture"
-    return rules.exact.get(node.target, rules.otherwise or None)
-
-
-def _asked_for(name: str) -> str:
-    return f"asked for: keep_exact({name!r})"
-
-
-def _unsupported(nodes: list[fx.Node]) -> str:
-    names = sorted({operator_key(str(n.target)) for n in nodes})
-    listed = "\n  ".join(where(n) for n in nodes)
-    head = f"no rule for {where(nodes[0])}" if len(nodes) == 1 else f"no rule for {len(nodes)} operators:\n  {listed}"
-    keep = ", ".join(f'"{name}"' for name in names)
-    which = "its exact derivative" if len(names) == 1 else "their exact derivatives"
-    return f"{head}.\nPass keep_exact=[{keep}] to use {which}, or add a rule: docs/adding-a-rule.md."
 
 
 def _without_idle(gm: Graph, live: set[str]) -> Graph:
@@ -250,13 +126,13 @@ def _replay(
     builder: Builder, graph: fx.Graph, start: fx.Node, end: fx.Node, env: dict[fx.Node, Any]
 ) -> Callable[[Value], Value]:
     """A function that computes `end` anew from another value at `start`, by the model's own operators."""
-    between = _between(graph, start, end)
+    nodes = between(graph, start, end)
 
     def run(value: Value) -> Value:
         if value is env[start]:
             return env[end]  # type: ignore[no-any-return]
         local = {**env, start: value}
-        for node in between:
+        for node in nodes:
             if node.target is GETITEM:
                 local[node] = local[arg(node, 0)][arg(node, 1)]
             else:
@@ -266,18 +142,6 @@ def _replay(
         return result
 
     return run
-
-
-def _between(graph: fx.Graph, start: fx.Node, end: fx.Node) -> list[fx.Node]:
-    reached = depends_on(graph, [start]) - {start}
-    needed, waiting = set(), [end]
-    while waiting:
-        node = waiting.pop()
-        if node in needed or node not in reached:
-            continue
-        needed.add(node)
-        waiting += input_nodes(node)
-    return [node for node in graph.nodes if node in needed]
 
 
 def _live_origins(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> set[str]:

@@ -79,6 +79,24 @@ def test_all_kinds_at_once() -> None:
     assert pb.verify().passed
 
 
+class Gated(nn.Module):
+    """x g(x), the gate made by an operator of another library: nothing is known of it without its traits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = (x * HALVED(torch.sigmoid(1.7 * x))).sum(1, keepdim=True)
+        return result
+
+
+def test_traits_that_are_passed_in_reach_the_patterns() -> None:
+    x = draw(4, 6)
+    seen = Traits(HALVED, frozenset({Trait.POINTWISE, Trait.SCALING}), linear=(0,))
+    pb = fxpullback.compile(Gated().eval(), x, extensions=[halved, seen])
+    assert [row.rule for row in pb.ledger.rows if row.operator == "aten.mul.Tensor"][-1] == "self_gated"
+    unseen = fxpullback.compile(Gated().eval(), x, extensions=[halved, TRAITS])
+    (why,) = [dict(row.why_not) for row in unseen.ledger.rows if row.why_not and row.operator == "aten.mul.Tensor"][-1:]
+    assert "halved" in why["self_gated"]
+
+
 def test_what_is_passed_in_is_used_for_one_compilation_alone() -> None:
     fxpullback.compile(network(), draw(4, 6), extensions=[arc_tangent, halved, TRAITS])
     with pytest.raises(UnsupportedGateError, match=r'keep_exact=\["atan", "fxpullback_tests.halved"\]'):

@@ -130,6 +130,10 @@ class RuleSet:
         """Whether `keep_exact` names this rule."""
         return rule.public in self.kept
 
+    def keeps_match(self, pattern: Pattern, node: fx.Node) -> bool:
+        """Whether `keep_exact` names the rule of a pattern, or the operator that its gate ends at."""
+        return self.keeps_rule(pattern.rule) or self.keeps(node.target)
+
     def rule_for(self, target: Any) -> Rule | None:
         """The rule of an operator, unless it is kept exact."""
         for rule in self.rules:

@@ -7,10 +7,9 @@ from torch import fx
 from fxpullback.graph.ir import aten, is_call
 from fxpullback.rules.attention import attention_by_hand
 from fxpullback.rules.patterns.flow import Flow
-from fxpullback.rules.patterns.operators import AFFINE, MASKING, MIXING, OTHER_MATRIX_PRODUCTS, RELAYOUT, SCALING
+from fxpullback.rules.patterns.operators import MIXING, OTHER_MATRIX_PRODUCTS, Operators
 from fxpullback.rules.patterns.pattern import Match, Pattern, WhyNot
 
-_WEIGHT_STEPS = RELAYOUT | SCALING | MIXING
 _SOFTMAX = aten.softmax.int
 _MATMUL = aten.matmul.default
 
@@ -28,7 +27,7 @@ def find_attention(node: fx.Node, flow: Flow) -> Match | WhyNot | None:
         return WhyNot("both factors are the same value, from {}", factors[:1])
     routes = [route for route in (_route(factor, flow) for factor in factors) if route]
     if not routes:
-        ends = tuple(flow.back(factor, _WEIGHT_STEPS) for factor in factors)
+        ends = tuple(flow.back(factor, _weight_steps(flow)) for factor in factors)
         return WhyNot("neither factor comes from a softmax: the first comes from {}, the second from {}", ends)
     route = max(routes, key=lambda route: [*route, node])  # of two softmaxes, the later one routes
     start = _scores(route[0], flow)
@@ -46,9 +45,13 @@ def _route(weights: fx.Node, flow: Flow) -> list[fx.Node]:
     return route
 
 
+def _weight_steps(flow: Flow) -> Operators:
+    return flow.known.relayout | flow.known.scaling | MIXING
+
+
 def _passes(node: fx.Node, flow: Flow) -> bool:
     """Whether weights stay weights: re-laid, scaled, or heads mixed by a constant matrix."""
-    return node.target in _WEIGHT_STEPS or (node.target is _MATMUL and flow.two_factors(node) is None)
+    return node.target in _weight_steps(flow) or (node.target is _MATMUL and flow.two_factors(node) is None)
 
 
 def _scores(softmax: fx.Node, flow: Flow) -> fx.Node:
@@ -67,9 +70,9 @@ def _scores(softmax: fx.Node, flow: Flow) -> fx.Node:
 def _towards_product(node: fx.Node, flow: Flow) -> fx.Node | None:
     candidates = set(flow.active_inputs(node))
     if node.target in {aten.add.Tensor, aten.sub.Tensor} and len(candidates) == 2:
-        reaching = [c for c in candidates if is_call(flow.back(c, AFFINE), _MATMUL)]
+        reaching = [c for c in candidates if is_call(flow.back(c, flow.known.affine), _MATMUL)]
         return reaching[0] if len(reaching) == 1 else None
-    if node.target in AFFINE | MASKING:
+    if node.target in flow.known.affine | flow.known.masking:
         return candidates.pop() if len(candidates) == 1 else None
     return None
 

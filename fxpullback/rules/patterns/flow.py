@@ -9,6 +9,8 @@ from typing import Any
 from torch import fx
 
 from fxpullback.graph.ir import depends_on, explained, input_nodes, is_float_tensor
+from fxpullback.graph.operators import OPERATORS, OperatorTable
+from fxpullback.rules.patterns.operators import VOCABULARY, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,11 @@ class Flow:
     Attributes:
         reached: the nodes that the explained input reaches; comparisons and indices are among them, sizes are not.
         active: those of them that hold floating-point tensors, so that a cotangent can arrive there.
+        known: the sets of operators that matchers tell apart.
     """
 
-    def __init__(self, graph: fx.Graph) -> None:
+    def __init__(self, graph: fx.Graph, operators: OperatorTable = OPERATORS) -> None:
+        self.known = VOCABULARY if operators is OPERATORS else Vocabulary.of(operators)
         self.reached: set[fx.Node] = depends_on(graph, [explained(graph)])
         self.active: set[fx.Node] = {n for n in self.reached if is_float_tensor(n)}
 
@@ -67,7 +71,7 @@ class Flow:
 
         Args:
             node: where to begin.
-            through: the operators that are passed, as `RELAYOUT` or `AFFINE`.
+            through: the operators that are passed, as `flow.known.relayout` or `flow.known.affine`.
 
         Returns:
             The first node that is none of these operators, or has not exactly one active argument.
@@ -88,8 +92,8 @@ class Flow:
     ) -> Walk:
         """Follow a value back along all active arguments.
 
-        `flow.walk(gate, POINTWISE, {x}.__contains__, 14).stop is None` says that `gate` is a pointwise function of `x`
-        alone.
+        `flow.walk(gate, flow.known.pointwise, {x}.__contains__, 14).stop is None` says that `gate` is a pointwise
+        function of `x` alone.
 
         Args:
             node: where to begin.

@@ -9,7 +9,6 @@ from torch import fx
 from fxpullback.graph.ir import arg, aten, is_call, node_argument, operator_name, schema_arguments
 from fxpullback.rules.gating import gated_product, self_gated, silu_by_hand
 from fxpullback.rules.patterns.flow import Flow, Walk
-from fxpullback.rules.patterns.operators import AFFINE, BOUNDED, POINTWISE, SELECTORS
 from fxpullback.rules.patterns.pattern import Match, Pattern, WhyNot
 
 _LONGEST = 14  # nodes of a gate z g(z), z included
@@ -58,8 +57,8 @@ def find_gated_product(node: fx.Node, flow: Flow) -> Match | WhyNot | None:
         return None
     if _own_gate(node, flow) is not None:
         return WhyNot("one factor is a function of the other alone, which is left to silu and self_gated")
-    sources = [flow.back(factor, AFFINE) for factor in factors]
-    gates = [_is_gate(source) for source in sources]
+    sources = [flow.back(factor, flow.known.affine) for factor in factors]
+    gates = [_is_gate(source, flow) for source in sources]
     if not any(gates):
         return _why_not_gated(factors, sources)
     second = gates[1] and (not gates[0] or not _weaker(sources[1], sources[0]))
@@ -73,7 +72,7 @@ def _own_gate(node: fx.Node, flow: Flow) -> _OwnGate | None:
     for x, gate in (factors, factors[::-1]) if factors is not None else ():
         base, scale = _base(x, flow)
         walk = _pointwise(base, gate, flow)
-        if walk.stop is None and any(n.target in SELECTORS for n in walk.passed):
+        if walk.stop is None and any(n.target in flow.known.selectors for n in walk.passed):
             return _OwnGate(base, scale, gate)
     return None
 
@@ -92,11 +91,11 @@ def _base(node: fx.Node, flow: Flow) -> tuple[fx.Node, float]:
 
 def _pointwise(base: fx.Node, gate: fx.Node, flow: Flow) -> Walk:
     """The walk from a gate back to what it may be a pointwise function of."""
-    return flow.walk(gate, POINTWISE, {base}.__contains__, _LONGEST)
+    return flow.walk(gate, flow.known.pointwise, {base}.__contains__, _LONGEST)
 
 
-def _is_gate(source: fx.Node) -> bool:
-    return source.target in BOUNDED or _hard_sigmoid_by_hand(source)
+def _is_gate(source: fx.Node, flow: Flow) -> bool:
+    return source.target in flow.known.bounded or _hard_sigmoid_by_hand(source)
 
 
 def _hard_sigmoid_by_hand(node: fx.Node) -> bool:

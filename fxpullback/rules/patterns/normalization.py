@@ -7,7 +7,7 @@ from torch import fx
 from fxpullback.graph.ir import GETITEM, arg, aten, is_call
 from fxpullback.rules.normalization import centring_by_hand, normalization_by_hand
 from fxpullback.rules.patterns.flow import Flow, Walk
-from fxpullback.rules.patterns.operators import MEANS, RELAYOUT, ROOTS, STATISTIC_STEPS, STATISTICS
+from fxpullback.rules.patterns.operators import MEANS
 from fxpullback.rules.patterns.pattern import Match, Pattern, WhyNot
 
 _LONGEST = 24  # nodes between a value and the statistic it is made of
@@ -39,12 +39,14 @@ def find_centring(node: fx.Node, flow: Flow) -> Match | WhyNot | None:
 
 
 def _walk(node: fx.Node, flow: Flow) -> Walk:
-    return flow.walk(node, STATISTIC_STEPS, lambda n: n.target in STATISTICS or _is_mean_square(n), _LONGEST)
+    return flow.walk(
+        node, flow.known.statistic_steps, lambda n: n.target in flow.known.statistics or _is_mean_square(n), _LONGEST
+    )
 
 
 def _is_statistic(node: fx.Node, flow: Flow) -> bool:
     walk = _walk(node, flow)
-    return walk.stop is None and any(n.target in ROOTS or _is_root_power(n) for n in walk.passed | walk.ends)
+    return walk.stop is None and any(n.target in flow.known.roots or _is_root_power(n) for n in walk.passed | walk.ends)
 
 
 def _is_root_power(node: fx.Node) -> bool:
@@ -63,7 +65,7 @@ def _is_mean_square(node: fx.Node) -> bool:
 
 
 def _is_mean_of(mean: fx.Node, x: fx.Node, flow: Flow) -> bool:
-    node = flow.back(mean, RELAYOUT - {GETITEM})
+    node = flow.back(mean, flow.known.relayout - {GETITEM})
     if is_call(node, GETITEM):
         pair = node.args[0]
         return bool(arg(node, 1) == 1) and is_call(pair, aten.var_mean.correction) and pair.args[0] is x
@@ -77,9 +79,9 @@ def _is_normalized(node: fx.Node, flow: Flow) -> bool:
         value = waiting.pop()
         for user in value.users:
             found = NORMALIZATION.match(user, flow)
-            if found is not None and flow.back(found.arguments["x"], RELAYOUT) is node:
+            if found is not None and flow.back(found.arguments["x"], flow.known.relayout) is node:
                 return True
-            if user.target in RELAYOUT and flow.only_input(user) is value:
+            if user.target in flow.known.relayout and flow.only_input(user) is value:
                 waiting.append(user)
     return False
 
@@ -101,7 +103,7 @@ def _why_not(factors: tuple[fx.Node, fx.Node], divide: bool, flow: Flow) -> WhyN
 def _is_near(factor: fx.Node, flow: Flow) -> bool:
     """Whether a factor that is no statistic has a part of one in it."""
     walk = _walk(factor, flow)
-    return bool(walk.ends) or any(n.target in ROOTS or _is_root_power(n) for n in walk.passed)
+    return bool(walk.ends) or any(n.target in flow.known.roots or _is_root_power(n) for n in walk.passed)
 
 
 NORMALIZATION = Pattern(normalization_by_hand, find_normalization, at=(aten.mul.Tensor, aten.div.Tensor))

@@ -9,7 +9,6 @@ from torch import fx
 
 from fxpullback.graph.ir import GETITEM, aten, calls
 from fxpullback.rules.patterns import Flow, WhyNot
-from fxpullback.rules.patterns.operators import AFFINE, POINTWISE, RELAYOUT
 from tests.helpers import draw, graph_of
 
 WEIGHT = draw(4, 4)
@@ -52,23 +51,23 @@ def test_back_passes_operators_with_one_active_argument() -> None:
     tanh, product = nodes[str(aten.tanh.default)], nodes[str(aten.mul.Tensor)]
     before = tanh.args[0]
     assert isinstance(before, fx.Node)
-    assert flow.back(before, AFFINE) is nodes[str(aten.matmul.default)]
-    assert flow.back(before, RELAYOUT) is before
-    assert flow.back(product, AFFINE) is product
-    assert flow.back(nodes[str(GETITEM)], RELAYOUT) is nodes[str(aten.matmul.default)]
+    assert flow.back(before, flow.known.affine) is nodes[str(aten.matmul.default)]
+    assert flow.back(before, flow.known.relayout) is before
+    assert flow.back(product, flow.known.affine) is product
+    assert flow.back(nodes[str(GETITEM)], flow.known.relayout) is nodes[str(aten.matmul.default)]
 
 
 def test_walk_follows_all_active_arguments() -> None:
     flow, nodes = graph()
     x, total = nodes["x"], nodes[str(aten.mul.Tensor)].args[1]
     assert isinstance(total, fx.Node)
-    walk = flow.walk(total, POINTWISE, lambda n: n is x, 3)
+    walk = flow.walk(total, flow.known.pointwise, lambda n: n is x, 3)
     assert walk.passed == {total, nodes[str(aten.exp.default)]}
     assert walk.ends == {x}
     assert walk.stop is None
-    assert flow.walk(total, POINTWISE, lambda n: n is x, 2).stop is not None
-    assert flow.walk(total, AFFINE, lambda n: n is x, 9).stop is nodes[str(aten.exp.default)]
-    assert flow.walk(x, POINTWISE, lambda n: n is x, 1).passed == set()
+    assert flow.walk(total, flow.known.pointwise, lambda n: n is x, 2).stop is not None
+    assert flow.walk(total, flow.known.affine, lambda n: n is x, 9).stop is nodes[str(aten.exp.default)]
+    assert flow.walk(x, flow.known.pointwise, lambda n: n is x, 1).passed == set()
 
 
 def test_sentences_name_nodes() -> None:

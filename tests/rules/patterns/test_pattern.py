@@ -211,6 +211,16 @@ def test_a_gate_that_is_kept_exact_goes_to_no_other_pattern(name: str) -> None:
     assert row.why_not == ()
 
 
+@pytest.mark.parametrize("name", KEPT)
+def test_a_gate_that_ends_at_an_operator_kept_exact_is_exact(name: str) -> None:
+    function, operator = KEPT[name]
+    key = operator.split(".")[1]
+    rows = ledger_of(function, 4, rules=SEMANTIC.keep_exact(key)).rows
+    row = [row for row in rows if row.operator == operator][-1]
+    assert (row.verdict, row.rule, row.injected) == ("exact", None, False)
+    assert row.reason == f"asked for: keep_exact({key!r})"
+
+
 @pytest.mark.parametrize("name", ["silu", "self_gated"])
 def test_a_gate_that_is_taken_out_goes_to_no_other_pattern(name: str) -> None:
     """A set without SiLU has no rule of another temperature for it, and no gated product."""
