@@ -18,6 +18,7 @@ from torch.utils._sympy import functions
 
 from fxpullback.contract.errors import CaptureError
 from fxpullback.contract.sizes import FreeAxis
+from fxpullback.graph.expressions import computed
 
 _OPERATIONS: dict[type[sympy.Basic], Callable[..., Any]] = {
     sympy.Add: operator.add,
@@ -54,18 +55,15 @@ _OPERATIONS: dict[type[sympy.Basic], Callable[..., Any]] = {
 
 def evaluate(expression: sympy.Basic, sizes: Mapping[sympy.Basic, Any]) -> Any:
     """The value of an expression over sizes, for arrays of them."""
-    if expression in sizes:
-        return sizes[expression]
-    if expression.is_Boolean and not expression.args:
-        return bool(expression)
-    if expression.is_number and not expression.args:
-        return int(expression) if expression.is_Integer else float(expression)
-    operation = _OPERATIONS.get(type(expression))
-    if operation is None:
-        raise CaptureError(f"free_size: the size expression {expression} cannot be followed. Compile for one size.")
-    values = [evaluate(argument, sizes) for argument in expression.args]
-    with np.errstate(all="ignore"):
+
+    def combine(expression: sympy.Basic, values: list[Any]) -> Any:
+        operation = _OPERATIONS.get(type(expression))
+        if operation is None:
+            raise CaptureError(f"free_size: the size expression {expression} cannot be followed. Compile for one size.")
         return functools.reduce(operation, values) if len(values) > 1 else operation(*values)
+
+    with np.errstate(all="ignore"):
+        return computed(expression, sizes, combine)
 
 
 def holds(guard: sympy.Basic, sizes: Mapping[sympy.Basic, Any]) -> Any:

@@ -20,6 +20,7 @@ from torch._subclasses import FakeTensor
 from fxpullback.contract.signature import Signature
 from fxpullback.graph.alone import LOCK
 from fxpullback.graph.compilation import Compilation
+from fxpullback.graph.expressions import computed
 from fxpullback.graph.ir import (
     GETITEM,
     ORIGIN,
@@ -190,20 +191,7 @@ class Builder:
 
     def size(self, value: torch.SymInt) -> Any:
         """Node (or plain integer) that computes a symbolic size from the sizes of the graph's inputs."""
-        return self._expression(value.node.expr)
-
-    def _expression(self, expr: Any) -> Any:
-        if expr.is_number and not expr.args:
-            return int(expr) if expr.is_Integer else float(expr)
-        if expr in self._sizes:
-            return self._sizes[expr]
-        if expr.is_Symbol:
-            node = self._symbol(expr)
-        else:
-            parts = [self._expression(a) for a in expr.args]
-            node = self._combine(expr, parts)
-        self._sizes[expr] = node
-        return node
+        return computed(value.node.expr, self._sizes, self._combine)
 
     def _symbol(self, symbol: Any) -> fx.Node:
         for source in self._inputs:
@@ -216,6 +204,11 @@ class Builder:
         raise AssertionError(f"size {symbol} is not the size of any input")
 
     def _combine(self, expr: Any, parts: list[Any]) -> fx.Node:
+        node = self._symbol(expr) if expr.is_Symbol else self._operation(expr, parts)
+        self._sizes[expr] = node
+        return node
+
+    def _operation(self, expr: Any, parts: list[Any]) -> fx.Node:
         function = _SIZE_FUNCTIONS.get(type(expr).__name__)
         if function is None:
             raise AssertionError(f"no size operator for {type(expr).__name__} in {expr}")

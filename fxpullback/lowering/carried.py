@@ -10,8 +10,6 @@ from torch import fx
 
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.ir import (
-    arg,
-    aten,
     attribute,
     depends_on,
     is_float_tensor,
@@ -126,15 +124,3 @@ class Call:
 def extent(node: fx.Node) -> int:
     """Entries of a tensor, axes of a free size counted as one."""
     return math.prod(n for n in node.meta["val"].shape if isinstance(n, int))
-
-
-def number_of(node: fx.Node) -> float | None:
-    """By what number a call multiplies its first argument; None if it does something else."""
-    if node.target is aten.neg.default:
-        return -1.0
-    if node.target not in (aten.mul.Tensor, aten.div.Tensor) or len(node.args) < 2 or node.kwargs:
-        return None
-    number = arg(node, 1)
-    if isinstance(number, bool) or not isinstance(number, int | float) or not number or not math.isfinite(number):
-        return None
-    return float(number) if node.target is aten.mul.Tensor else 1 / number
