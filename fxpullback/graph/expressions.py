@@ -17,7 +17,7 @@ def computed(
         expression: the expression, as `size.node.expr` of a symbolic size.
         known: values of expressions, of its symbols among them.
         combine: gives the value of an operation, or of a symbol that is not known, from the values of its arguments;
-            in a mapping that it fills it may keep what it made.
+            it may add what it made to `known`, so that it is made once.
 
     Returns:
         What `combine` makes; numbers are plain integers, floats and booleans.

@@ -8,7 +8,6 @@ them deletes the detach (and with it the soft adjoint) without changing a single
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any, TypeGuard
@@ -97,18 +96,6 @@ def node_argument(node: fx.Node, index: int) -> fx.Node:
     found = node.args[index]
     assert isinstance(found, fx.Node)
     return found
-
-
-def number_of(node: fx.Node) -> float | None:
-    """By what number other than 0 a call multiplies its first argument; None if it does something else."""
-    if node.target is aten.neg.default:
-        return -1.0
-    if node.target not in (aten.mul.Tensor, aten.div.Tensor) or len(node.args) < 2 or node.kwargs:
-        return None
-    number = arg(node, 1)
-    if isinstance(number, bool) or not isinstance(number, int | float) or not number or not math.isfinite(number):
-        return None
-    return float(number) if node.target is aten.mul.Tensor else 1 / number
 
 
 def schema_arguments(node: fx.Node) -> tuple[Any, ...]:

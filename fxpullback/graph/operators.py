@@ -88,6 +88,18 @@ class OperatorTable:
             return A_SIZE
         return self.rows.get(node.target) or said_by_torch(node.target) or opaque(node.target)
 
+    def number_of(self, node: fx.Node) -> float | None:
+        """By what number a product or quotient multiplies its first argument; None where a node is something else."""
+        traits = self.at(node)
+        if Trait.SCALING not in traits or not traits.factors or len(node.args) < 2 or node.kwargs:
+            return None
+        value, number = node.args[:2]
+        if not isinstance(value, fx.Node) or isinstance(number, bool) or not isinstance(number, int | float):
+            return None
+        if traits.divisor is None:
+            return float(number)
+        return 1 / number if number else None
+
     def having(self, trait: Trait) -> frozenset[Any]:
         """The operators of the rows that a trait is true of."""
         return frozenset(operator for operator, row in self.rows.items() if trait in row)

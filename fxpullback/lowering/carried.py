@@ -10,6 +10,7 @@ from torch import fx
 
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.ir import (
+    aten,
     attribute,
     depends_on,
     is_float_tensor,
@@ -17,6 +18,7 @@ from fxpullback.graph.ir import (
     placeholders,
     schema_arguments,
 )
+from fxpullback.graph.operators import OPERATORS
 from fxpullback.graph.rebuild import Carried, Site, same
 from fxpullback.graph.value import Value
 
@@ -124,3 +126,9 @@ class Call:
 def extent(node: fx.Node) -> int:
     """Entries of a tensor, axes of a free size counted as one."""
     return math.prod(n for n in node.meta["val"].shape if isinstance(n, int))
+
+
+def number_of(node: fx.Node) -> float | None:
+    """By what number a call multiplies its first argument, where that can be carried on: finite, and not 0."""
+    number = -1.0 if node.target is aten.neg.default else OPERATORS.number_of(node)
+    return number if number and math.isfinite(number) else None

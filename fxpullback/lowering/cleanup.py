@@ -8,9 +8,9 @@ import torch
 from torch import fx
 
 from fxpullback.graph.compilation import Compilation
-from fxpullback.graph.ir import GETITEM, arg, aten, is_call, is_size, number_of
+from fxpullback.graph.ir import GETITEM, arg, aten, is_size
 from fxpullback.graph.module import Graph
-from fxpullback.graph.operators import Trait, Traits
+from fxpullback.graph.operators import OperatorTable, Trait, Traits
 from fxpullback.graph.rebuild import Site, rebuild
 from fxpullback.graph.shapes import alike
 from fxpullback.graph.value import Value
@@ -112,9 +112,9 @@ def merge_factors(gm: fx.GraphModule, compilation: Compilation | None = None) ->
 
     def merge(site: Site) -> Any:
         nonlocal changed
-        outer = _factor(site.node)
+        outer = _factor(site.node, site.operators)
         inner = site.env[arg(site.node, 0)].node if outer is not None else None
-        below = _factor(inner) if inner is not None else None
+        below = _factor(inner, site.operators) if inner is not None else None
         if inner is None or outer is None or below is None:
             return NotImplemented
         changed += 1
@@ -123,10 +123,10 @@ def merge_factors(gm: fx.GraphModule, compilation: Compilation | None = None) ->
     return rebuild(gm, merge, compilation), changed
 
 
-def _factor(node: fx.Node) -> float | None:
-    """By what number a product or quotient multiplies a floating-point tensor; None if it is something else."""
-    written = is_call(node, aten.mul.Tensor, aten.div.Tensor) and node.meta["val"].is_floating_point()
-    return number_of(node) if written else None
+def _factor(node: fx.Node, operators: OperatorTable) -> float | None:
+    """By what number a node multiplies a floating-point tensor; None if it does something else."""
+    number = operators.number_of(node)
+    return number if number is not None and node.meta["val"].is_floating_point() else None
 
 
 def _axes(node: fx.Node) -> set[int]:

@@ -20,11 +20,11 @@ import torch
 from torch import fx
 
 from fxpullback.graph.compilation import Compilation
-from fxpullback.graph.ir import arg, aten, depends_on, input_nodes, is_float_tensor, is_size, number_of, placeholders
+from fxpullback.graph.ir import arg, aten, depends_on, input_nodes, is_float_tensor, is_size, placeholders
 from fxpullback.graph.module import Graph
 from fxpullback.graph.operators import OPERATORS, OperatorTable
 from fxpullback.graph.rebuild import Carried, Site, rebuild, same
-from fxpullback.lowering.carried import SMALL, Call, Carrier, extent
+from fxpullback.lowering.carried import SMALL, Call, Carrier, extent, number_of
 
 MOST_PENDING = 16.0  # a factor larger than this, or smaller than its inverse, is taken in by the next weight
 FARTHEST = 1e4  # a gate that wants a factor larger than this, or smaller than its inverse, gets a product of its own

@@ -7,7 +7,7 @@ from torch import fx
 from fxpullback.graph.ir import aten, is_call
 from fxpullback.rules.attention import attention_by_hand
 from fxpullback.rules.patterns.flow import Flow
-from fxpullback.rules.patterns.operators import MIXING, OTHER_MATRIX_PRODUCTS, Operators
+from fxpullback.rules.patterns.operators import OTHER_MATRIX_PRODUCTS
 from fxpullback.rules.patterns.pattern import Match, Pattern, WhyNot
 
 _SOFTMAX = aten.softmax.int
@@ -27,7 +27,7 @@ def find_attention(node: fx.Node, flow: Flow) -> Match | WhyNot | None:
         return WhyNot("both factors are the same value, from {}", factors[:1])
     routes = [route for route in (_route(factor, flow) for factor in factors) if route]
     if not routes:
-        ends = tuple(flow.back(factor, _weight_steps(flow)) for factor in factors)
+        ends = tuple(flow.back(factor, flow.known.weight_steps) for factor in factors)
         return WhyNot("neither factor comes from a softmax: the first comes from {}, the second from {}", ends)
     route = max(routes, key=lambda route: [*route, node])  # of two softmaxes, the later one routes
     start = _scores(route[0], flow)
@@ -45,13 +45,9 @@ def _route(weights: fx.Node, flow: Flow) -> list[fx.Node]:
     return route
 
 
-def _weight_steps(flow: Flow) -> Operators:
-    return flow.known.relayout | flow.known.scaling | MIXING
-
-
 def _passes(node: fx.Node, flow: Flow) -> bool:
     """Whether weights stay weights: re-laid, scaled, or heads mixed by a constant matrix."""
-    return node.target in _weight_steps(flow) or (node.target is _MATMUL and flow.two_factors(node) is None)
+    return node.target in flow.known.weight_steps or (node.target is _MATMUL and flow.two_factors(node) is None)
 
 
 def _scores(softmax: fx.Node, flow: Flow) -> fx.Node:

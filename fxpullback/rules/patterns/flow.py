@@ -34,10 +34,12 @@ class Flow:
     Attributes:
         reached: the nodes that the explained input reaches; comparisons and indices are among them, sizes are not.
         active: those of them that hold floating-point tensors, so that a cotangent can arrive there.
+        operators: what is true of every operator.
         known: the sets of operators that matchers tell apart.
     """
 
     def __init__(self, graph: fx.Graph, operators: OperatorTable = OPERATORS) -> None:
+        self.operators = operators
         self.known = VOCABULARY if operators is OPERATORS else Vocabulary.of(operators)
         self.reached: set[fx.Node] = depends_on(graph, [explained(graph)])
         self.active: set[fx.Node] = {n for n in self.reached if is_float_tensor(n)}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from fxpullback.graph.ir import arg, aten, is_call, node_argument, number_of, operator_name, schema_arguments
+from fxpullback.graph.ir import arg, aten, is_call, node_argument, operator_name, schema_arguments
 from fxpullback.rules.gating import gated_product, self_gated, silu_by_hand
 from fxpullback.rules.patterns.flow import Flow, Walk
 from fxpullback.rules.patterns.pattern import Match, Pattern, WhyNot
@@ -80,7 +80,7 @@ def _own_gate(node: fx.Node, flow: Flow) -> _OwnGate | None:
 def _base(node: fx.Node, flow: Flow) -> tuple[fx.Node, float]:
     """The node that `node` is a constant multiple of, and the factor."""
     factor = 1.0
-    while (number := number_of(node)) is not None and flow.only_input(node) is node.args[0]:
+    while (number := flow.operators.number_of(node)) is not None and flow.only_input(node) is node.args[0]:
         factor *= number
         node = node_argument(node, 0)
     return node, factor

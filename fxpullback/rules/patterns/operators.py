@@ -33,6 +33,7 @@ class Vocabulary:
         scaling: products and quotients, which scale a value where the other factor is constant.
         shifting: sums and differences, which shift it.
         affine: all of these three.
+        weight_steps: what the weights of an attention stay weights through: re-laid, scaled, or their heads mixed.
         masking: what masks the scores of an attention.
         bounded: operators whose output gates a product.
         selectors: bounded pointwise functions that make a gate of z g(z).
@@ -49,6 +50,7 @@ class Vocabulary:
     scaling: Operators
     shifting: Operators
     affine: Operators
+    weight_steps: Operators
     masking: Operators
     bounded: Operators
     selectors: Operators
@@ -75,6 +77,7 @@ class Vocabulary:
             scaling=scaling,
             shifting=shifting,
             affine=affine,
+            weight_steps=relayout | scaling | MIXING,
             masking=having(Trait.CHOICE),
             bounded=having(Trait.GATE),
             selectors=selectors,

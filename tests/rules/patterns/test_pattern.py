@@ -221,6 +221,16 @@ def test_a_gate_that_ends_at_an_operator_kept_exact_is_exact(name: str) -> None:
     assert row.reason == f"asked for: keep_exact({key!r})"
 
 
+def test_a_gate_of_a_negative_value_is_a_gate_of_that_value() -> None:
+    """The number that a gate's value is a multiple of its base by is written as a product; a sign is none."""
+
+    def gated(x: Tensor) -> Any:
+        z = -x
+        return z * torch.sigmoid(z)
+
+    assert [row.rule for row in ledger_of(gated, 4).rows if row.rule] == ["silu"]
+
+
 @pytest.mark.parametrize("name", ["silu", "self_gated"])
 def test_a_gate_that_is_taken_out_goes_to_no_other_pattern(name: str) -> None:
     """A set without SiLU has no rule of another temperature for it, and no gated product."""
