@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from fxpullback.contract.calibrated import calibrated_text
 from fxpullback.rules.rule import Verdict
 
 
@@ -63,9 +64,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Ledger:
-    """All rows, in the order of the captured graph; `str()` prints them as a table of 100 columns."""
+    """All rows, in the order of the captured graph; `str()` prints them as a table of 100 columns.
+
+    Attributes:
+        rows: one for every operator.
+        calibrated_on: what the temperatures were calibrated on, as `RuleSet.calibrated_on`; empty for fixed ones.
+    """
 
     rows: tuple[Row, ...]
+    calibrated_on: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def gates(self) -> int:
@@ -88,7 +95,8 @@ class Ledger:
 
     def with_counts(self, counts: Mapping[str, int]) -> Ledger:
         """The same ledger with the number of pullback nodes filled in, by captured node name."""
-        return Ledger(tuple(replace(row, pullback_nodes=counts.get(row.node, 0)) for row in self.rows))
+        rows = tuple(replace(row, pullback_nodes=counts.get(row.node, 0)) for row in self.rows)
+        return replace(self, rows=rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: the rows and what they sum to."""
@@ -99,6 +107,7 @@ class Ledger:
             "softened": gates["softened"],
             "frozen": gates["frozen"],
             "exact": gates["exact"],
+            **({"calibrated_on": dict(self.calibrated_on)} if self.calibrated_on else {}),
         }
 
     def to_json(self) -> str:
@@ -108,10 +117,12 @@ class Ledger:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Ledger:
         """Read back what `to_dict` wrote."""
-        return cls(tuple(Row.from_dict(row) for row in data["rows"]))
+        return cls(tuple(Row.from_dict(row) for row in data["rows"]), data.get("calibrated_on", {}))
 
     def __str__(self) -> str:
-        return "\n".join([_HEAD, "-" * 100, *(_line(row) for row in self.rows), "-" * 100, self.sum()])
+        found = f"temperatures {calibrated_text(self.calibrated_on)}" if self.calibrated_on else None
+        lines = [_HEAD, "-" * 100, *(_line(row) for row in self.rows), "-" * 100, self.sum()]
+        return "\n".join([*lines, found] if found else lines)
 
 
 def _cell(text: str, width: int) -> str:

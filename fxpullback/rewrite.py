@@ -65,7 +65,7 @@ def rewrite(
     decisions = decide(captured.graph, rules, vjps, compilation.operators if compilation else OPERATORS)
     everywhere = _emit(captured, decisions, compilation)
     live = _live_origins(everywhere.graph, decisions)
-    return _without_idle(everywhere, live), _ledger(captured.graph, decisions, live)
+    return _without_idle(everywhere, live), Ledger(_rows(captured.graph, decisions, live), rules.calibrated_on)
 
 
 def _without_idle(gm: Graph, live: set[str]) -> Graph:
@@ -162,7 +162,7 @@ def _live_origins(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> set[st
     return names | {n.name for n in decisions if n.target is GETITEM and n.args[0] in gates and n.args[1] == 0}
 
 
-def _ledger(graph: fx.Graph, decisions: dict[fx.Node, Decision], live: set[str]) -> Ledger:
+def _rows(graph: fx.Graph, decisions: dict[fx.Node, Decision], live: set[str]) -> tuple[Row, ...]:
     held = _holders(graph, decisions)
     rows = []
     for index, node in enumerate(calls(graph)):
@@ -187,7 +187,7 @@ def _ledger(graph: fx.Graph, decisions: dict[fx.Node, Decision], live: set[str])
                 why_not=decision.why_not if verdict == "exact" else (),
             )
         )
-    return Ledger(tuple(rows))
+    return tuple(rows)
 
 
 def _holders(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> dict[fx.Node, str]:
