@@ -26,6 +26,7 @@ class Row:
         gate: whether the operator is nonlinear in the input, one of those the sum counts.
         rule: name of the gate rule, or None.
         temperature: its temperature, or None.
+        noise: the noise that it takes its expectation under, `normal` or `logistic`; None for a rule that takes none.
         pullback_nodes: nodes of one pullback that came of it.
         reason: why, for exact, frozen and constant verdicts.
         injected: whether a soft expression was injected at this operator.
@@ -46,17 +47,20 @@ class Row:
     reason: str | None = None
     injected: bool = False
     why_not: tuple[tuple[str, str], ...] = ()
+    noise: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `why_not` is left out where it is empty."""
+        """Plain values; `why_not` is left out where it is empty, `noise` where there is none."""
         data = asdict(self)
         if not self.why_not:
             del data["why_not"]
+        if self.noise is None:
+            del data["noise"]
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Row:
-        """Read back what `to_dict` wrote, here or in a version that wrote neither `injected` nor `why_not`."""
+        """Read back what `to_dict` wrote, here or in a version that wrote no `injected`, `why_not` or `noise`."""
         injected = data.get("injected", data["rule"] is not None)
         why_not = tuple((str(name), str(sentence)) for name, sentence in data.get("why_not", ()))
         return cls(**{**data, "injected": injected, "why_not": why_not})

@@ -92,10 +92,10 @@ def _emit(captured: fx.GraphModule, decisions: dict[fx.Node, Decision], compilat
 def _inject(
     builder: Builder, node: fx.Node, decision: Decision, env: dict[fx.Node, Any], graph: fx.Graph
 ) -> Value | tuple[Value, ...]:
-    rule, options = decision.rule, {}
+    rule = decision.rule
     assert rule is not None
-    if decision.temperature is not None:
-        options["temperature"] = decision.temperature
+    given = {"temperature": decision.temperature, "noise": decision.noise}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     kept = {k: v for k, v in node.meta.items() if k in ("nn_module_stack", "stack_trace")}
     with builder.provenance(f"{node.name}_soft", **{ORIGIN: node.name, RULE: rule.name, **kept}):
         if decision.match is not None:
@@ -182,6 +182,7 @@ def _rows(graph: fx.Graph, decisions: dict[fx.Node, Decision], live: set[str]) -
                 gate=decision.gate,
                 rule=decision.rule.public if injected and decision.rule else None,
                 temperature=decision.temperature if injected else None,
+                noise=decision.noise.name if injected and decision.noise else None,
                 reason=reason,
                 injected=injected,
                 why_not=decision.why_not if verdict == "exact" else (),
