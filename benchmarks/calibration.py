@@ -45,8 +45,8 @@ itself. own: each picture's from its own gate inputs, as if at run time. paper: 
 with gates expected under logistic noise. T: that of noise over that of pictures, at the first gate, the median, the
 last, and the range. The rest are cosines of two pullbacks p, worst / mean of the pictures.
 """
-AGREEMENT = f"""Correlation over {GRID * GRID} patches with how much the logit falls as a patch takes the picture's mean colour:
-of p * change, the fall that p predicts, and of |p|; mean of the pictures.
+AGREEMENT = f"""Correlation over {GRID * GRID} patches with how much the logit falls as a patch takes the picture's mean
+colour: of p * change, the fall that p predicts, and of |p|; mean of the pictures.
 """
 
 
