@@ -34,6 +34,10 @@ class FixedSizeError(FxPullbackError):
     """A rule met a free size that it can only handle fixed; the stage that ran it says where."""
 
 
+class TapError(FxPullbackError):
+    """A contribution was asked for where none can be read off."""
+
+
 class LowerError(FxPullbackError):
     """A lowering step met a graph it cannot handle."""
 
