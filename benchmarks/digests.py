@@ -27,7 +27,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 import fxpullback
-from fxpullback import Ascent, Double, Soft
+from fxpullback import SEMANTIC, Ascent, Double, Soft
 from fxpullback.export import to_onnx
 
 RECORD = Path(__file__).parent / "digests.json"
@@ -187,7 +187,7 @@ def digests(name: str, folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for label, program in PROGRAMS.items():
         model, examples = network(name)
-        pb = fxpullback.compile(model, examples, program=program, **NETWORKS[name][2])
+        pb = fxpullback.compile(model, examples, **{"rules": SEMANTIC, "program": program, **NETWORKS[name][2]})
         if label == "soft":
             stages = {"captured": pb.captured, "rewritten": pb.rewritten, "folded": pb.folded, "step": pb.step}
             found |= {stage: of_graph(gm) for stage, gm in stages.items()} | {"ledger": of_ledger(pb.ledger)}

@@ -110,7 +110,7 @@ def run(row: Row, folder: Path, clock: Clock) -> Row:
     clock.at("build", "build")
     model, example = build(row.spec, row.size[0] if row.size[0] == row.size[1] else None)
     clock.at("capture", "compile")
-    pb = fxpullback.compile(model, (example,), progress=clock.at)
+    pb = fxpullback.compile(model, (example,), rules=fxpullback.SEMANTIC, progress=clock.at)
     clock.stop()
     row = replace(row, **about_graph(pb))
     clock.at("ledger")

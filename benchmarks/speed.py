@@ -29,7 +29,7 @@ from benchmarks.measure import versions
 from benchmarks.models import build
 from benchmarks.peak import peak_mb
 from benchmarks.profile import told
-from fxpullback import Ascent, Double, Soft
+from fxpullback import SEMANTIC, Ascent, Double, Soft
 from fxpullback.export import to_onnx
 from fxpullback.export.runtime.onnx_file import cpu_options
 from fxpullback.lower import REWRITES
@@ -100,7 +100,7 @@ def measure(
         plain_forward(model, example, files["forward"])
         for kind in programs:
             begin = time.process_time()
-            pb = fxpullback.compile(model, (example,), program=PROGRAMS[kind], without=skip)
+            pb = fxpullback.compile(model, (example,), rules=SEMANTIC, program=PROGRAMS[kind], without=skip)
             to_onnx(pb, files[kind], certify=False)
             row[f"{kind}_compile_s"] = round(time.process_time() - begin, 1)
         row["megabytes"] = {kind: round(file.stat().st_size / 1e6, 2) for kind, file in files.items()}
@@ -153,7 +153,8 @@ def show_profile(name: str, kind: str, batch: int, skip: Sequence[str]) -> str:
             (only,) = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"]).get_inputs()
             feed = {only.name: x}
         else:
-            to_onnx(fxpullback.compile(model, (example,), program=PROGRAMS[kind], without=skip), file, certify=False)
+            pb = fxpullback.compile(model, (example,), rules=SEMANTIC, program=PROGRAMS[kind], without=skip)
+            to_onnx(pb, file, certify=False)
             feed["target"] = np.zeros(batch, np.int64)
         return f"{name}, {kind}, batch {batch}\n{told(file, feed)}"
 
@@ -162,12 +163,12 @@ def worth(name: str, batch: int, budget: float) -> str:
     """What leaving one rewrite out costs: rows of Markdown, soft without it as a ratio to soft with all of them."""
     model, example = build(f"timm:{name}")
     x = torch.randn(batch, *example.shape[1:]).numpy()
-    whole = fxpullback.compile(model, (example,))
+    whole = fxpullback.compile(model, (example,), rules=SEMANTIC)
     left = [rewrite.name for rewrite in REWRITES if rewrite.optional and whole.rewrites[rewrite.name]]
     with tempfile.TemporaryDirectory() as scratch:
         calls = {}
         for rewrite in ["", *left]:
-            pb = fxpullback.compile(model, (example,), without=[rewrite]) if rewrite else whole
+            pb = fxpullback.compile(model, (example,), rules=SEMANTIC, without=[rewrite]) if rewrite else whole
             calls[rewrite] = runner(to_onnx(pb, Path(scratch) / f"{rewrite}.onnx", certify=False), x)
         times = alternate(calls, budget=budget)
     return "\n".join(

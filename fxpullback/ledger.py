@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from fxpullback.contract.calibrated import calibrated_text
 from fxpullback.rules.rule import Verdict
 
 
@@ -25,6 +26,7 @@ class Row:
         gate: whether the operator is nonlinear in the input, one of those the sum counts.
         rule: name of the gate rule, or None.
         temperature: its temperature, or None.
+        noise: the noise that it takes its expectation under, `normal` or `logistic`; None for a rule that takes none.
         pullback_nodes: nodes of one pullback that came of it.
         reason: why, for exact, frozen and constant verdicts.
         injected: whether a soft expression was injected at this operator.
@@ -45,17 +47,20 @@ class Row:
     reason: str | None = None
     injected: bool = False
     why_not: tuple[tuple[str, str], ...] = ()
+    noise: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `why_not` is left out where it is empty."""
+        """Plain values; `why_not` is left out where it is empty, `noise` where there is none."""
         data = asdict(self)
         if not self.why_not:
             del data["why_not"]
+        if self.noise is None:
+            del data["noise"]
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Row:
-        """Read back what `to_dict` wrote, here or in a version that wrote neither `injected` nor `why_not`."""
+        """Read back what `to_dict` wrote, here or in a version that wrote no `injected`, `why_not` or `noise`."""
         injected = data.get("injected", data["rule"] is not None)
         why_not = tuple((str(name), str(sentence)) for name, sentence in data.get("why_not", ()))
         return cls(**{**data, "injected": injected, "why_not": why_not})
@@ -63,9 +68,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Ledger:
-    """All rows, in the order of the captured graph; `str()` prints them as a table of 100 columns."""
+    """All rows, in the order of the captured graph; `str()` prints them as a table of 100 columns.
+
+    Attributes:
+        rows: one for every operator.
+        calibrated_on: what the temperatures were calibrated on, as `RuleSet.calibrated_on`; empty for fixed ones.
+    """
 
     rows: tuple[Row, ...]
+    calibrated_on: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def gates(self) -> int:
@@ -88,7 +99,8 @@ class Ledger:
 
     def with_counts(self, counts: Mapping[str, int]) -> Ledger:
         """The same ledger with the number of pullback nodes filled in, by captured node name."""
-        return Ledger(tuple(replace(row, pullback_nodes=counts.get(row.node, 0)) for row in self.rows))
+        rows = tuple(replace(row, pullback_nodes=counts.get(row.node, 0)) for row in self.rows)
+        return replace(self, rows=rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: the rows and what they sum to."""
@@ -99,6 +111,7 @@ class Ledger:
             "softened": gates["softened"],
             "frozen": gates["frozen"],
             "exact": gates["exact"],
+            **({"calibrated_on": dict(self.calibrated_on)} if self.calibrated_on else {}),
         }
 
     def to_json(self) -> str:
@@ -108,10 +121,12 @@ class Ledger:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Ledger:
         """Read back what `to_dict` wrote."""
-        return cls(tuple(Row.from_dict(row) for row in data["rows"]))
+        return cls(tuple(Row.from_dict(row) for row in data["rows"]), data.get("calibrated_on", {}))
 
     def __str__(self) -> str:
-        return "\n".join([_HEAD, "-" * 100, *(_line(row) for row in self.rows), "-" * 100, self.sum()])
+        found = f"temperatures {calibrated_text(self.calibrated_on)}" if self.calibrated_on else None
+        lines = [_HEAD, "-" * 100, *(_line(row) for row in self.rows), "-" * 100, self.sum()]
+        return "\n".join([*lines, found] if found else lines)
 
 
 def _cell(text: str, width: int) -> str:

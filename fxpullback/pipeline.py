@@ -9,16 +9,17 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from fxpullback.calibration import calibrated, without_pictures
 from fxpullback.capture import Model, capture
 from fxpullback.certify.graph import verify
 from fxpullback.compiled import Compiled
 from fxpullback.contract.certificate import Certificate
-from fxpullback.contract.errors import InputError, UnknownOperatorError
+from fxpullback.contract.errors import UnknownOperatorError
 from fxpullback.differentiate import differentiate
 from fxpullback.extensions import Extension, Extensions
 from fxpullback.graph import invariants
 from fxpullback.graph.compilation import Compilation
-from fxpullback.graph.inputs import extra_of
+from fxpullback.graph.inputs import extra_of, given_examples
 from fxpullback.graph.ir import ORIGIN, RULE, calls, extra_inputs, is_size, where
 from fxpullback.graph.module import Graph
 from fxpullback.graph.operators import OperatorTable
@@ -28,9 +29,9 @@ from fxpullback.lowering.folding import fold
 from fxpullback.rewrite import rewrite
 from fxpullback.rules import SEMANTIC, RuleSet
 from fxpullback.taps import Wanted, choose_taps
-from fxpullback.taps.contribution import mark
 from fxpullback.target import Target, check_target
 from fxpullback.unroll import Program, Soft, unroll
+from fxpullback.vjp import VJPTable
 
 Progress = Callable[[str], None]
 
@@ -54,7 +55,7 @@ def compile(
     model: Model,
     example_inputs: tuple[Tensor, ...] | Mapping[str, Tensor] | Tensor,
     *,
-    rules: RuleSet = SEMANTIC,
+    rules: RuleSet | None = None,
     program: Program | None = None,
     target: str = "index",
     keep_exact: tuple[str, ...] | list[str] = (),
@@ -73,7 +74,9 @@ def compile(
             first is the one explained; the others are passed through, tensors of any type and rank. One whose leading
             axis has the extent of the batch is batched, all else about it is fixed: where an extra's leading extent is
             no batch, pass examples of a batch of another size. A mapping passes them to the forward by name.
-        rules: `SEMANTIC` (default), `REFERENCE`, `EXACT`, or a set made of them.
+        rules: `SEMANTIC`, `REFERENCE`, `EXACT`, or a set made of them, at its own temperatures. Without,
+            `SEMANTIC.with_spread()`: a temperature for each gate, calibrated as `calibrate` does it, on noise with the
+            spectrum of pictures, or on the examples where they are no pictures.
         program: `Soft()` (default), `Double(...)` or `Ascent(...)`.
         target: what the input `target` will hold: "index", "top1", "cotangent" or "contrast".
         keep_exact: rules or operators that keep their exact derivative, as `rules.keep_exact(...)`.
@@ -98,7 +101,7 @@ def compile(
     return _compiled(
         model,
         given_examples(example_inputs),
-        rules,
+        SEMANTIC.with_spread() if rules is None else rules,
         tuple(keep_exact),
         program or Soft(),
         check_target(target),
@@ -125,14 +128,13 @@ def _compiled(
 ) -> Pullback:
     """The stages, in order."""
     names, (example, *others) = examples
-    rules = extensions.rule_set(rules)
-    rules = rules.keep_exact(*keep_exact) if keep_exact else rules
+    rules = extensions.rule_set(rules).keep_exact(*keep_exact)
     vjps = extensions.vjp_table()
     compilation = Compilation(operators=extensions.operators())
     say("capture")
     captured = capture(model, example, others, names, free_size, compilation)
     invariants.check_captured(captured)
-    mark(captured)
+    rules = _with_temperatures(rules, captured, (example, *others), vjps, compilation, say)
     say("rewrite")
     rewritten, ledger = rewrite(captured, rules, compilation, vjps)
     injections = sum(row.injected for row in ledger.rows)
@@ -141,14 +143,12 @@ def _compiled(
     folded, merged = fold(rewritten, compilation)
     invariants.check_rewritten(folded, injections)
     invariants.check_held(rewritten, folded)
-    if wanted.names is not None:
-        say("taps")
     taps = choose_taps(captured, folded, ledger, wanted, compilation)
     say("differentiate")
     differentiated = differentiate(folded, compilation, vjps, tuple(taps))
     invariants.check_differentiated(differentiated, injections)
-    check_known(differentiated, compilation.operators, kept_exact(captured, ledger))
     invariants.check_held(folded, differentiated)
+    check_known(differentiated, compilation.operators, kept_exact(captured, ledger))
     say("lower")
     step, rewrites = lower(differentiated, without, compilation, extensions.rewrites)
     invariants.check_lowered(step)
@@ -175,22 +175,25 @@ def _compiled(
     )
 
 
+def _with_temperatures(
+    rules: RuleSet,
+    captured: Graph,
+    examples: tuple[Tensor, ...],
+    vjps: VJPTable,
+    compilation: Compilation,
+    say: Progress,
+) -> RuleSet:
+    """The rule set with a temperature for every gate, where it asks for that and has none yet."""
+    if rules.spread is None or rules.calibrated_on:
+        return rules
+    say("calibrate")
+    return calibrated(captured, rules, without_pictures(captured, examples), vjps, compilation.operators)
+
+
 def _settled(gm: Graph, compilation: Compilation) -> Graph:
     """The graph with the sizes that are allowed in the end: stages may have found that small ones are not."""
     watch = compilation.watch
     return gm if watch is None else gm.with_signature(replace(gm.signature, free=watch.free))
-
-
-def given_examples(example_inputs: Any) -> tuple[list[str], list[Any]]:
-    """The example inputs, the explained one first, and their names where they are passed by name."""
-    names = [str(name) for name in example_inputs] if isinstance(example_inputs, Mapping) else []
-    if names:
-        inputs = list(example_inputs.values())
-    else:
-        inputs = list(example_inputs) if isinstance(example_inputs, tuple | list | Mapping) else [example_inputs]
-    if not inputs:
-        raise InputError("no example inputs; pass one for each tensor the model takes, the explained one first.")
-    return names, inputs
 
 
 def account(ledger: Ledger, step: fx.GraphModule, merged: dict[str, str]) -> Ledger:
@@ -199,7 +202,7 @@ def account(ledger: Ledger, step: fx.GraphModule, merged: dict[str, str]) -> Led
     rows = [
         replace(row, reason=f"folded into {merged[row.node]}") if row.node in merged else row for row in ledger.rows
     ]
-    return Ledger(tuple(rows)).with_counts(counts)
+    return replace(ledger, rows=tuple(rows)).with_counts(counts)
 
 
 def kept_exact(captured: fx.GraphModule, ledger: Ledger) -> set[Any]:

@@ -65,7 +65,7 @@ def rewrite(
     decisions = decide(captured.graph, rules, vjps, compilation.operators if compilation else OPERATORS)
     everywhere = _emit(captured, decisions, compilation)
     live = _live_origins(everywhere.graph, decisions)
-    return _without_idle(everywhere, live), _ledger(captured.graph, decisions, live)
+    return _without_idle(everywhere, live), Ledger(_rows(captured.graph, decisions, live), rules.calibrated_on)
 
 
 def _without_idle(gm: Graph, live: set[str]) -> Graph:
@@ -92,10 +92,10 @@ def _emit(captured: fx.GraphModule, decisions: dict[fx.Node, Decision], compilat
 def _inject(
     builder: Builder, node: fx.Node, decision: Decision, env: dict[fx.Node, Any], graph: fx.Graph
 ) -> Value | tuple[Value, ...]:
-    rule, options = decision.rule, {}
+    rule = decision.rule
     assert rule is not None
-    if decision.temperature is not None:
-        options["temperature"] = decision.temperature
+    given = {"temperature": decision.temperature, "noise": decision.noise}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     kept = {k: v for k, v in node.meta.items() if k in ("nn_module_stack", "stack_trace")}
     with builder.provenance(f"{node.name}_soft", **{ORIGIN: node.name, RULE: rule.name, **kept}):
         if decision.match is not None:
@@ -162,7 +162,7 @@ def _live_origins(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> set[st
     return names | {n.name for n in decisions if n.target is GETITEM and n.args[0] in gates and n.args[1] == 0}
 
 
-def _ledger(graph: fx.Graph, decisions: dict[fx.Node, Decision], live: set[str]) -> Ledger:
+def _rows(graph: fx.Graph, decisions: dict[fx.Node, Decision], live: set[str]) -> tuple[Row, ...]:
     held = _holders(graph, decisions)
     rows = []
     for index, node in enumerate(calls(graph)):
@@ -182,12 +182,13 @@ def _ledger(graph: fx.Graph, decisions: dict[fx.Node, Decision], live: set[str])
                 gate=decision.gate,
                 rule=decision.rule.public if injected and decision.rule else None,
                 temperature=decision.temperature if injected else None,
+                noise=decision.noise.name if injected and decision.noise else None,
                 reason=reason,
                 injected=injected,
                 why_not=decision.why_not if verdict == "exact" else (),
             )
         )
-    return Ledger(tuple(rows))
+    return tuple(rows)
 
 
 def _holders(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> dict[fx.Node, str]:

@@ -316,7 +316,7 @@ def test_compiled_graph_does_not_follow_the_model() -> None:
 def test_stages_are_announced_in_order() -> None:
     stages: list[str] = []
     fxpullback.compile(nn.Linear(2, 2).eval(), torch.zeros(1, 2), progress=stages.append)
-    assert stages == ["capture", "rewrite", "fold", "differentiate", "lower", "unroll"]
+    assert stages == ["capture", "calibrate", "rewrite", "fold", "differentiate", "lower", "unroll"]
 
 
 def test_keep_exact_is_that_of_the_rule_set() -> None:

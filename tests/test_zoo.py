@@ -32,7 +32,7 @@ def smallest_cosine(a: Tensor, b: Tensor) -> float:
 
 @functools.cache
 def compiled(zoo: Any, name: str) -> Pullback:
-    return fxpullback.compile(zoo.load(name).model, (zoo.images(name)[0][:1],))
+    return fxpullback.compile(zoo.load(name).model, (zoo.images(name)[0][:1],), rules=fxpullback.SEMANTIC)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -129,7 +129,13 @@ PrecisionOption = Annotated[
 Rules = Annotated[RulesName, _option(text="Rule set (default: semantic)", panel=_RULES)]
 Temperature = Annotated[list[str] | None, _option(text="Temperature; repeatable", meta="RULE=T", panel=_RULES)]
 Calibrate = Annotated[
-    Path | None, _option(text="Set temperatures gate by gate from these pictures", meta="FOLDER", panel=_RULES)
+    str | None,
+    _option(
+        text="Set temperatures gate by gate from noise like pictures (default) or a folder of pictures (./noise for "
+        "one of that name); none: the paper's",
+        meta="noise|none|FOLDER",
+        panel=_RULES,
+    ),
 ]
 Spread = Annotated[float | None, _option(text="Temperature over standard deviation (default: 0.9)", panel=_RULES)]
 KeepExact = Annotated[list[str] | None, _option(text="Rule or operator; repeatable", meta="NAME", panel=_RULES)]
@@ -179,15 +185,17 @@ def compile_command(
 
     when = None if clip_when is None else clip_when.value
     chosen = work.program_of(program.value, alpha=alpha, steps=steps, clip=clip, clip_when=when, eps=eps)
+    ruled, folder = work.calibration_of(
+        rules.value, work.rules_of(rules.value, temperature or [], keep_exact or []), calibrate, spread
+    )
     job = work.Job(
         spec=model,
         output=output or work.default_output(model),
         program=chosen,
-        rules=work.rules_of(rules.value, temperature or [], keep_exact or []),
+        rules=ruled,
         target=target.value,
         precision=precision.value,
-        calibrate=calibrate,
-        spread=work.spread_of(spread, calibrate),
+        calibrate=folder,
         free_size=free_size,
         without=tuple(without or ()),
         source=work.source_of(weights, pretrained, size, input_shape, model_option or [], classes, mean, std, example),

@@ -16,6 +16,7 @@ import typer
 import fxpullback
 from fxpullback import EXACT, REFERENCE, SEMANTIC, Ascent, Double, Soft
 from fxpullback.contract import metadata as md
+from fxpullback.contract.calibrated import calibrated_text
 from fxpullback.contract.errors import ModelSourceError
 from fxpullback.export.cli.inspect import precision_text
 from fxpullback.export.cli.terminal import check_output, pairs, say
@@ -37,11 +38,10 @@ class Job:
         spec: The model, as the user named it.
         output: ONNX file to write; or, by its suffix .pt2, a package of AOTInductor.
         program: Soft, Double or Ascent.
-        rules: The rule set.
+        rules: The rule set; one with a spread is calibrated, on noise where `calibrate` names no folder.
         target: `index`, `top1`, `cotangent` or `contrast`.
         precision: `fp32`, `fp16` or `bf16`.
         calibrate: Folder of pictures to calibrate temperatures on, or None.
-        spread: Temperature over the standard deviation of a gate's input.
         free_size: Whether the size behind the channels stays free.
         without: Rewrites of the lowering that are left out.
         source: Keyword arguments of `load_model`.
@@ -54,7 +54,6 @@ class Job:
     target: str
     precision: str
     calibrate: Path | None
-    spread: float
     free_size: bool
     without: tuple[str, ...]
     source: dict[str, Any]
@@ -82,10 +81,10 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
         if loaded.extras:
             raise ModelSourceError(
                 f"{loaded.name}: --calibrate has pictures alone, and the model takes {1 + len(loaded.extras)} inputs. "
-                "Calibrate in Python: fxpullback.calibrate(model, [(x, extra)])."
+                "Calibrate in Python, fxpullback.calibrate(model, [(x, extra)]), or leave --calibrate out."
             )
         pictures = calibration_pictures(job.calibrate, loaded)
-        rules = fxpullback.calibrate(loaded.model, pictures, rules=rules, spread=job.spread)
+        rules = fxpullback.calibrate(loaded.model, pictures, rules=rules, spread=rules.spread)
     pb = fxpullback.compile(
         loaded.model,
         (loaded.example, *loaded.extras),
@@ -98,6 +97,8 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
     )
     for axis in pb.free:
         say("note", str(axis))
+    if pb.rules.calibrated_on.get("kind") == "none":
+        say("note", f"temperatures {calibrated_text(pb.rules.calibrated_on)}")
     stage("export, certify")
     preprocessing = None if loaded.preprocessing is None else loaded.preprocessing.to_json()
     texts = _written(job, pb, classes=loaded.classes, preprocessing=preprocessing)
@@ -214,13 +215,31 @@ def rules_of(name: str, temperatures: list[str], keep_exact: list[str]) -> Any:
     return rules.keep_exact(*keep_exact) if keep_exact else rules
 
 
-def spread_of(spread: float | None, calibrate: Path | None) -> float:
-    """The spread, 0.9 unless given."""
-    if spread is not None and calibrate is None:
-        raise typer.BadParameter("has no meaning without --calibrate FOLDER.", param_hint="--spread")
+def calibration_of(name: str, rules: Any, calibrate: str | None, spread: float | None) -> tuple[Any, Path | None]:
+    """The rule set as it is to be calibrated, and the folder of pictures, None for noise or for no calibration.
+
+    Args:
+        name: Name of the rule set; `semantic` alone is calibrated.
+        rules: The rule set.
+        calibrate: `noise`, `none` or a folder; None for noise, or for none where the rules are not `semantic`.
+        spread: Temperature over the standard deviation of a gate's input; None for 0.9.
+
+    Raises:
+        typer.BadParameter: Calibration of rules that have the temperatures of the paper, or a spread without any.
+    """
+    if name != "semantic" and calibrate not in (None, "none"):
+        raise typer.BadParameter(
+            f"the rules {name} keep the temperatures of the paper; leave --calibrate out, or choose --rules semantic.",
+            param_hint="--calibrate",
+        )
+    how = calibrate or ("noise" if name == "semantic" else "none")
+    if how == "none":
+        if spread is not None:
+            raise typer.BadParameter("has no meaning without calibration; leave it out.", param_hint="--spread")
+        return rules, None
     if spread is not None and not 0 < spread < float("inf"):
         raise typer.BadParameter("a positive number is wanted.", param_hint="--spread")
-    return 0.9 if spread is None else spread
+    return rules.with_spread(*() if spread is None else (spread,)), None if how == "noise" else Path(how)
 
 
 def source_of(

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fxpullback.contract.calibrated import calibrated_text
 from fxpullback.export.cli.terminal import COLUMNS
 from fxpullback.export.runtime.described import Described, opened
 from fxpullback.export.runtime.package import DEVICE, Package, inputs_of
@@ -60,7 +61,7 @@ def facts_table(session: Session | Described) -> Table:
         ("file", session.path),
         ("fxpullback", meta.version),
         ("program", described(meta.program)),
-        ("rules", described(meta.rules, leave_out=("temperatures", "calibrated"))),
+        ("rules", described(meta.rules, leave_out=("temperatures", "calibrated", "spread", "calibrated_on"))),
         ("temperatures", temperatures(meta.ledger.get("rows", []), meta.rules)),
         ("target", meta.target),
         ("precision", precision_text(meta.precision)),
@@ -143,14 +144,18 @@ def described(value: Any, leave_out: Sequence[str] = ()) -> str:
 
 
 def temperatures(rows: Sequence[Mapping[str, Any]], rules: Any) -> str:
-    """Temperatures of the rules that were applied: `gelu 1, relu 0.25-3.1 (calibrated)`."""
+    """Temperatures of the rules that were applied: `gelu 1, relu 0.25-3.1; 26 gates calibrated on 16 pictures`."""
     applied: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         if row.get("rule") and row.get("temperature") is not None:
             applied.setdefault(str(row["rule"]), []).append(row)
     text = ", ".join(f"{name} {span(found)}" for name, found in applied.items()) or "none"
-    own = len(rules.get("calibrated") or {}) if isinstance(rules, Mapping) else 0
-    return f"{text}; {own} gates calibrated one by one" if own else text
+    if not isinstance(rules, Mapping):
+        return text
+    own, how = len(rules.get("calibrated") or {}), calibrated_text(rules.get("calibrated_on") or {})
+    if own and how:
+        return f"{text}; {own} gates {how}, each at {rules['spread']:g} standard deviations of its input"
+    return "; ".join([text, *([f"{own} gates calibrated one by one"] if own else [how] if how else [])])
 
 
 def signature(values: Iterable[onnx.ValueInfoProto]) -> str:

@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram, ShapesCollection
 from fxpullback.capture import recurrent
 from fxpullback.capture.flatten import user_inputs
 from fxpullback.capture.quiet import no_fast_path, quiet
-from fxpullback.contract.errors import CaptureError
+from fxpullback.contract.errors import CaptureError, InputError
 
 Model = nn.Module | ExportedProgram | str | os.PathLike[str]
 
@@ -29,8 +29,7 @@ class TrainingModeWarning(UserWarning):
 def export(
     model: Model, example: Tensor, extras: Sequence[Tensor], names: Sequence[str], dims: Mapping[int, Any]
 ) -> ExportedProgram:
-    if isinstance(model, str | os.PathLike):
-        return _load(Path(model))
+    model = as_program(model)
     if isinstance(model, ExportedProgram):
         return model
     if not isinstance(model, nn.Module):
@@ -42,6 +41,28 @@ def export(
             stacklevel=4,
         )
     return _export(copy.deepcopy(model).eval(), example, extras, names, dims)
+
+
+def as_program(model: Model) -> nn.Module | ExportedProgram:
+    """The program in a `.pt2` file; anything else as it is."""
+    return _load(Path(model)) if isinstance(model, str | os.PathLike) else model
+
+
+def examples_of(model: nn.Module | ExportedProgram) -> tuple[Tensor, ...]:
+    """The example inputs that an exported program was traced with.
+
+    Raises:
+        InputError: a model that has none.
+    """
+    given = model.example_inputs if isinstance(model, ExportedProgram) else None
+    args, kwargs = given or ((), {})
+    found = (*args, *kwargs.values())
+    if not found or not all(isinstance(value, Tensor) for value in found):
+        raise InputError(
+            f"a {type(model).__name__} does not say what shape its input has: pass pictures, calibrate(model, "
+            "pictures), or an example for noise of its shape, calibrate(model, example_inputs=x)."
+        )
+    return found
 
 
 def _load(path: Path) -> ExportedProgram:

@@ -121,6 +121,18 @@ def _instead(extra: Any) -> str:
     return "Wrap the model in a module whose forward takes the tensors one by one and puts them together."
 
 
+def given_examples(example_inputs: Any) -> tuple[list[str], list[Any]]:
+    """The example inputs, the explained one first, and their names where they are passed by name."""
+    names = [str(name) for name in example_inputs] if isinstance(example_inputs, Mapping) else []
+    if names:
+        inputs = list(example_inputs.values())
+    else:
+        inputs = list(example_inputs) if isinstance(example_inputs, tuple | list | Mapping) else [example_inputs]
+    if not inputs:
+        raise InputError("no example inputs; pass one for each tensor the model takes, the explained one first.")
+    return names, inputs
+
+
 def arguments(extras: Sequence[Extra], given: Sequence[Any], named: Mapping[str, Any], batch: int) -> tuple[Any, ...]:
     """The extras of one call in the graph's order, checked.
 

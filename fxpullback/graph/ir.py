@@ -178,6 +178,12 @@ def depends_on(graph: fx.Graph, sources: list[fx.Node]) -> set[fx.Node]:
     return reached
 
 
+def mark_values(graph: fx.Graph) -> None:
+    """Have the value of every operator known wherever a later stage puts it."""
+    for node in calls(graph):
+        node.meta[VALUE_OF] = {node.name: 1.0}
+
+
 def module_path(node: fx.Node) -> str:
     """Path of the module whose forward made a node, e.g. `blocks.0.mlp.act`; empty for the root."""
     stack = node.meta.get("nn_module_stack") or {}

@@ -9,6 +9,7 @@ from torch import fx
 from fxpullback.contract.errors import RuleError, UnsupportedGateError
 from fxpullback.graph.ir import GETITEM, calls, depends_on, input_nodes, is_size, where
 from fxpullback.graph.operators import OPERATORS, OperatorTable
+from fxpullback.rules.noise import NOISES, Noise
 from fxpullback.rules.patterns.flow import Flow
 from fxpullback.rules.patterns.pattern import Match
 from fxpullback.rules.rule import Rule, Verdict
@@ -26,6 +27,7 @@ class Decision:
         rule: the rule whose soft expression is injected, or None.
         match: what a pattern found, where the rule is a pattern's, or would be if it were not kept exact.
         temperature: temperature of the rule, or None.
+        noise: the noise that the rule takes its expectation under, or None.
         reason: why, for what has no rule.
         why_not: for what stays exact, (public name, sentence) of the patterns that it misses.
     """
@@ -35,6 +37,7 @@ class Decision:
     rule: Rule | None = None
     match: Match | None = None
     temperature: float | None = None
+    noise: Noise | None = None
     reason: str | None = None
     why_not: tuple[tuple[str, str], ...] = ()
 
@@ -105,7 +108,8 @@ def _decide(node: fx.Node, rules: RuleSet, flow: Flow, vjps: VJPTable) -> Decisi
 
 
 def _gate(node: fx.Node, rule: Rule, rules: RuleSet, match: Match | None = None) -> Decision:
-    return Decision(rule.verdict, True, rule, match, rules.temperature_of(rule, node.name))
+    noise = NOISES[rules.noise] if rule.takes_noise else None
+    return Decision(rule.verdict, True, rule, match, rules.temperature_of(rule, node.name), noise)
 
 
 def _why_constant(node: fx.Node, flow: Flow) -> str:

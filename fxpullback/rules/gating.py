@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fxpullback.graph.ir import stop_gradient
 from fxpullback.rules.activations import leaky_relu, relu, softshrink
+from fxpullback.rules.noise import NORMAL, Noise
 from fxpullback.rules.rule import gate
 
 
@@ -44,22 +45,24 @@ def silu_by_hand(x: Tensor, gate_of: Callable[[Tensor], Tensor], scale: float = 
 
 
 @gate(temperature=0.6, known_as="relu")
-def relu_by_hand(x: Tensor, slope: float, *, temperature: float) -> Tensor:
+def relu_by_hand(x: Tensor, slope: float, *, temperature: float, noise: Noise = NORMAL) -> Tensor:
     """ReLU or leaky ReLU written as a choice or a product: `where(x > 0, x, a x)`, `x * (x > 0)`.
 
     Primal:  x where x > 0, else a x
     Adjoint: ct * (a + (1 - a) Phi(x / T))
     Limit:   T -> 0 gives a + (1 - a) 1[x > 0]
     """
-    return leaky_relu.soft(x, slope, temperature=temperature) if slope else relu.soft(x, temperature=temperature)
+    if not slope:
+        return relu.soft(x, temperature=temperature, noise=noise)
+    return leaky_relu.soft(x, slope, temperature=temperature, noise=noise)
 
 
 @gate(temperature=0.6, known_as="softshrink")
-def shrink_by_hand(x: Tensor, width: float, *, temperature: float) -> Tensor:
+def shrink_by_hand(x: Tensor, width: float, *, temperature: float, noise: Noise = NORMAL) -> Tensor:
     """Hard or soft shrinkage written as a choice by |x| > width.
 
     Primal:  x, or x - sign(x) width, where |x| > width, else 0
     Adjoint: ct * (Phi((x - width) / T) + Phi(-(x + width) / T))
     Limit:   T -> 0 gives 1[|x| > width]
     """
-    return softshrink.soft(x, width, temperature=temperature)
+    return softshrink.soft(x, width, temperature=temperature, noise=noise)

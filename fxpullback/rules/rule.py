@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,7 +22,7 @@ class Rule:
 
     Attributes:
         name: name of its function.
-        soft: the soft expression, a torch function of the operator's arguments (and `temperature=`).
+        soft: the soft expression, a torch function of the operator's arguments (and `temperature=`, `noise=`).
         targets: the operators it applies to; empty for a rule that a pattern applies.
         temperature: default temperature, or None for a rule without one.
         verdict: what the ledger says of an operator under this rule.
@@ -41,6 +42,11 @@ class Rule:
     def public(self) -> str:
         """What `with_temperature`, `keep_exact` and the ledger call it: `attention`, fused or written out."""
         return self.known_as or self.name
+
+    @property
+    def takes_noise(self) -> bool:
+        """Whether its soft expression takes an expectation, whose noise the rule set names: a keyword `noise`."""
+        return "noise" in inspect.signature(self.soft).parameters
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.soft(*args, **kwargs)

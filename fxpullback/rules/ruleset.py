@@ -13,9 +13,12 @@ import torch
 from torch import fx
 
 from fxpullback.contract.errors import RuleError
+from fxpullback.rules.noise import NOISES, NORMAL
 from fxpullback.rules.patterns.flow import Flow
 from fxpullback.rules.patterns.pattern import Match, Pattern
 from fxpullback.rules.rule import Rule, check_operators
+
+SPREAD = 0.9  # temperature of a calibrated gate, in standard deviations of its input
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,11 @@ class RuleSet:
         otherwise: reason for keeping every other nonlinear operator exact; None makes such an operator an error.
         kept: names asked for with `keep_exact`.
         temperatures: temperatures by rule name, asked for by hand. They go before calibrated ones and the rules' own.
+        spread: where temperatures are calibrated, how many standard deviations of a gate's input; None: they are not.
         calibrated: temperatures of single gates, by the gate's node name in the captured graph.
+        calibrated_on: what those were found on, as `{"kind": "pictures", "samples": 16}`; the kinds are noise,
+            pictures, examples, and none with the reason `why`. Empty: `compile` calibrates a set with a spread.
+        noise: the distribution that gates are expected under, normal or logistic.
     """
 
     name: str
@@ -41,7 +48,10 @@ class RuleSet:
     otherwise: str | None = None
     kept: frozenset[str] = frozenset()
     temperatures: Mapping[str, float] = field(default_factory=dict)
+    spread: float | None = None
     calibrated: Mapping[str, float] = field(default_factory=dict)
+    calibrated_on: Mapping[str, Any] = field(default_factory=dict)
+    noise: str = NORMAL.name
 
     def __post_init__(self) -> None:
         for pattern in self.patterns:
@@ -53,7 +63,7 @@ class RuleSet:
                 if target in taken:
                     raise RuleError(f"two rules for {target}: {taken[target]} and {rule.name}. Leave one of them out.")
                 taken[target] = rule.name
-        for name in ("exact", "temperatures", "calibrated"):
+        for name in ("exact", "temperatures", "calibrated", "calibrated_on"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def rule_names(self) -> tuple[str, ...]:
@@ -94,6 +104,32 @@ class RuleSet:
             if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
                 raise RuleError(f"the temperature of {name} is {temperature!r}; give a positive number, such as 0.6.")
         return replace(self, temperatures={**self.temperatures, **{k: float(v) for k, v in temperatures.items()}})
+
+    def with_spread(self, spread: float = SPREAD) -> RuleSet:
+        """The same set, to be calibrated anew where it is compiled: each gate's T is `spread` deviations of its input.
+
+        Raises:
+            RuleError: `spread` is not a positive number.
+        """
+        if not isinstance(spread, int | float) or not 0 < spread < math.inf:
+            raise RuleError(f"spread is {spread!r}; give a positive number, such as 0.9.")
+        return replace(self, spread=float(spread), calibrated={}, calibrated_on={})
+
+    def with_noise(self, noise: str) -> RuleSet:
+        """The same set with gates expected under other noise: `SEMANTIC.with_noise("logistic")`, or "normal" again.
+
+        Under logistic noise an expected step is sigma(1.702 z / T) in place of Phi(z / T). GELU, SiLU and the like keep
+        their own gates, max-pools their softmax. `REFERENCE` takes it too, as it takes other temperatures: what it then
+        gives is no longer what the authors' code does.
+
+        Raises:
+            RuleError: another word, or a set with no rule that takes noise, as `EXACT`.
+        """
+        if noise not in NOISES:
+            raise RuleError(f"there is no noise {noise!r}; there are {' and '.join(NOISES)}.")
+        if not any(rule.takes_noise for rule in self.all_rules):
+            raise RuleError(f"no rule of the set {self.name} takes noise; with_noise is for those with gates as ReLU.")
+        return replace(self, noise=noise)
 
     def keep_exact(self, *names: str) -> RuleSet:
         """The same set with the exact derivative for the named rules or operators: `keep_exact("attention")`.
@@ -172,6 +208,8 @@ class RuleSet:
             "temperatures": dict(sorted({**defaults, **self.temperatures}.items())),
             "kept_exact": sorted(self.kept),
             "calibrated": dict(self.calibrated),
+            **({"spread": self.spread, "calibrated_on": dict(self.calibrated_on)} if self.calibrated_on else {}),
+            **({"noise": self.noise} if self.noise != NORMAL.name else {}),
         }
 
     def _with(self, rules: Iterable[Rule]) -> RuleSet:

@@ -1,4 +1,4 @@
-"""Expectations under Gaussian noise: the mathematics that the rules share."""
+"""Expectations under Gaussian noise, the mathematics that the rules share; `logistic.py` has other noise."""
 
 from __future__ import annotations
 
@@ -14,6 +14,17 @@ def normal_cdf(x: Tensor) -> Tensor:
     """Phi(x), the standard normal cumulative distribution, elementwise."""
     result: Tensor = aten.special_ndtr.default(x)
     return result
+
+
+def normal_above(x: Tensor, temperature: float) -> Tensor:
+    """P(x + T e > 0) = Phi(x / T), e standard normal."""
+    return normal_cdf(x / temperature)
+
+
+def normal_bell(x: Tensor, variance: float, temperature: float, height: float) -> Tensor:
+    """height times E[density of N(0, variance) at x + T e]: the density of N(0, variance + T^2)."""
+    wide = variance + temperature**2
+    return torch.exp(x * x * (-0.5 / wide)) * (height / math.sqrt(2 * math.pi * wide))
 
 
 def logistic_scales() -> tuple[Tensor, Tensor]:

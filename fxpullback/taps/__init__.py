@@ -54,7 +54,7 @@ def choose_taps(
     """Find the values that are tapped.
 
     Args:
-        captured: the captured graph, marked by `mark`.
+        captured: the captured graph, as `capture` returns it.
         folded: the graph that is differentiated, made of it.
         ledger: says which operators a cotangent reaches.
         wanted: what was asked for.

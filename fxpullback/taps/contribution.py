@@ -145,12 +145,6 @@ def spreading_matrix(size: int, wanted: int) -> Tensor:
     return matrix / matrix.sum(1, keepdim=True)
 
 
-def mark(captured: fx.GraphModule) -> None:
-    """Have every operator's value known wherever a later stage puts it."""
-    for node in calls(captured.graph):
-        node.meta[VALUE_OF] = {node.name: 1.0}
-
-
 def found_in(folded: fx.GraphModule, chosen: Sequence[Chosen]) -> tuple[Tap, ...]:
     """The taps, each with the node that holds its value in the graph that is differentiated.
 

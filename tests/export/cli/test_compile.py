@@ -19,7 +19,10 @@ from tests.export.cli.commands import run, width_of
         (["--program", "double", "--steps", "3"], "the program double has none"),
         (["--temperature", "relu"], "KEY=VALUE is wanted"),
         (["--temperature", "relu=warm"], "a number is wanted"),
-        (["--spread", "0.5"], "without --calibrate"),
+        (["--calibrate", "none", "--spread", "0.5"], "has no meaning without calibration"),
+        (["--rules", "reference", "--calibrate", "noise"], "keep the temperatures of the paper"),
+        (["--rules", "exact", "--calibrate", "."], "choose --rules semantic"),
+        (["--rules", "exact", "--spread", "0.5"], "has no meaning without calibration"),
         (["--calibrate", ".", "--spread", "-1"], "a positive number"),
         (["--size", "big"], "SIDE, HxW or CxHxW"),
         (["--input-shape", "2x9"], "whole numbers with commas"),
@@ -118,3 +121,34 @@ def test_a_file_that_is_there_survives_a_failure(network: str) -> None:
     _, said = run("compile", network, "--size", 20, "-o", "net.onnx", code=1)
     assert "does not run on an input of shape" in said
     assert Path("net.onnx").read_text() == "before"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "words"),
+    [
+        ([], "noise", "2 gates calibrated on 16 samples of noise with the spectrum of pictures"),
+        (["--calibrate", "noise", "--spread", "0.5"], "noise", "each at 0.5 standard deviations of its input"),
+        (["--calibrate", "./noise"], "pictures", "2 gates calibrated on 1 picture, each at 0.9 standard"),
+        (["--calibrate", "none"], None, "relu 0.6, max_pool 0.3"),
+        (["--rules", "reference"], None, "relu 0.6, max_pool 0.3"),
+        (["--rules", "reference", "--calibrate", "none"], None, "relu 0.6, max_pool 0.3"),
+    ],
+)
+def test_what_temperatures_are_calibrated_on(
+    network: str, picture: Path, arguments: list[str], kind: str | None, words: str
+) -> None:
+    Path("noise").mkdir()
+    Path(picture).rename(Path("noise", Path(picture).name))
+    run("compile", network, "--size", 8, "-o", "net.onnx", *arguments)
+    session = Session("net.onnx")
+    assert session.rules.get("calibrated_on", {}).get("kind") == kind
+    assert session.ledger.get("calibrated_on") == session.rules.get("calibrated_on")
+    printed, _ = run("inspect", "net.onnx")
+    assert words in " ".join(printed.split())
+    assert "calibrated on {" not in printed
+    run("verify", "net.onnx")
+
+
+def test_a_series_is_calibrated_on_its_examples(network: str) -> None:
+    run("compile", network.replace("make", "series"), "--input-shape", "2,9", "-o", "net.onnx")
+    assert Session("net.onnx").rules["calibrated_on"] == {"kind": "examples", "samples": 2}
