@@ -143,6 +143,17 @@ Without = Annotated[
     list[str] | None, _option(text="Rewrite of the lowering to leave out; repeatable", meta="NAME", panel=_PROGRAM)
 ]
 
+Tap = Annotated[
+    list[str] | None,
+    _option(
+        text="Module whose output's contribution is shown; repeatable (default: auto, chosen from the graph); none: no "
+        "contribution",
+        meta="auto|none|MODULE",
+        panel=_PROGRAM,
+    ),
+]
+EachTap = Annotated[bool, _option("--each-tap", text="Each tap's own map as an output besides", panel=_PROGRAM)]
+
 
 @app.callback()
 def common(
@@ -179,6 +190,8 @@ def compile_command(
     spread: Spread = None,
     keep_exact: KeepExact = None,
     without: Without = None,
+    tap: Tap = None,
+    each_tap: EachTap = False,
 ) -> None:
     """Compile a model: one file with its logits, its pullback and the ledger of both."""
     from fxpullback.export.cli import compile as work
@@ -198,6 +211,8 @@ def compile_command(
         calibrate=folder,
         free_size=free_size,
         without=tuple(without or ()),
+        taps=work.taps_of(tap or []),
+        each_tap=each_tap,
         source=work.source_of(weights, pretrained, size, input_shape, model_option or [], classes, mean, std, example),
     )
     with Stages() as stages:
@@ -216,6 +231,12 @@ def explain(
     ] = None,
     output: PictureOut = None,
     provider: Annotated[str | None, _option(text="cpu, cuda, ... (default: the best that works here)")] = None,
+    draw: Annotated[
+        list[str] | None,
+        _option(
+            text="What to draw: contribution, pullback, focus, strength (default: the first two)", meta="KIND,KIND"
+        ),
+    ] = None,
 ) -> None:
     """Explain a picture: its classes, and a drawing of what the chosen one rests on."""
     from fxpullback.export.cli.explain import run
@@ -229,6 +250,7 @@ def explain(
         output=output,
         provider=provider,
         console=out(),
+        kinds=draw or (),
     )
 
 

@@ -112,13 +112,13 @@ class Stages:
 
 
 @contextmanager
-def spoken_warnings() -> Iterator[None]:
-    """Print warnings raised inside as `warning: ...` instead of with file and line."""
+def spoken_warnings(kind: str = "warning") -> Iterator[None]:
+    """Print warnings raised inside as `warning: ...`, or as another kind, instead of with file and line."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
     for warning in caught:
-        say("warning", warning.message)
+        say(kind, warning.message)
 
 
 def check_output(path: Path) -> None:
