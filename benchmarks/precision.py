@@ -174,9 +174,9 @@ def section(names: Sequence[str] = ()) -> str:
     return f"## Half precision against float32\n\n{conditions}\n\n{head}\n|{'---|' * 10}\n{rows}\n"
 
 
-def insert(text: str, path: Path = RESULTS) -> bool:
+def insert(text: str, path: Path = RESULTS, markers: tuple[str, str] = MARKERS) -> bool:
     """Put a section between its markers in a file; False where the file has none."""
-    first, last = MARKERS
+    first, last = markers
     held = path.read_text() if path.is_file() else ""
     if first not in held or last not in held:
         return False

@@ -1,7 +1,7 @@
-"""benchmarks/RESULTS.md out of the results of `benchmarks.speed`, `benchmarks.overhead` and `benchmarks.precision`.
+"""benchmarks/RESULTS.md out of the results of `benchmarks.speed` and the sections that other benchmarks write.
 
 `python -m benchmarks.results` writes what benchmarks/speed.jsonl holds; the sections of the others are kept, and
-measured anew by `--overhead` and by `python -m benchmarks.precision`.
+measured anew by `--overhead`, `python -m benchmarks.precision` and `python -m benchmarks.calibration`.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ stand-ins as far as a CPU goes; none of them has run on a GPU."""
 
 OVERHEAD = re.compile(r"<!-- overhead -->\n(.*?)<!-- /overhead -->", re.DOTALL)
 PRECISION = re.compile(r"<!-- precision -->\n(.*?)<!-- /precision -->", re.DOTALL)
+CALIBRATION = re.compile(r"<!-- calibration -->\n(.*?)<!-- /calibration -->", re.DOTALL)
 WORTH = re.compile(r"<!-- rewrites -->\n(.*?)<!-- /rewrites -->", re.DOTALL)
 LIMITS = re.compile(r"<!-- limits -->\n(.*?)<!-- /limits -->", re.DOTALL)
 
@@ -97,6 +98,7 @@ def page(rows: list[dict[str, Any]], before: str) -> str:
     parts += ["\n".join([*TABLE, *(line for row in rows for line in lines(row))])]
     parts += [kept(LIMITS, "limits", before), kept(WORTH, "rewrites", before), GPU]
     parts += [kept(OVERHEAD, "overhead", before), kept(PRECISION, "precision", before)]
+    parts += [kept(CALIBRATION, "calibration", before)]
     return "\n\n".join(parts) + "\n"
 
 

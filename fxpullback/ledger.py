@@ -136,12 +136,13 @@ def _cell(text: str, width: int) -> str:
 
 def _line(row: Row) -> str:
     temperature = "" if row.temperature is None else f"{row.temperature:.3g}"
+    noise = "" if row.noise in (None, "normal") else f", {row.noise}"
     cells = [
         f"{row.index:5d}",
         _cell(row.module or row.node, 26),
         _cell(row.operator, 24),
         _cell(row.verdict, 8),
-        _cell(row.rule or row.reason or "", 18) if row.rule else _short(row.reason or "", 18),
+        _cell(row.rule + noise, 18) if row.rule else _short(row.reason or "", 18),
         temperature.rjust(8),
         str(row.pullback_nodes).rjust(5),
     ]

@@ -68,8 +68,9 @@ def network() -> nn.Module:
 
 def test_all_kinds_at_once() -> None:
     model, x, u = network(), draw(4, 6), draw(4, 3, seed=1)
-    extensions = [arc_tangent, halved, TRAITS, HALVES]
-    pb = fxpullback.compile(model, x, rules=SEMANTIC, extensions=extensions, target="cotangent")
+    pb = fxpullback.compile(
+        model, x, rules=SEMANTIC, extensions=[arc_tangent, halved, TRAITS, HALVES], target="cotangent"
+    )
     assert pb.ledger.sum() == "1 of 1 gates softened"
     assert pb.rewrites["halves"] > 0
     assert all(node.target is not HALVED for node in pb.graph.graph.nodes)

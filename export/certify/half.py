@@ -217,5 +217,5 @@ def advice(precision: str) -> str:
     other = "bf16 (if it overflows) or fp32" if precision == "fp16" else "fp16 or fp32"
     return (
         f"{precision} is not precise enough for this network: use {other}. Gates that are nearly hard at their "
-        "temperature amplify rounding: temperatures calibrated on pictures (fxpullback.calibrate, --calibrate) help."
+        "temperature amplify rounding: calibrated temperatures, what compile has without rules, help."
     )

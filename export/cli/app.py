@@ -38,6 +38,13 @@ class RulesName(Enum):
     exact = "exact"
 
 
+class NoiseName(Enum):
+    """Noise that gates are expected under."""
+
+    normal = "normal"
+    logistic = "logistic"
+
+
 class TargetName(Enum):
     """What a file takes as target."""
 
@@ -137,6 +144,9 @@ Calibrate = Annotated[
         panel=_RULES,
     ),
 ]
+Noise = Annotated[
+    NoiseName | None, _option(text="Noise of gates as ReLU: normal (default), or logistic for sigmoids", panel=_RULES)
+]
 Spread = Annotated[float | None, _option(text="Temperature over standard deviation (default: 0.9)", panel=_RULES)]
 KeepExact = Annotated[list[str] | None, _option(text="Rule or operator; repeatable", meta="NAME", panel=_RULES)]
 Without = Annotated[
@@ -188,6 +198,7 @@ def compile_command(
     temperature: Temperature = None,
     calibrate: Calibrate = None,
     spread: Spread = None,
+    noise: Noise = None,
     keep_exact: KeepExact = None,
     without: Without = None,
     tap: Tap = None,
@@ -198,14 +209,14 @@ def compile_command(
 
     when = None if clip_when is None else clip_when.value
     chosen = work.program_of(program.value, alpha=alpha, steps=steps, clip=clip, clip_when=when, eps=eps)
-    ruled, folder = work.calibration_of(
-        rules.value, work.rules_of(rules.value, temperature or [], keep_exact or []), calibrate, spread
-    )
+    under = None if noise is None else noise.value
+    chosen_rules = work.rules_of(rules.value, temperature or [], keep_exact or [], under)
+    chosen_rules, folder = work.calibration_of(rules.value, chosen_rules, calibrate, spread)
     job = work.Job(
         spec=model,
         output=output or work.default_output(model),
         program=chosen,
-        rules=ruled,
+        rules=chosen_rules,
         target=target.value,
         precision=precision.value,
         calibrate=folder,

@@ -206,11 +206,11 @@ def program_of(
     return Ascent(**{key: value for key, value in options.items() if value is not None})
 
 
-def rules_of(name: str, temperatures: list[str], keep_exact: list[str]) -> Any:
-    """The rule set with temperatures and exceptions.
+def rules_of(name: str, temperatures: list[str], keep_exact: list[str], noise: str | None) -> Any:
+    """The rule set with temperatures, exceptions and noise.
 
     Raises:
-        RuleError: A name that the rule set does not know, or a temperature that is none.
+        RuleError: A name that the rule set does not know, a temperature that is none, or noise that it does not take.
     """
     rules: Any = RULES[name]
     values = {}
@@ -221,6 +221,8 @@ def rules_of(name: str, temperatures: list[str], keep_exact: list[str]) -> Any:
             raise typer.BadParameter(f"{key}={text}: a number is wanted.", param_hint="--temperature") from None
     if values:
         rules = rules.with_temperature(**values)
+    if noise is not None:
+        rules = rules.with_noise(noise)
     return rules.keep_exact(*keep_exact) if keep_exact else rules
 
 

@@ -191,7 +191,7 @@ def gates_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Gates, and whatever else is exact; alike ones of like modules in one line."""
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in filter(_is_gate, rows):
-        why = re.sub(r"_\d+\b", "", str(row.get("rule") or row.get("reason") or ""))
+        why = re.sub(r"_\d+\b", "", _rule(row))
         groups.setdefault((pattern(row), _operator(row), str(row["verdict"]), why), []).append(row)
     table = _ledger_frame(
         ("", 4), ("module", 30), ("operator", 19), ("verdict", 8), ("rule or reason", 20), ("T", 7), ("nodes", 5)
@@ -259,7 +259,7 @@ def rows_table(rows: Sequence[Mapping[str, Any]], head: bool = True) -> Table:
             str(row.get("source") or ""),
             _operator(row),
             str(row.get("verdict", "")),
-            str(row.get("rule") or row.get("reason") or ""),
+            _rule(row),
             span([row]),
             str(row.get("pullback_nodes", "")),
         )
@@ -317,6 +317,12 @@ def _is_gate(row: Mapping[str, Any]) -> bool:
     """Whether a row belongs in the table of gates: it is one, or it keeps its exact derivative."""
     verdict = row.get("verdict")
     return verdict == "exact" or bool(row.get("gate", verdict in GATES))
+
+
+def _rule(row: Mapping[str, Any]) -> str:
+    """The rule, with its noise where that is not normal, or the reason for none: `relu, logistic`."""
+    noise = row.get("noise", "normal")
+    return str(row.get("rule") or row.get("reason") or "") + ("" if noise == "normal" else f", {noise}")
 
 
 def _operator(row: Mapping[str, Any]) -> str:

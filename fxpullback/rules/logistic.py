@@ -84,7 +84,8 @@ def _coefficients() -> Tensor:
     """c_1, ..., c_18 of z / (1 + z)^2 = sum_n c_n z^n on [0, 1], by interpolation at the Chebyshev points."""
     angles = (2 * torch.arange(DEGREE, dtype=torch.float64) + 1) * (math.pi / (2 * DEGREE))
     z = (1 + torch.cos(angles)) / 2
-    return torch.linalg.solve(z[:, None] ** torch.arange(DEGREE), 1 / (1 + z) ** 2)
+    found: Tensor = torch.linalg.solve(z[:, None] ** torch.arange(DEGREE), 1 / (1 + z) ** 2)
+    return found
 
 
 def logistic_bell(x: Tensor, variance: float, temperature: float, height: float) -> Tensor:

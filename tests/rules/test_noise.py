@@ -152,6 +152,8 @@ def test_from_the_rule_set_to_the_file(tmp_path: Path) -> None:
     assert {row.noise for row in normal.ledger.rows if row.rule == "relu"} == {"normal"}
     assert logistic.rules.describe()["noise"] == "logistic"
     assert "noise" not in normal.rules.describe()
+    assert "relu, logistic" in str(logistic.ledger)
+    assert "normal" not in str(normal.ledger)
     to_onnx(logistic, tmp_path / "net.onnx")
 
 

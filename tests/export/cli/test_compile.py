@@ -152,3 +152,17 @@ def test_what_temperatures_are_calibrated_on(
 def test_a_series_is_calibrated_on_its_examples(network: str) -> None:
     run("compile", network.replace("make", "series"), "--input-shape", "2,9", "-o", "net.onnx")
     assert Session("net.onnx").rules["calibrated_on"] == {"kind": "examples", "samples": 2}
+
+
+def test_logistic_noise(network: str) -> None:
+    run("compile", network, "--size", 8, "--noise", "logistic", "-o", "net.onnx")
+    session = Session("net.onnx")
+    assert session.rules["noise"] == "logistic"
+    assert [row.get("noise") for row in session.ledger["rows"] if row["rule"]] == ["logistic", None]
+    printed, _ = run("inspect", "net.onnx")
+    assert "relu, logistic" in printed
+    assert "noise logistic" in printed
+    _, said = run(
+        "compile", network, "--size", 8, "--rules", "exact", "--noise", "logistic", "-o", "exact.onnx", code=1
+    )
+    assert "no rule of the set exact takes noise" in " ".join(said.split())
