@@ -53,7 +53,8 @@ def methods_of(exact: Served, settings: Settings) -> list[Method]:
         return noisy(picture, samples, rng("SmoothGrad"))
 
     def path(picture: Array) -> Array:
-        return picture[None] * ((np.arange(samples, dtype=np.float32) + 0.5) / samples)[:, None, None, None]
+        share = (np.arange(samples) + 0.5) / samples
+        return (picture[None] * share[:, None, None, None]).astype(np.float32)
 
     def shap(picture: Array) -> Array:
         drawn = rng("Grad-SHAP")

@@ -151,8 +151,8 @@ def predicted_changes(maps: Array, flat: Real, changes: Array, masks: Mask, *, s
         slope: Whether the map is a slope: times the change then; else the sum of what it gives to the changed place.
     """
     if slope:
-        return np.einsum("nchw,chw->n", changes.astype(np.float64), maps.astype(np.float64))
-    return np.einsum("nhw,hw->n", masks.astype(np.float64), flat)
+        return np.asarray(np.einsum("nchw,chw->n", changes.astype(np.float64), maps.astype(np.float64)))
+    return np.asarray(np.einsum("nhw,hw->n", masks.astype(np.float64), flat))
 
 
 def random_squares(rng: Generator, height: int, width: int, count: int, least: float, most: float) -> Mask:

@@ -52,7 +52,7 @@ class Method:
         values = np.asarray(maps, dtype=np.float64)
         if values.ndim == 3:
             return values
-        return np.abs(values).sum(1) if self.strength else values.sum(1)
+        return np.asarray(np.abs(values).sum(1) if self.strength else values.sum(1))
 
 
 def of_pullbacks(ask: Ask, names: dict[str, str], *, contribution: bool) -> list[Method]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from fxpullback.export.evaluate import faithfulness as faith
 from fxpullback.export.evaluate import insertion, localisation, robustness, sanity
 from fxpullback.export.evaluate.methods import Method
-from fxpullback.export.evaluate.patches import Mask, batches, without
+from fxpullback.export.evaluate.patches import Mask, Parts, Real, batches, without
 from fxpullback.export.evaluate.similarity import pearson
 from fxpullback.export.evaluate.trial import Trial, Values
 
@@ -67,11 +68,14 @@ def _occlusion(trial: Trial, method: Method) -> Values:
     found = {}
     for name, grid in (("occlusion", trial.settings.grid), ("occlusion, wide", trial.settings.grid // 2)):
         parts = trial.parts(grid)
-        fallen = trial.once(
-            name, lambda p=parts: faith.drops(trial.score, trial.picture, trial.blank, p, faith.single(p))
-        )
+        fallen = trial.once(name, partial(_each, trial, parts))
         found[name] = faith.occlusion(trial.flat(method), parts, fallen)
     return found
+
+
+def _each(trial: Trial, parts: Parts) -> Real:
+    """The drop of the logit without each part."""
+    return faith.drops(trial.score, trial.picture, trial.blank, parts, faith.single(parts))
 
 
 def _insertion(trial: Trial, method: Method) -> Values:
@@ -112,8 +116,8 @@ def _monotonicity_correlation(trial: Trial, method: Method) -> Values:
 
 
 def _infidelity(trial: Trial, method: Method) -> Values:
-    rng, size = trial.rng("infidelity"), trial.picture.shape[-2:]
-    masks = faith.random_squares(rng, *size, trial.settings.runs, *SQUARES)
+    height, width = trial.picture.shape[-2:]
+    masks = faith.random_squares(trial.rng("infidelity"), height, width, trial.settings.runs, *SQUARES)
     fallen = trial.once("squares", lambda: _fallen(trial, masks))
     maps, flat = trial.maps(method), trial.flat(method)
     predicted = np.concatenate(
@@ -132,7 +136,7 @@ def _infidelity(trial: Trial, method: Method) -> Values:
     return {"infidelity": missed, "infidelity, share": share, "predicted change": pearson(predicted, fallen)}
 
 
-def _fallen(trial: Trial, masks: Mask) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _fallen(trial: Trial, masks: Mask) -> Real:
     start = trial.score(trial.picture[None])[0]
     gone = [trial.score(without(trial.picture, trial.blank, masks[some])) for some in batches(len(masks), faith.CHUNK)]
     return np.asarray(start - np.concatenate(gone), dtype=np.float64)

@@ -43,7 +43,8 @@ def ranked(flat: Real, groups: int) -> Parts:
 
 def sums(flat: npt.NDArray[Any], parts: Parts) -> Real:
     """The sum of a map [height, width] over each part."""
-    return np.bincount(parts.ravel(), weights=flat.ravel().astype(np.float64), minlength=int(parts.max()) + 1)
+    weights = flat.ravel().astype(np.float64)
+    return np.bincount(parts.ravel(), weights=weights, minlength=int(parts.max()) + 1).astype(np.float64)
 
 
 def means(flat: npt.NDArray[Any], parts: Parts) -> Real:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,8 +12,8 @@ import numpy as np
 import fxpullback
 from fxpullback.contract.errors import EvaluateError, FxPullbackError
 from fxpullback.export.evaluate.cases import FORMS, Pictures, find
-from fxpullback.export.evaluate.metrics import ANY_CLASS, MASKS, METRICS, TRUTH, WEIGHTS, Metric
 from fxpullback.export.evaluate.methods import Method
+from fxpullback.export.evaluate.metrics import ANY_CLASS, MASKS, METRICS, TRUTH, WEIGHTS, Metric
 from fxpullback.export.evaluate.report import Report, Skipped
 from fxpullback.export.evaluate.rows import Row, Rows
 from fxpullback.export.evaluate.served import Served

@@ -78,8 +78,10 @@ class Served:
     def ask(self, x: Array, classes: Indices) -> tuple[Array, Array | None]:
         """Pullbacks, and contributions where the file has them."""
         results = [self._call(x[part], classes[part]) for part in batches(len(x), self.batch)]
-        held = [getattr(result, "contribution", None) for result in results]
-        contribution = None if held[0] is None else np.concatenate(held)
+        held: list[Array] = [
+            value for value in (getattr(r, "contribution", None) for r in results) if value is not None
+        ]
+        contribution = np.concatenate(held) if held else None
         return np.concatenate([result.pullback for result in results]), contribution
 
     @cached_property

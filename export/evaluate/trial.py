@@ -65,7 +65,7 @@ class Trial:
 
     def parts(self, grid: int) -> Parts:
         """The picture in patches."""
-        return grid_of(*self.picture.shape[-2:], grid)
+        return grid_of(self.picture.shape[-2], self.picture.shape[-1], grid)
 
     def mask(self) -> Mask:
         """Where the object is."""
