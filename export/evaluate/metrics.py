@@ -52,6 +52,7 @@ class Metric:
         name: What it is called on the command line.
         columns: What it gives.
         measure: From a picture and a method to a value for each column.
+        text: What it asks, and who asked it first.
         needs: `truth`: labels of four classes. `masks`: where the object is. `any class`: methods that explain
             whatever class they are asked for. `weights`: methods whose network can be randomised.
         default: Whether it is measured unless others are named.
@@ -60,6 +61,7 @@ class Metric:
     name: str
     columns: tuple[Column, ...]
     measure: Callable[[Trial, Method], Values]
+    text: str
     needs: frozenset[str] = frozenset()
     default: bool = True
 
@@ -209,6 +211,8 @@ METRICS: tuple[Metric, ...] = (
             Column("occlusion, wide", True, "the same with patches twice as wide"),
         ),
         _occlusion,
+        "Does the map say which patches the class needs? Each is replaced by the blurred picture. (Zeiler and "
+        "Fergus, 2014.)",
     ),
     Metric(
         "insertion",
@@ -218,6 +222,8 @@ METRICS: tuple[Metric, ...] = (
             Column("insertion - deletion", True, "the first minus the second"),
         ),
         _insertion,
+        "Does the class come soon, and go soon, in the order of the map? The blurred picture is what is there "
+        "before. (Petsiuk et al., 2018.)",
     ),
     Metric(
         "mosaic",
@@ -228,6 +234,8 @@ METRICS: tuple[Metric, ...] = (
             Column("pointing game", True, "how often the map is largest in that quarter; chance .25", True),
         ),
         _mosaic,
+        "Does the map point at the class among four pictures of four classes? (Focus: Arias-Duart et al., 2022; "
+        "Zhang et al., 2016.)",
         frozenset({TRUTH, ANY_CLASS}),
     ),
     Metric(
@@ -238,6 +246,7 @@ METRICS: tuple[Metric, ...] = (
             Column("object lift", True, "share on the object over the object's share of the area; chance 1"),
         ),
         _object_share,
+        "Does the map lie on the object, where the pictures say where that is?",
         frozenset({MASKS}),
     ),
     Metric(
@@ -248,11 +257,13 @@ METRICS: tuple[Metric, ...] = (
             Column("predicted change", True, "correlation of the predicted change of the logit with the true one"),
         ),
         _infidelity,
+        "Does the map predict how the logit changes when random squares are blurred? (Yeh et al., 2019.)",
     ),
     Metric(
         "faithfulness-correlation",
         (Column("faithfulness correlation", True, "correlation of random sets of patches with the drop without them"),),
         _faithfulness_correlation,
+        "Does the map say how much random sets of patches matter together? (Bhatt et al., 2020.)",
     ),
     Metric(
         "faithfulness-estimate",
@@ -262,11 +273,13 @@ METRICS: tuple[Metric, ...] = (
             ),
         ),
         _faithfulness_estimate,
+        "Do the pixels that the map ranks high matter more? (Alvarez-Melis and Jaakkola, 2018.)",
     ),
     Metric(
         "monotonicity",
         (Column("monotonicity", True, "share of steps that do not lower the logit as pixels come, the weakest first"),),
         _monotonicity,
+        "Does every group of pixels that comes help, the weakest first? (Arya et al., 2019.)",
     ),
     Metric(
         "monotonicity-correlation",
@@ -276,6 +289,7 @@ METRICS: tuple[Metric, ...] = (
             ),
         ),
         _monotonicity_correlation,
+        "Does the map rank groups of pixels by how much they matter? (Nguyen and Martinez, 2020.)",
         default=False,
     ),
     Metric(
@@ -286,12 +300,16 @@ METRICS: tuple[Metric, ...] = (
             ),
         ),
         _max_sensitivity,
+        "Does the map hold still when pixels hardly move? A map that knows nothing holds still, too. (Yeh et al., "
+        "2019.)",
         frozenset({ANY_CLASS}),
     ),
     Metric(
         "random-logit",
         (Column("random logit", False, "correlation of the map with that of a random other class"),),
         _random_logit,
+        "Does the map change with the class it is asked for? Sanity: a map that does not explains no class. (Sixt et "
+        "al., 2020.)",
         frozenset({ANY_CLASS}),
     ),
     Metric(
@@ -301,6 +319,8 @@ METRICS: tuple[Metric, ...] = (
             for name in DEPTHS
         ),
         _randomisation,
+        "Does the map change when what the network learnt is lost, from the top down? Sanity: a map that does not "
+        "explains no network. (Adebayo et al., 2018.)",
         frozenset({WEIGHTS, ANY_CLASS}),
     ),
 )

@@ -69,6 +69,11 @@ class Report:
         """Their mean over the pictures, with its interval."""
         return mean_of(list(self.values(column.name, method).values()), hits=column.hits)
 
+    def best(self, column: Column) -> str | None:
+        """The method with the best mean; None where nothing was measured."""
+        means = {name: self.mean(column, name).mean for name, _ in self.methods if self.values(column.name, name)}
+        return (max if column.high else min)(means, key=lambda name: means[name]) if means else None
+
     def difference(self, column: str, method: str) -> Mean:
         """Mean difference to the reference, over the pictures of both, with its interval."""
         return difference(self.values(column, method), self.values(column, self.reference))
