@@ -38,6 +38,7 @@ class Method:
             of the logit. Else it shares the logit, or something like it, out to the pixels.
         strength: Drawn as strength: absolute values are summed over the colours. Else the values are.
         any_class: Whether it explains whatever class it is asked for, and not the first one alone.
+        control: It knows nothing of the network, and is never called the best.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Method:
     slope: bool = False
     strength: bool = False
     any_class: bool = True
+    control: bool = False
 
     def flat(self, maps: Array) -> Real:
         """Maps as one value for each pixel: float64 [n, height, width]."""
@@ -96,14 +98,17 @@ def controls(seed: int) -> list[Method]:
     Noise is drawn anew for every picture, the same for each class.
     """
 
+    def constant(x: Array, classes: Indices) -> Array:
+        return np.ones((len(x), *x.shape[-2:]), np.float32)
+
     def noise(x: Array, classes: Indices) -> Array:
         drawn = [np.random.default_rng([seed, _mark(picture)]).random(picture.shape[-2:]) for picture in x]
         return np.stack(drawn).astype(np.float32)
 
     return [
-        Method("constant", lambda x, y: np.ones((len(x), *x.shape[-2:]), np.float32), "control: the same everywhere"),
-        Method("input itself", lambda x, y: np.abs(x), "control: how far a pixel is from grey", strength=True),
-        Method("noise", noise, "control: random numbers"),
+        Method("constant", constant, "control: the same everywhere", control=True),
+        Method("input itself", lambda x, y: np.abs(x), "control: how far from grey", strength=True, control=True),
+        Method("noise", noise, "control: random numbers", control=True),
     ]
 
 

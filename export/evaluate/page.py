@@ -19,6 +19,7 @@ from fxpullback.export.evaluate.report import Report
 TEMPLATE = "evaluation.html.j2"
 WIDTH, LEFT, RIGHT, ROW, FOOT = 560, 170, 20, 24, 26
 TICKS = 5
+RED, BLUE, GREY = "#c2452d", "#2d6fb8", "#9a9aa4"
 
 
 def page(report: Report) -> str:
@@ -47,13 +48,13 @@ def _column(column: Column, report: Report) -> dict[str, Any]:
     """What the template shows of one column."""
     measured = [name for name, _ in report.methods if report.values(column.name, name)]
     best = report.best(column)
+    counts = [report.mean(column, name).count for name in measured]
     rows = [
         {
             "method": name,
             "mean": number(report.mean(column, name)),
-            "count": report.mean(column, name).count,
             "gap": "" if name == report.reference else number(report.difference(column.name, name), signed=True),
-            "clear": _is_clear(report.difference(column.name, name)) and name != report.reference,
+            "sure": _is_sure(report.difference(column.name, name)) and name != report.reference,
             "better": _is_better(column, report.difference(column.name, name)),
             "best": name == best,
         }
@@ -63,6 +64,7 @@ def _column(column: Column, report: Report) -> dict[str, Any]:
         "name": column.name,
         "text": column.text,
         "better": "more is better" if column.high else "less is better",
+        "pictures": " to ".join(dict.fromkeys(str(n) for n in (min(counts), max(counts)))),
         "rows": rows,
         "plot": plot(column, report, measured),
     }
@@ -78,7 +80,7 @@ def number(mean: Mean, *, signed: bool = False) -> str:
     return f"{mean.mean:{form}} [{mean.low:.3g}, {mean.high:.3g}]"
 
 
-def _is_clear(gap: Mean) -> bool:
+def _is_sure(gap: Mean) -> bool:
     """Whether a difference's interval leaves 0 out."""
     return gap.count > 1 and (gap.low > 0 or gap.high < 0)
 
@@ -112,7 +114,7 @@ def plot(column: Column, report: Report, methods: list[str]) -> dict[str, Any]:
                 "low": at(mean.low) if whole else None,
                 "high": at(mean.high) if whole else None,
                 "points": [at(value) for value in points[name]],
-                "reference": name == report.reference,
+                "colour": _colour(name, report),
             }
         )
     return {
@@ -125,6 +127,10 @@ def plot(column: Column, report: Report, methods: list[str]) -> dict[str, Any]:
         "zero": at(0.0),
         "lines": lines,
     }
+
+
+def _colour(name: str, report: Report) -> str:
+    return RED if name == report.reference else GREY if name in report.controls else BLUE
 
 
 def ticks_of(low: float, high: float) -> list[float]:

@@ -42,6 +42,7 @@ class Report:
         rows: One for each value.
         columns: What was measured, in order.
         methods: Name and text of each method, in order.
+        controls: Names of those that know nothing of the network.
         reference: The method that others are compared with.
         skipped: What was left out, and why.
         about: The file, the pictures, the settings.
@@ -50,6 +51,7 @@ class Report:
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
     methods: tuple[tuple[str, str], ...]
+    controls: tuple[str, ...]
     reference: str
     skipped: tuple[Skipped, ...]
     about: Mapping[str, Any]
@@ -70,8 +72,9 @@ class Report:
         return mean_of(list(self.values(column.name, method).values()), hits=column.hits)
 
     def best(self, column: Column) -> str | None:
-        """The method with the best mean; None where nothing was measured."""
-        means = {name: self.mean(column, name).mean for name, _ in self.methods if self.values(column.name, name)}
+        """The method with the best mean, controls aside; None where nothing was measured."""
+        named = [name for name, _ in self.methods if name not in self.controls and self.values(column.name, name)]
+        means = {name: self.mean(column, name).mean for name in named}
         return (max if column.high else min)(means, key=lambda name: means[name]) if means else None
 
     def difference(self, column: str, method: str) -> Mean:

@@ -81,6 +81,7 @@ def evaluate(
         rows=tuple(found),
         columns=tuple(column for metric, _ in plan for column in metric.columns),
         methods=tuple((method.name, method.text) for method in job.methods),
+        controls=tuple(method.name for method in job.methods if method.control),
         reference=reference or known[0],
         skipped=tuple(skipped),
         about={
