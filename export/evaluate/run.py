@@ -19,7 +19,7 @@ from fxpullback.export.evaluate.rows import Row, Rows
 from fxpullback.export.evaluate.served import Served
 from fxpullback.export.evaluate.settings import Settings, short
 from fxpullback.export.evaluate.sources import Source, of_controls, of_file
-from fxpullback.export.evaluate.trial import Trial
+from fxpullback.export.evaluate.trial import NoNumber, Trial
 from fxpullback.export.pictures.preprocessing import Preprocessing
 from fxpullback.export.runtime.providers import Provider
 
@@ -199,7 +199,8 @@ class _Job:
                         try:
                             held = self._measured(metric, method, trial)
                         except FxPullbackError as error:
-                            failed.add((metric.name, method.name))
+                            if not isinstance(error, NoNumber):
+                                failed.add((metric.name, method.name))
                             skipped.append(Skipped(metric.name, method.name, str(error)))
                             continue
                         kept.add(held)
@@ -236,10 +237,7 @@ class _Job:
         values, key = metric.measure(trial, method), self._key(method, trial)
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
-            raise EvaluateError(
-                f"{', '.join(bad)} of {method.name} on {trial.name} is no number: the network or the map gives NaN or "
-                "infinity there. Leave the picture out."
-            )
+            raise NoNumber(trial.name, f"{', '.join(bad)} of {method.name} is no number")
         return [Row(name, method.name, trial.name, float(value), key) for name, value in values.items()]
 
 

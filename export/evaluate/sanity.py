@@ -13,7 +13,7 @@ from fxpullback.export.evaluate.patches import Array, Real
 from fxpullback.export.evaluate.similarity import pearson, sameness
 
 
-def random_logit(own: Array, other: Array) -> float:
+def random_logit(own: Array | Real, other: Array | Real) -> float:
     """Correlation of the maps for a class and for a random other one; 1 where they are equal. Lower is better.
 
     Sixt, Granz and Landgraf, When Explanations Lie, 2020.

@@ -9,12 +9,20 @@ from functools import cached_property
 import numpy as np
 from numpy.random import Generator
 
+from fxpullback.contract.errors import EvaluateError
 from fxpullback.export.evaluate.cases import Pictures
 from fxpullback.export.evaluate.methods import Method, Predict
 from fxpullback.export.evaluate.patches import Array, Mask, Parts, Real, blank_of, grid_of
 from fxpullback.export.evaluate.settings import Settings
 
 Again = Callable[[str, float], Method | None]
+
+
+class NoNumber(EvaluateError):
+    """Something is NaN or infinite on one picture, which is no reason to give the others up."""
+
+    def __init__(self, picture: str, what: str) -> None:
+        super().__init__(f"{picture}: {what}: NaN or infinity. The picture is left out here.")
 
 
 @dataclass
@@ -79,11 +87,11 @@ class Trial:
 
     def score(self, x: Array) -> Real:
         """The logit of the class."""
-        return np.asarray(self.predict(x)[:, self.index], dtype=np.float64)
+        return self._sound(self.predict(x)[:, self.index])
 
     def probability(self, x: Array) -> Real:
         """The probability of the class."""
-        logits = np.asarray(self.predict(x), dtype=np.float64)
+        logits = self._sound(self.predict(x))
         shifted = np.exp(logits - logits.max(1, keepdims=True))
         return np.asarray(shifted[:, self.index] / shifted.sum(1))
 
@@ -106,7 +114,15 @@ class Trial:
 
     def explain(self, method: Method, x: Array, index: int | None = None) -> Array:
         """Maps of pictures [n, ...] for this class, or another."""
-        return method.explain(x, np.full(len(x), self.index if index is None else index, np.int64))
+        maps = method.explain(x, np.full(len(x), self.index if index is None else index, np.int64))
+        if not np.isfinite(maps).all():
+            raise NoNumber(self.name, f"{method.name} gives a map that is no number")
+        return maps
+
+    def _sound(self, logits: Array) -> Real:
+        if not np.isfinite(logits).all():
+            raise NoNumber(self.name, "the network gives logits that are no numbers, of the picture or parts of it")
+        return np.asarray(logits, dtype=np.float64)
 
 
 Values = Mapping[str, float]

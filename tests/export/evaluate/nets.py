@@ -24,9 +24,19 @@ def weights() -> Array:
     return found
 
 
-def linear(path: Path, *, target: str = "index", rules: str = "semantic", scale: float = 1.0) -> Path:
-    """A file: logits are the picture times `weights`, the pullback is the weights of the class."""
-    held = scale * weights().reshape(4, -1)
+COLOURS = np.array([[1, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, 1]], np.float32)
+"""Red, green, blue and white: what the classes of a network of colours look for, wherever it is."""
+
+
+def colour_weights() -> Array:
+    """float32 [4, 3, 8, 8]: class k looks for colour k."""
+    strength = np.linspace(0.9, 1.1, SIZE * SIZE, dtype=np.float32).reshape(SIZE, SIZE)
+    return COLOURS[:, :, None, None] * strength
+
+
+def linear(path: Path, held: Array | None = None, *, target: str = "index", rules: str = "semantic") -> Path:
+    """A file: logits are the picture times the weights of each class, the pullback is those of the class asked for."""
+    held = (weights() if held is None else held).reshape(4, -1)
     constants = [
         numpy_helper.from_array(np.array([0, -1], np.int64), "row"),
         numpy_helper.from_array(np.array([-1, 3, SIZE, SIZE], np.int64), "picture"),
@@ -58,8 +68,8 @@ def linear(path: Path, *, target: str = "index", rules: str = "semantic", scale:
     return path
 
 
-def folder(path: Path, count: int = 4, *, labels: bool = True, masks: bool = False) -> Path:
-    """A folder of pictures: picture k is bright in the quarter that class k % 4 looks at."""
+def folder(path: Path, count: int = 4, *, labels: bool = True, masks: bool = False, colours: bool = False) -> Path:
+    """A folder of pictures: picture k is bright in the quarter that class k % 4 looks at, or has colour k % 4."""
     path.mkdir()
     lines = ["file,class_index,mask"]
     rng = np.random.default_rng(0)
@@ -68,6 +78,8 @@ def folder(path: Path, count: int = 4, *, labels: bool = True, masks: bool = Fal
         row, column = divmod(k % 4, 2)
         at = (slice(row * 4, row * 4 + 4), slice(column * 4, column * 4 + 4))
         pixels[at] = rng.integers(200, 256, (4, 4, 3))
+        if colours:
+            pixels[:] = (COLOURS[k % 4] + 1) * 127.5
         Image.fromarray(pixels).save(path / f"{k}.png")
         if masks:
             mask = np.zeros((SIZE, SIZE), np.uint8)
