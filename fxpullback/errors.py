@@ -3,6 +3,7 @@
 from fxpullback.contract.errors import (
     CaptureError,
     DifferentiateError,
+    EvaluateError,
     ExportError,
     FixedSizeError,
     FxPullbackError,
@@ -22,6 +23,7 @@ from fxpullback.contract.errors import (
 __all__ = [
     "CaptureError",
     "DifferentiateError",
+    "EvaluateError",
     "ExportError",
     "FixedSizeError",
     "FxPullbackError",

@@ -1,4 +1,4 @@
-"""The command `fxpullback`: compile, explain, inspect, verify, demo.
+"""The command `fxpullback`: compile, explain, evaluate, inspect, verify, demo.
 
 Options are declared here; the work is in `compile.py`, `explain.py` and `inspect.py`, imported when needed.
 """
@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from fxpullback.export.cli.evaluate_command import evaluate
 from fxpullback.export.cli.terminal import PlainErrors, Stages, err, out, say
+from fxpullback.export.cli.terminal import option as _option
 
 app = typer.Typer(
     cls=PlainErrors,
@@ -68,11 +70,6 @@ class ClipWhen(Enum):
     every = "every"
     last = "last"
     never = "never"
-
-
-def _option(*names: str, text: str, meta: str | None = None, panel: str | None = None) -> Any:
-    """An option; its panel is the heading it stands under in --help."""
-    return typer.Option(*names, help=text, metavar=meta, rich_help_panel=panel, show_default=False)
 
 
 _MODEL, _PROGRAM, _RULES = "Model", "Program", "Rules"
@@ -263,6 +260,9 @@ def explain(
         console=out(),
         kinds=draw or (),
     )
+
+
+app.command()(evaluate)
 
 
 @app.command()

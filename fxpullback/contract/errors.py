@@ -68,3 +68,7 @@ class SessionError(FxPullbackError):
 
 class ModelSourceError(FxPullbackError):
     """A model, its weights, a picture or a class name given by the user could not be used."""
+
+
+class EvaluateError(FxPullbackError):
+    """Explanations could not be measured: the pictures, the labels, the file or a metric is at fault."""
