@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxpullback.contract.contribution import Contributions, Place
 from fxpullback.contract.errors import InputError
 from fxpullback.contract.sizes import FreeAxis, misfits
 from fxpullback.extensions import Extensions
@@ -17,8 +18,9 @@ from fxpullback.graph.ir import outputs
 from fxpullback.graph.module import Graph
 from fxpullback.ledger import Ledger
 from fxpullback.rules import RuleSet
+from fxpullback.taps.contribution import Taps
 from fxpullback.target import Target, check_given
-from fxpullback.unroll import Program
+from fxpullback.unroll import Double, Program
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,7 @@ class Compiled:
         extras: the inputs that are passed through and not explained, in order.
         rewrites: at how many places of one pullback each rewrite of the lowering was made, by its name.
         extensions: what was passed in beside the package's own rules.
+        taps: where contributions are read off; empty where none were asked for.
     """
 
     graph: Graph
@@ -54,11 +57,22 @@ class Compiled:
     extras: tuple[Extra, ...] = ()
     rewrites: Mapping[str, int] = field(default_factory=dict)
     extensions: Extensions = field(default_factory=Extensions)
+    taps: Taps = field(default_factory=Taps)
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of what a call returns: `logits, pullback[, counterfactual, counterfactual_logits]`."""
+        """Names of what a call returns: `logits, pullback[, counterfactual, counterfactual_logits][, contribution]`."""
         return self.graph.signature.outputs
+
+    @property
+    def contributions(self) -> Contributions | None:
+        """What the contribution maps are, or None where there are none."""
+        if not self.taps:
+            return None
+        places = tuple(Place(tap.name, tap.operator, tap.plan.grid) for tap in self.taps)
+        exact = not any(row.injected for row in self.ledger.rows)
+        at = "second pass" if isinstance(self.program, Double) else "input"
+        return Contributions(places, self.taps.grid, self.taps.each, self.taps.chosen, exact, at)
 
     @property
     def free(self) -> tuple[FreeAxis, ...]:

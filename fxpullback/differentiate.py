@@ -15,7 +15,8 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from fxpullback.contract.errors import DifferentiateError, FixedSizeError
+from fxpullback.contract.contribution import CONTRIBUTION, output_of
+from fxpullback.contract.errors import DifferentiateError, FixedSizeError, TapError
 from fxpullback.contract.names import COTANGENT
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.compilation import Compilation
@@ -37,23 +38,31 @@ from fxpullback.graph.ir import (
 from fxpullback.graph.module import Graph, signature_of
 from fxpullback.graph.rebuild import Site, append
 from fxpullback.graph.value import Value
+from fxpullback.taps.contribution import Tap
 from fxpullback.vjp import ABSENT, NOT_DIFFERENTIABLE, TABLE, ZERO, VJPTable
 from fxpullback.vjp.derive import derive_vjp, tensors_of
 
 
-def differentiate(rewritten: fx.GraphModule, compilation: Compilation | None = None, vjps: VJPTable = TABLE) -> Graph:
+def differentiate(
+    rewritten: fx.GraphModule,
+    compilation: Compilation | None = None,
+    vjps: VJPTable = TABLE,
+    taps: Sequence[Tap] = (),
+) -> Graph:
     """Build the pullback graph of a rewritten graph.
 
     Args:
         rewritten: graph from `input` and the extras to logits `[batch, classes]`, in injected form.
         compilation: what the stages of one compilation share.
         vjps: the VJP rules by operator.
+        taps: where contributions are read off.
 
     Returns:
-        Graph from `input`, the extras and `cotangent` (the shape of the logits) to `logits` and `pullback` (that of
-        the input).
+        Graph from `input`, the extras and `cotangent` (the shape of the logits) to `logits`, `pullback` (that of the
+        input), and one map `[batch, *grid]` for each tap.
 
     Raises:
+        TapError: no cotangent reaches a tap.
         DifferentiateError: an operator on the way has no VJP rule and none can be derived.
     """
     builder = Builder(rewritten, compilation)
@@ -61,9 +70,11 @@ def differentiate(rewritten: fx.GraphModule, compilation: Compilation | None = N
     append(builder, rewritten, env, Site.copy)
     source, (logits,) = explained(rewritten.graph), outputs(rewritten.graph)
     cotangent = builder.placeholder(COTANGENT, env[logits].node.meta["val"])
-    pullback = _Walk(builder, rewritten, env, vjps).run(source, logits, cotangent)
-    signature = replace(signature_of(rewritten), given=COTANGENT, outputs=("logits", "pullback"))
-    gm = builder.finish((env[logits], pullback), signature)
+    walk = _Walk(builder, rewritten, env, vjps, taps)
+    pullback = walk.run(source, logits, cotangent)
+    names = ("logits", "pullback", *(output_of(tap.name) for tap in taps))
+    signature = replace(signature_of(rewritten), given=COTANGENT, outputs=names)
+    gm = builder.finish((env[logits], pullback, *walk.maps(taps)), signature)
     gm.graph.eliminate_dead_code()
     gm.recompile()
     return gm
@@ -72,8 +83,19 @@ def differentiate(rewritten: fx.GraphModule, compilation: Compilation | None = N
 class _Walk:
     """The reverse walk: cotangents by node, each node visited once all of its users were."""
 
-    def __init__(self, builder: Builder, rewritten: fx.GraphModule, env: dict[fx.Node, Any], vjps: VJPTable) -> None:
+    def __init__(
+        self,
+        builder: Builder,
+        rewritten: fx.GraphModule,
+        env: dict[fx.Node, Any],
+        vjps: VJPTable,
+        taps: Sequence[Tap] = (),
+    ) -> None:
         self.builder, self.graph, self.env, self.vjps = builder, rewritten.graph, env, vjps
+        self.tapped: dict[str, list[Tap]] = {}
+        for tap in taps:
+            self.tapped.setdefault(tap.node, []).append(tap)
+        self.contributions: dict[Tap, Value] = {}
         self.cotangents: dict[fx.Node, list[Value]] = {}
         self.parts: dict[fx.Node, dict[int, list[Value]]] = {}
         sources = depends_on(self.graph, [explained(self.graph)])
@@ -91,6 +113,23 @@ class _Walk:
             )
         return self._total(self.cotangents[source], source)
 
+    def maps(self, taps: Sequence[Tap]) -> list[Value]:
+        """The maps of the taps, in their order."""
+        missed = [tap for tap in taps if tap not in self.contributions]
+        if missed:
+            raise TapError(
+                f"no tap at {missed[0].name}: no cotangent of the logits reaches {missed[0].operator}, which the rules "
+                "hold constant or the logits do not depend on. Look it up in the ledger, and tap another module."
+            )
+        return [self.contributions[tap] for tap in taps]
+
+    def _tap(self, node: fx.Node, ct: Value) -> None:
+        """Read off what the places of a value carry, where its cotangent is known."""
+        for tap in self.tapped.get(node.name, ()):
+            kept = {**self._meta(node, "tap"), ORIGIN: CONTRIBUTION}
+            with self.builder.provenance(f"{CONTRIBUTION}_{node.name}", **kept):
+                self.contributions[tap] = tap.plan(self.env[node], ct)
+
     def _total(self, contributions: list[Value], node: fx.Node) -> Value:
         with self.builder.provenance(f"ct_{node.name}", **self._meta(node, "sum")):
             return reduce(operator.add, contributions)
@@ -102,6 +141,9 @@ class _Walk:
     def _transpose(self, node: fx.Node) -> None:
         if node.target is GETITEM:
             parent, index = node_argument(node, 0), arg(node, 1)
+            if node.name in self.tapped:
+                self.cotangents[node] = [self._total(self.cotangents[node], node)]
+                self._tap(node, self.cotangents[node][0])
             self.parts.setdefault(parent, {}).setdefault(index, []).extend(self.cotangents[node])
             return
         rule = self.vjps.get(node.target)
@@ -111,6 +153,7 @@ class _Walk:
             ct = self._arriving(node)
             if isinstance(ct, Value):
                 ct.node.meta[COTANGENT_OF] = {**ct.node.meta.get(COTANGENT_OF, {}), node.name: 1.0}
+                self._tap(node, ct)
             arguments = fx.map_arg(schema_arguments(node), lambda n: self.env[n])
             try:
                 if rule is None:

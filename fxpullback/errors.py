@@ -3,6 +3,7 @@
 from fxpullback.contract.errors import (
     CaptureError,
     DifferentiateError,
+    EvaluateError,
     ExportError,
     FixedSizeError,
     FxPullbackError,
@@ -13,6 +14,7 @@ from fxpullback.contract.errors import (
     ProgramError,
     RuleError,
     SessionError,
+    TapError,
     UnknownOperatorError,
     UnsupportedGateError,
     VerifyError,
@@ -21,6 +23,7 @@ from fxpullback.contract.errors import (
 __all__ = [
     "CaptureError",
     "DifferentiateError",
+    "EvaluateError",
     "ExportError",
     "FixedSizeError",
     "FxPullbackError",
@@ -31,6 +34,7 @@ __all__ = [
     "ProgramError",
     "RuleError",
     "SessionError",
+    "TapError",
     "UnknownOperatorError",
     "UnsupportedGateError",
     "VerifyError",

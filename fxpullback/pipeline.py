@@ -28,8 +28,10 @@ from fxpullback.lower import lower, simplify
 from fxpullback.lowering.folding import fold
 from fxpullback.rewrite import rewrite
 from fxpullback.rules import SEMANTIC, RuleSet
+from fxpullback.taps import Wanted, choose_taps
 from fxpullback.target import Target, check_target
 from fxpullback.unroll import Program, Soft, unroll
+from fxpullback.vjp import VJPTable
 
 Progress = Callable[[str], None]
 
@@ -60,6 +62,8 @@ def compile(
     free_size: bool | Sequence[int] = False,
     without: Sequence[str] = (),
     extensions: Sequence[Extension] = (),
+    taps: str | Sequence[str] | None = None,
+    each_tap: bool = False,
     progress: Progress | None = None,
 ) -> Pullback:
     """Compile a model and its pullback into one forward-only graph.
@@ -82,13 +86,17 @@ def compile(
             optional: for a plainer graph, or to see what a rewrite is worth.
         extensions: gate rules, patterns, VJP rules, operator traits and rewrites of your own, beside those of the
             package; see docs/architecture.md.
+        taps: where contributions are read off, for a further output `contribution` `[batch, height, width]`, or
+            `[batch, tokens]`: names of modules, or "auto" for a choice made from the graph; see docs/contributions.md.
+        each_tap: give each tap's own map besides, as an output `contribution.NAME`.
         progress: called with the name of each stage as it begins.
 
     Returns:
         The compiled `Pullback`.
 
     Raises:
-        CaptureError, UnsupportedGateError, DifferentiateError, LowerError, ProgramError, RuleError: see each class.
+        CaptureError, UnsupportedGateError, DifferentiateError, LowerError, ProgramError, RuleError, TapError: see each
+            class.
     """
     return _compiled(
         model,
@@ -100,6 +108,7 @@ def compile(
         free_size,
         without,
         Extensions.of(extensions),
+        Wanted.of(taps, each_tap),
         progress or (lambda stage: None),
     )
 
@@ -114,6 +123,7 @@ def _compiled(
     free_size: bool | Sequence[int],
     without: Sequence[str],
     extensions: Extensions,
+    wanted: Wanted,
     say: Progress,
 ) -> Pullback:
     """The stages, in order."""
@@ -124,9 +134,7 @@ def _compiled(
     say("capture")
     captured = capture(model, example, others, names, free_size, compilation)
     invariants.check_captured(captured)
-    if rules.spread is not None and not rules.calibrated_on:
-        say("calibrate")
-        rules = calibrated(captured, rules, without_pictures(captured, (example, *others)), vjps, compilation.operators)
+    rules = _with_temperatures(rules, captured, (example, *others), vjps, compilation, say)
     say("rewrite")
     rewritten, ledger = rewrite(captured, rules, compilation, vjps)
     injections = sum(row.injected for row in ledger.rows)
@@ -135,17 +143,18 @@ def _compiled(
     folded, merged = fold(rewritten, compilation)
     invariants.check_rewritten(folded, injections)
     invariants.check_held(rewritten, folded)
+    taps = choose_taps(captured, folded, ledger, wanted, compilation)
     say("differentiate")
-    differentiated = differentiate(folded, compilation, vjps)
+    differentiated = differentiate(folded, compilation, vjps, tuple(taps))
     invariants.check_differentiated(differentiated, injections)
-    check_known(differentiated, compilation.operators, kept_exact(captured, ledger))
     invariants.check_held(folded, differentiated)
+    check_known(differentiated, compilation.operators, kept_exact(captured, ledger))
     say("lower")
     step, rewrites = lower(differentiated, without, compilation, extensions.rewrites)
     invariants.check_lowered(step)
     check_known(step, compilation.operators, kept_exact(captured, ledger))
     say("unroll")
-    graph = simplify(unroll(step, program, target, compilation), compilation)
+    graph = simplify(unroll(step, program, target, compilation, taps), compilation)
     invariants.check_lowered(graph)
 
     return Pullback(
@@ -162,7 +171,23 @@ def _compiled(
         extras=tuple(extra_of(node, other) for node, other in zip(extra_inputs(captured), others, strict=True)),
         rewrites=rewrites,
         extensions=extensions,
+        taps=taps,
     )
+
+
+def _with_temperatures(
+    rules: RuleSet,
+    captured: Graph,
+    examples: tuple[Tensor, ...],
+    vjps: VJPTable,
+    compilation: Compilation,
+    say: Progress,
+) -> RuleSet:
+    """The rule set with a temperature for every gate, where it asks for that and has none yet."""
+    if rules.spread is None or rules.calibrated_on:
+        return rules
+    say("calibrate")
+    return calibrated(captured, rules, without_pictures(captured, examples), vjps, compilation.operators)
 
 
 def _settled(gm: Graph, compilation: Compilation) -> Graph:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -21,7 +21,10 @@ from fxpullback.graph.ir import ORIGIN, STEP, explained, extra_inputs, given_inp
 from fxpullback.graph.module import Graph, signature_of
 from fxpullback.graph.rebuild import Site, append
 from fxpullback.graph.value import Value
+from fxpullback.taps.contribution import Taps
 from fxpullback.target import Target, cotangent_of, target_input
+
+NO_TAPS = Taps()
 
 
 @dataclass(frozen=True)
@@ -86,17 +89,24 @@ def describe(program: Program) -> dict[str, Any]:
     return {"name": type(program).__name__.lower(), **asdict(program)}
 
 
-def unroll(step: fx.GraphModule, program: Program, target: Target, compilation: Compilation | None = None) -> Graph:
+def unroll(
+    step: fx.GraphModule,
+    program: Program,
+    target: Target,
+    compilation: Compilation | None = None,
+    taps: Taps = NO_TAPS,
+) -> Graph:
     """Put target and program around the pullback graph.
 
     Args:
-        step: graph (input, extras, cotangent) -> (logits, pullback).
+        step: graph (input, extras, cotangent) -> (logits, pullback, map of each tap).
         program: `Soft`, `Double` or `Ascent`.
         target: what the input `target` holds.
         compilation: what the stages of one compilation share.
+        taps: what the maps of the step are of.
 
     Returns:
-        Graph (input, extras[, target]) -> (logits, pullback[, counterfactual, counterfactual_logits]).
+        Graph (input, extras[, target]) -> (logits, pullback[, counterfactual, counterfactual_logits][, contribution]).
     """
     builder = Builder(step, compilation)
     x = builder.placeholder(INPUT, explained(step.graph).meta["val"])
@@ -109,7 +119,7 @@ def unroll(step: fx.GraphModule, program: Program, target: Target, compilation: 
             return result
 
     with builder.provenance("program", **{ORIGIN: "program"}):
-        results = run_program(program, _Steps(builder, step, extras), x, cotangent)
+        results = run_program(program, _Steps(builder, step, extras), x, cotangent, taps)
     signature = replace(signature_of(step), given=None if given is None else TARGET, outputs=tuple(results))
     gm = builder.finish(tuple(results.values()), signature)
     gm.graph.eliminate_dead_code()
@@ -124,10 +134,10 @@ class _Steps:
         self.builder, self.step, self.extras = builder, step, extras
         self.count = 0
 
-    def __call__(self, x: Value, cotangent: Callable[[Value], Value] | Value) -> tuple[Value, Value, Value]:
-        """(logits, pullback, cotangent) at x; a cotangent not made yet is made of the logits."""
+    def __call__(self, x: Value, cotangent: Callable[[Value], Value] | Value) -> tuple[Value, ...]:
+        """(logits, pullback, cotangent, map of each tap) at x; a cotangent not made yet is made of the logits."""
         source, (entering,) = explained(self.step.graph), given_inputs(self.step)
-        logits, pullback = outputs(self.step.graph)
+        logits, pullback, *maps = outputs(self.step.graph)
         self.count += 1
         known = cotangent if isinstance(cotangent, Value) else None
         env: dict[fx.Node, Any] = {source: x, **self.extras, entering: known}
@@ -140,47 +150,52 @@ class _Steps:
             return made
 
         append(self.builder, self.step, env, again, moved=None)
-        return env[logits], env[pullback], env[entering]
+        return env[logits], env[pullback], env[entering], *(env[one] for one in maps)
 
 
 Outputs = dict[str, Any]
-Step = Callable[[Any, Any], tuple[Any, Any, Any]]
+Step = Callable[[Any, Any], tuple[Any, ...]]
 CotangentOf = Callable[[Any], Any]
 
 
-def run_program(program: Program, step: Step, x: Any, of_logits: CotangentOf) -> Outputs:
+def run_program(program: Program, step: Step, x: Any, of_logits: CotangentOf, taps: Taps = NO_TAPS) -> Outputs:
     """A program in terms of one pullback step, on graph values or on tensors.
 
     Args:
         program: which, with its options.
-        step: (x, cotangent, or a function that makes it of the logits) -> (logits, pullback, cotangent).
+        step: (x, cotangent, or a function that makes it of the logits) -> (logits, pullback, cotangent, *maps).
         x: the input.
         of_logits: makes the cotangent that enters, of the logits.
+        taps: what the maps are of.
 
     Returns:
         The outputs by name, in order.
     """
-    return _RUN[type(program)](step, x, of_logits, program)
+    results, maps = _RUN[type(program)](step, x, of_logits, program)
+    return results | taps.outputs(maps)
 
 
-def _soft(step: Step, x: Any, of_logits: CotangentOf, program: Soft) -> Outputs:
-    logits, pullback, _ = step(x, of_logits)
-    return {"logits": logits, "pullback": pullback}
+def _soft(step: Step, x: Any, of_logits: CotangentOf, program: Soft) -> tuple[Outputs, Sequence[Any]]:
+    logits, pullback, _, *maps = step(x, of_logits)
+    return {"logits": logits, "pullback": pullback}, maps
 
 
-def _double(step: Step, x: Any, of_logits: CotangentOf, program: Double) -> Outputs:
-    logits, first, u = step(x, of_logits)
-    return {"logits": logits, "pullback": step(x + normalised(first) * program.alpha, u)[1]}
+def _double(step: Step, x: Any, of_logits: CotangentOf, program: Double) -> tuple[Outputs, Sequence[Any]]:
+    """The maps are those of the second pass, as the pullback is."""
+    logits, first, u, *_ = step(x, of_logits)
+    _, pullback, _, *maps = step(x + normalised(first) * program.alpha, u)
+    return {"logits": logits, "pullback": pullback}, maps
 
 
-def _ascent(step: Step, x: Any, of_logits: CotangentOf, program: Ascent) -> Outputs:
-    here, u, first = x, of_logits, None
+def _ascent(step: Step, x: Any, of_logits: CotangentOf, program: Ascent) -> tuple[Outputs, Sequence[Any]]:
+    """The maps are those of the input itself: they explain its logits."""
+    here, u, first, shown = x, of_logits, None, list[Any]()
     for k in range(program.steps):
-        logits, pullback, u = step(here, u)
-        first = logits if first is None else first
+        logits, pullback, u, *maps = step(here, u)
+        first, shown = (logits, maps) if first is None else (first, shown)
         here = _clip(_ball(here + normalised(pullback) * program.alpha, x, program.eps), program, k)
     names = ("logits", "pullback", "counterfactual", "counterfactual_logits")
-    return dict(zip(names, (first, here - x, here, step(here, u)[0]), strict=True))
+    return dict(zip(names, (first, here - x, here, step(here, u)[0]), strict=True)), shown
 
 
 def length(v: Any) -> Any:
@@ -209,4 +224,4 @@ def _clip(moved: Any, program: Ascent, k: int) -> Any:
     return moved.clamp(program.clip[0], program.clip[1])
 
 
-_RUN: dict[type, Callable[..., Outputs]] = {Soft: _soft, Double: _double, Ascent: _ascent}
+_RUN: dict[type, Callable[..., tuple[Outputs, Sequence[Any]]]] = {Soft: _soft, Double: _double, Ascent: _ascent}

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,9 @@ from fxpullback.export.runtime.package import Package
 from fxpullback.export.runtime.session import Result, Session
 from fxpullback.graph.float64 import in_float64
 from fxpullback.graph.text import to_text
+from fxpullback.taps.contribution import Taps
 from fxpullback.target import Target
-from fxpullback.unroll import Ascent, Program
+from fxpullback.unroll import NO_TAPS, Ascent, Program
 
 if TYPE_CHECKING:
     from fxpullback.compiled import Compiled
@@ -40,6 +42,8 @@ BOUNDS = {"soft": 1e-4, "double": 1e-3}
 COSINE = 0.999
 BATCHES = (1, 3)
 HALF = ("float16", "bfloat16")
+LATER = ("pullback", "counterfactual", "counterfactual_logits")
+"""What ascent makes of many steps, each rounded itself."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,9 @@ def oracle_text(pb: Compiled, model: ir.Model) -> str | None:
     """
     held = {name for name, value in model.graph.initializers.items() if _same(pb.folded, name, value)}
     graph = to_text(pb.folded, held)
-    return None if graph is None else json.dumps({"graph": graph, **Looks.of(pb).to_dict()})
+    if graph is None:
+        return None
+    return json.dumps({"graph": graph, **Looks.of(pb).to_dict(), "contributions": pb.taps.to_dict()})
 
 
 def _same(gm: fx.GraphModule, name: str, held: ir.Value) -> bool:
@@ -103,7 +109,7 @@ def certify(pb: Compiled, path: str | os.PathLike[str], *, seed: int = 0) -> Cer
         The graph's own certificate (`Pullback.verify`) with the checks of the file added.
     """
     session = Session(path)
-    checks = runtime_checks(session, pb.folded, pb.program, pb.target, Looks.of(pb), seed + 10)
+    checks = runtime_checks(session, pb.folded, pb.program, pb.target, Looks.of(pb), seed + 10, pb.taps)
     if session.runtime == Package.runtime:
         return verify(pb, seed=seed).with_checks(tuple(checks), runtime=session.runtime)
     return verify(pb, seed=seed).with_checks((*file_checks(path), *checks), onnxruntime=ort.__version__)
@@ -127,7 +133,13 @@ def file_checks(path: str | os.PathLike[str]) -> list[Check]:
 
 
 def runtime_checks(
-    session: Session, injected: fx.GraphModule, program: Program, target: Target, looks: Looks, seed: int
+    session: Session,
+    injected: fx.GraphModule,
+    program: Program,
+    target: Target,
+    looks: Looks,
+    seed: int,
+    taps: Taps = NO_TAPS,
 ) -> list[Check]:
     """What runs the file against eager autograd in float64, on fresh inputs at batch sizes of which none was captured.
 
@@ -138,12 +150,14 @@ def runtime_checks(
         target: the file's target.
         looks: what its inputs look like.
         seed: seed of the fresh inputs.
+        taps: where contributions are read off, by nodes of `injected`.
     """
-    checks = _runs(session, injected, program, target, looks, seed, BATCHES)
+    runs = partial(_runs, session, injected, program, target, taps)
+    checks = runs(looks, seed, BATCHES)
     if session.sizes:
         elsewhere = replace(looks, spread=looks.spread.at(session.sizes, seed))
         place = f", size {'x'.join(map(str, elsewhere.spread.shape[1:]))}"
-        checks += _runs(session, injected, program, target, elsewhere, seed + 2, (2,), place)
+        checks += runs(elsewhere, seed + 2, (2,), place)
     return checks
 
 
@@ -152,6 +166,7 @@ def _runs(
     injected: fx.GraphModule,
     program: Program,
     target: Target,
+    taps: Taps,
     looks: Looks,
     seed: int,
     batches: Sequence[int],
@@ -162,8 +177,8 @@ def _runs(
     inputs = fresh_batch(looks.spread, looks.extras, most, seed, torch.empty(0))
     given = fresh_target(target, most, session.class_count, inputs.x, seed + 1)
     wide = given.double() if given is not None and given.is_floating_point() else given
-    wanted = run_eagerly(in_float64(injected), program, target, inputs.double(), wide)
-    rounding = _Rounding(lambda: run_eagerly(injected, program, target, inputs, given), wanted)
+    wanted = run_eagerly(in_float64(injected), program, target, inputs.double(), wide, taps)
+    rounding = _Rounding(lambda: run_eagerly(injected, program, target, inputs, given, taps), wanted)
     checks: list[Check] = []
     for batch in batches:
         x, *extras = (tensor.numpy() for tensor in inputs[:batch])
@@ -190,14 +205,14 @@ def _compare(
     """A file may be off by the bound, or by ten times what torch's own float32 is off, whichever is more."""
     checks = []
     for name, all_samples in wanted.items():
-        here = torch.from_numpy(getattr(found, name)).double()
+        here = torch.from_numpy(found[name]).double()
         value, label = all_samples[: len(here)], f"{runtime}: {name}, {place}"
-        if isinstance(program, Ascent) and name != "logits":
+        if isinstance(program, Ascent) and name in LATER:
             if name == "pullback":
                 checks.append(at_least(f"{label}, cosine", _cosine(here, value), COSINE))
             continue
         bound, detail, error = BOUNDS["soft"], "", relative(here, value)
-        if name == "pullback":
+        if name != "logits":
             bound = BOUNDS.get(type(program).__name__.lower(), bound)
         if error > bound:
             bound = max(bound, 10 * rounding.of(name))

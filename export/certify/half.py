@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -20,6 +21,7 @@ from fxpullback.certify.eager import run_eagerly
 from fxpullback.certify.fresh import fresh_batch, fresh_target
 from fxpullback.certify.graph import verify
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
+from fxpullback.contract.contribution import CONTRIBUTION
 from fxpullback.contract.errors import SessionError
 from fxpullback.export.certify.file import BATCHES, Looks, file_checks
 from fxpullback.export.runtime.session import Session
@@ -27,8 +29,9 @@ from fxpullback.graph.float64 import in_float64
 from fxpullback.graph.inputs import Inputs
 from fxpullback.graph.ir import input_nodes, where
 from fxpullback.half.autocast import TYPES, HalfPrecision
+from fxpullback.taps.contribution import Taps
 from fxpullback.target import Target
-from fxpullback.unroll import Program, Soft
+from fxpullback.unroll import NO_TAPS, Program, Soft
 
 if TYPE_CHECKING:
     from fxpullback.compiled import Compiled
@@ -67,11 +70,12 @@ def certify_half(pb: Compiled, half: HalfPrecision, path: str | os.PathLike[str]
     """
     checks = [*verify(pb, seed=seed).checks, *file_checks(path), *_kernel_checks(path, half.precision)]
     looks = Looks.of(pb)
-    drawn = _Draw.of(pb.folded, pb.program, pb.target, looks, pb.classes, seed + 10)
+    draw = partial(_Draw.of, pb.folded, pb.program, pb.target, pb.taps)
+    drawn = draw(looks, pb.classes, seed + 10)
     checks += drawn.graph_checks(half.graph, half.precision, "")
     if pb.free:
         elsewhere = replace(looks, spread=looks.spread.at(pb.free, seed))
-        other = _Draw.of(pb.folded, pb.program, pb.target, elsewhere, pb.classes, seed + 12)
+        other = draw(elsewhere, pb.classes, seed + 12)
         checks += other.graph_checks(
             half.graph, half.precision, f", size {'x'.join(map(str, elsewhere.spread.shape[1:]))}"
         )
@@ -89,11 +93,17 @@ def certify_half(pb: Compiled, half: HalfPrecision, path: str | os.PathLike[str]
 
 
 def half_checks(
-    session: Session, injected: fx.GraphModule, program: Program, target: Target, looks: Looks, seed: int
+    session: Session,
+    injected: fx.GraphModule,
+    program: Program,
+    target: Target,
+    looks: Looks,
+    seed: int,
+    taps: Taps = NO_TAPS,
 ) -> list[Check]:
     """A half-precision file in ONNX Runtime against float64 autograd, on fresh inputs; see `runtime_checks`."""
     precision = session.metadata.precision_name
-    drawn = _Draw.of(injected, program, target, looks, session.class_count, seed)
+    drawn = _Draw.of(injected, program, target, taps, looks, session.class_count, seed)
     return [*_kernel_checks(session.path, precision), *drawn.session_checks(session, precision)]
 
 
@@ -121,13 +131,20 @@ class _Draw:
 
     @classmethod
     def of(
-        cls, injected: fx.GraphModule, program: Program, target: Target, looks: Looks, classes: int, seed: int
+        cls,
+        injected: fx.GraphModule,
+        program: Program,
+        target: Target,
+        taps: Taps,
+        looks: Looks,
+        classes: int,
+        seed: int,
     ) -> _Draw:
         """Draw, and run the program by autograd through the injected form."""
         inputs = fresh_batch(looks.spread, looks.extras, max(BATCHES), seed, torch.empty(0))
         given = fresh_target(target, max(BATCHES), classes, inputs.x, seed + 1)
         wide = given.double() if given is not None and given.is_floating_point() else given
-        wanted = run_eagerly(in_float64(injected), program, target, inputs.double(), wide)
+        wanted = run_eagerly(in_float64(injected), program, target, inputs.double(), wide, taps)
         return cls(inputs, given, wanted, program)
 
     def graph_checks(self, graph: fx.GraphModule, precision: str, place: str) -> list[Check]:
@@ -144,7 +161,7 @@ class _Draw:
         for batch in BATCHES:
             x, *extras = (tensor.numpy() for tensor in self.inputs[:batch])
             result = session(x, None if self.given is None else self.given[:batch].numpy(), *extras)
-            found = {name: torch.from_numpy(getattr(result, name)) for name in self.wanted}
+            found = {name: torch.from_numpy(result[name]) for name in self.wanted}
             checks += self.compare(f"{precision} in ONNX Runtime, batch {batch}", found, precision)
         return checks
 
@@ -153,17 +170,17 @@ class _Draw:
         wrong = sum(int((~torch.isfinite(value)).sum()) for value in found.values())
         checks = [at_most(f"{label}: values that are not finite", float(wrong), 0.0, detail)]
         bound = bound_of(precision)
-        for name in ("logits", "pullback"):
+        for name in ("logits", "pullback", *(name for name in found if name.startswith(CONTRIBUTION))):
             wanted, here = (v.double().flatten(1) for v in (self.wanted[name][: len(found[name])], found[name]))
             error = float(((here - wanted).norm(dim=1) / wanted.norm(dim=1).clamp(min=1e-300)).max())
             cosine = float(torch.nn.functional.cosine_similarity(here, wanted, dim=1, eps=1e-300).min())
             if name == "logits":
                 checks.append(at_most(f"{label}: logits, relative L2", error, bound / 4))
             elif isinstance(self.program, Soft):
-                checks.append(at_most(f"{label}: pullback, relative L2", error, bound))
-                checks.append(at_least(f"{label}: pullback, cosine", cosine, 1 - bound**2 / 2))
+                checks.append(at_most(f"{label}: {name}, relative L2", error, bound))
+                checks.append(at_least(f"{label}: {name}, cosine", cosine, 1 - bound**2 / 2))
             else:  # the second pass starts at a point that is rounded itself: twice the error
-                checks.append(at_least(f"{label}: pullback, cosine", cosine, 1 - (2 * bound) ** 2 / 2))
+                checks.append(at_least(f"{label}: {name}, cosine", cosine, 1 - (2 * bound) ** 2 / 2))
         return checks
 
 

@@ -21,8 +21,9 @@ from fxpullback.export.onnx.digest import weights_sha256
 from fxpullback.export.runtime.package import Package
 from fxpullback.export.runtime.session import Session
 from fxpullback.graph.text import from_text
+from fxpullback.taps.contribution import Taps
 from fxpullback.target import Target
-from fxpullback.unroll import Ascent, Double, Program, Soft
+from fxpullback.unroll import NO_TAPS, Ascent, Double, Program, Soft
 
 
 def recheck(path: str | os.PathLike[str], seed: int = 1) -> Certificate:
@@ -50,10 +51,9 @@ def recheck(path: str | os.PathLike[str], seed: int = 1) -> Certificate:
     injected = from_text(carried["graph"], weights)
     target: Target = session.target  # type: ignore[assignment]
     program, looks = program_of(session.metadata.program), Looks.from_dict(carried)
-    if session.metadata.precision_name == "fp32":
-        ran = runtime_checks(session, injected, program, target, looks, seed)
-    else:
-        ran = half_checks(session, injected, program, target, looks, seed)
+    taps = Taps.from_dict(carried["contributions"]) if "contributions" in carried else NO_TAPS
+    check = runtime_checks if session.metadata.precision_name == "fp32" else half_checks
+    ran = check(session, injected, program, target, looks, seed, taps)
     checks = (*file_checks(path), _weights_check(path, session), *ran)
     environment = {"torch": torch.__version__, "onnxruntime": ort.__version__, "seed": seed, "batches": list(BATCHES)}
     return Certificate(checks, {**environment, "providers": list(session.providers)})

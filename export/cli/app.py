@@ -1,4 +1,4 @@
-"""The command `fxpullback`: compile, explain, inspect, verify, demo.
+"""The command `fxpullback`: compile, explain, evaluate, inspect, verify, demo.
 
 Options are declared here; the work is in `compile.py`, `explain.py` and `inspect.py`, imported when needed.
 """
@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from fxpullback.export.cli.evaluate_command import evaluate
 from fxpullback.export.cli.terminal import PlainErrors, Stages, err, out, say
+from fxpullback.export.cli.terminal import option as _option
 
 app = typer.Typer(
     cls=PlainErrors,
@@ -68,11 +70,6 @@ class ClipWhen(Enum):
     every = "every"
     last = "last"
     never = "never"
-
-
-def _option(*names: str, text: str, meta: str | None = None, panel: str | None = None) -> Any:
-    """An option; its panel is the heading it stands under in --help."""
-    return typer.Option(*names, help=text, metavar=meta, rich_help_panel=panel, show_default=False)
 
 
 _MODEL, _PROGRAM, _RULES = "Model", "Program", "Rules"
@@ -153,6 +150,17 @@ Without = Annotated[
     list[str] | None, _option(text="Rewrite of the lowering to leave out; repeatable", meta="NAME", panel=_PROGRAM)
 ]
 
+Tap = Annotated[
+    list[str] | None,
+    _option(
+        text="Module whose output's contribution is shown; repeatable (default: auto, chosen from the graph); none: no "
+        "contribution",
+        meta="auto|none|MODULE",
+        panel=_PROGRAM,
+    ),
+]
+EachTap = Annotated[bool, _option("--each-tap", text="Each tap's own map as an output besides", panel=_PROGRAM)]
+
 
 @app.callback()
 def common(
@@ -190,6 +198,8 @@ def compile_command(
     noise: Noise = None,
     keep_exact: KeepExact = None,
     without: Without = None,
+    tap: Tap = None,
+    each_tap: EachTap = False,
 ) -> None:
     """Compile a model: one file with its logits, its pullback and the ledger of both."""
     from fxpullback.export.cli import compile as work
@@ -209,6 +219,8 @@ def compile_command(
         calibrate=folder,
         free_size=free_size,
         without=tuple(without or ()),
+        taps=work.taps_of(tap or []),
+        each_tap=each_tap,
         source=work.source_of(weights, pretrained, size, input_shape, model_option or [], classes, mean, std, example),
     )
     with Stages() as stages:
@@ -227,6 +239,12 @@ def explain(
     ] = None,
     output: PictureOut = None,
     provider: Annotated[str | None, _option(text="cpu, cuda, ... (default: the best that works here)")] = None,
+    draw: Annotated[
+        list[str] | None,
+        _option(
+            text="What to draw: contribution, pullback, focus, strength (default: the first two)", meta="KIND,KIND"
+        ),
+    ] = None,
 ) -> None:
     """Explain a picture: its classes, and a drawing of what the chosen one rests on."""
     from fxpullback.export.cli.explain import run
@@ -240,7 +258,11 @@ def explain(
         output=output,
         provider=provider,
         console=out(),
+        kinds=draw or (),
     )
+
+
+app.command()(evaluate)
 
 
 @app.command()

@@ -19,7 +19,7 @@ from fxpullback.contract import metadata as md
 from fxpullback.contract.calibrated import calibrated_text
 from fxpullback.contract.errors import ModelSourceError
 from fxpullback.export.cli.inspect import precision_text
-from fxpullback.export.cli.terminal import check_output, pairs, say
+from fxpullback.export.cli.terminal import check_output, pairs, say, spoken_warnings
 from fxpullback.export.onnx.write import to_onnx
 from fxpullback.export.pictures.load import SUFFIXES, load_picture
 from fxpullback.export.runtime.aoti import to_aoti
@@ -45,6 +45,8 @@ class Job:
         free_size: Whether the size behind the channels stays free.
         without: Rewrites of the lowering that are left out.
         source: Keyword arguments of `load_model`.
+        taps: Where contributions are read off, as `fxpullback.compile` takes it.
+        each_tap: Whether each tap's own map is an output besides.
     """
 
     spec: str
@@ -57,6 +59,8 @@ class Job:
     free_size: bool
     without: tuple[str, ...]
     source: dict[str, Any]
+    taps: str | tuple[str, ...] | None = None
+    each_tap: bool = False
 
 
 def run(job: Job, stage: Callable[[str], None]) -> str:
@@ -85,20 +89,25 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
             )
         pictures = calibration_pictures(job.calibrate, loaded)
         rules = fxpullback.calibrate(loaded.model, pictures, rules=rules, spread=rules.spread)
-    pb = fxpullback.compile(
-        loaded.model,
-        (loaded.example, *loaded.extras),
-        rules=rules,
-        program=job.program,
-        target=job.target,
-        free_size=job.free_size,
-        without=job.without,
-        progress=stage,
-    )
+    with spoken_warnings("note"):
+        pb = fxpullback.compile(
+            loaded.model,
+            (loaded.example, *loaded.extras),
+            rules=rules,
+            program=job.program,
+            target=job.target,
+            free_size=job.free_size,
+            without=job.without,
+            taps=job.taps,
+            each_tap=job.each_tap and job.taps is not None,
+            progress=stage,
+        )
     for axis in pb.free:
         say("note", str(axis))
     if pb.rules.calibrated_on.get("kind") == "none":
         say("note", f"temperatures {calibrated_text(pb.rules.calibrated_on)}")
+    if pb.contributions is not None:
+        say("note", f"contribution: {pb.contributions}")
     stage("export, certify")
     preprocessing = None if loaded.preprocessing is None else loaded.preprocessing.to_json()
     texts = _written(job, pb, classes=loaded.classes, preprocessing=preprocessing)
@@ -242,6 +251,21 @@ def calibration_of(name: str, rules: Any, calibrate: str | None, spread: float |
     if spread is not None and not 0 < spread < float("inf"):
         raise typer.BadParameter("a positive number is wanted.", param_hint="--spread")
     return rules.with_spread(*() if spread is None else (spread,)), None if how == "noise" else Path(how)
+
+
+def taps_of(given: list[str]) -> str | tuple[str, ...] | None:
+    """What `compile` takes as taps.
+
+    Raises:
+        typer.BadParameter: A word that stands alone, among others.
+    """
+    if given in ([], ["auto"]):
+        return "auto"
+    if given == ["none"]:
+        return None
+    if alone := [word for word in given if word in ("auto", "none")]:
+        raise typer.BadParameter(f"{alone[0]} stands alone; name modules, or leave them out.", param_hint="--tap")
+    return tuple(given)
 
 
 def source_of(

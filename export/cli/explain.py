@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +22,8 @@ from fxpullback.contract.names import complain
 from fxpullback.contract.tensor_input import TensorInput
 from fxpullback.export.cli.terminal import Stages, check_output, pairs, save_picture, say, spoken_warnings
 from fxpullback.export.pictures.class_names import class_index, label
-from fxpullback.export.pictures.load import load_picture, panel
+from fxpullback.export.pictures.load import load_picture
+from fxpullback.export.pictures.panels import CONTRIBUTION, FOCUS, KINDS, PULLBACK, STRENGTH, panel
 from fxpullback.export.pictures.preprocessing import Preprocessing
 from fxpullback.export.runtime.session import Array, Result, Session
 
@@ -64,6 +65,7 @@ def run(
     output: Path | None,
     provider: str | None,
     console: Console,
+    kinds: Sequence[str] = (),
 ) -> None:
     """Explain `picture`, print the classes, and write the drawing.
 
@@ -80,6 +82,7 @@ def run(
         stages("load")
         with spoken_warnings():
             session = Session(file, providers=None if provider is None else [provider])
+        wanted = kinds_of(session, kinds)
         x = load_picture(picture, preprocessing_of(session))
         passed = extras_of(session, extras)
         stages("explain")
@@ -87,10 +90,13 @@ def run(
         stages("draw")
         path = output or default_output(picture, question)
         check_output(path)
-        save_picture(draw(x, question, result), path)
+        save_picture(draw(x, question, result, wanted), path)
     console.print(f"{question.text}: {question.unit} {question.logit(result.logits):.3f}", style="bold", markup=False)
     console.print(answer(question, result))
-    console.print(f"{path}: picture, pullback and overlay", markup=False, soft_wrap=True)
+    if result.contribution is not None and session.contributions is not None:
+        share = float(result.contribution[0].sum())
+        console.print(f"contribution: {share:.3f} of the {question.unit}, {session.contributions}", markup=False)
+    console.print(f"{path}: the picture and its explanation", markup=False, soft_wrap=True)
 
 
 def preprocessing_of(session: Session) -> Preprocessing:
@@ -193,25 +199,40 @@ def cotangent(session: Session, index: int, against: int | None) -> npt.NDArray[
     return weights
 
 
-def draw(x: Array, question: Question, result: Result) -> Image.Image:
-    """The panel of one explanation."""
+def draw(x: Array, question: Question, result: Result, kinds: Sequence[str] | None = None) -> Image.Image:
+    """The panel of one explanation; `kinds` as in `panel`."""
     name, before = question.text, question.logit(result.logits)
+    about: dict[str, Any] = {"contribution": _on_a_picture(result.contribution), "draw": kinds, "name": name}
     if result.counterfactual is None or result.counterfactual_logits is None:
-        return panel(x, result.pullback, f"{name}: {question.unit} {before:.2f}", captions=captions(name))
+        return panel(x, result.pullback, f"{name}: {question.unit} {before:.2f}", **about)
     after = question.logit(result.counterfactual_logits)
-    texts = captions(name, ascent=True)
-    texts[0] = f"picture: {question.unit} {before:.2f}"
-    texts.append(f"counterfactual: {question.unit} {after:.2f}")
+    texts = f"picture: {question.unit} {before:.2f}", f"counterfactual: {question.unit} {after:.2f}"
     title = f"{name}: {question.unit} {before:.2f}, counterfactual {after:.2f}"
-    return panel(x, result.pullback, title, counterfactual=result.counterfactual, captions=texts)
+    return panel(x, result.pullback, title, counterfactual=result.counterfactual, captions=texts, **about)
 
 
-def captions(name: str, *, ascent: bool = False) -> list[str]:
-    """What the colours mean, for picture, pullback and overlay."""
-    strength = "overlay: strength of the pullback, smoothed"
-    if ascent:
-        return ["picture", f"pullback: the change that raises {name}; red brighter, blue darker", strength]
-    return ["picture", f"pullback, colours summed: red raises {name}, blue lowers it", strength]
+def _on_a_picture(contribution: Array | None) -> Array | None:
+    """The map of a batch of one, where it has height and width."""
+    return contribution[0] if contribution is not None and contribution.ndim == 3 else None
+
+
+def kinds_of(session: Session, given: Sequence[str]) -> list[str] | None:
+    """What to draw, as asked for with --draw; None for the default.
+
+    Raises:
+        typer.BadParameter: There is no such kind.
+        InputError: It is drawn of a contribution, and the file has none.
+    """
+    wanted = [word.strip() for text in given for word in text.split(",")]
+    for kind in wanted:
+        if kind not in KINDS:
+            raise typer.BadParameter(f"{kind!r}: give {', '.join(KINDS)}; several with commas.", param_hint="--draw")
+        if kind in (CONTRIBUTION, FOCUS) and session.contributions is None:
+            raise InputError(
+                f"{session.path}: it has no contribution to draw. Compile the model with --tap auto, or draw "
+                f"{PULLBACK} and {STRENGTH}."
+            )
+    return wanted or None
 
 
 def answer(question: Question, result: Result) -> Table:

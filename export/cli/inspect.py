@@ -64,6 +64,7 @@ def facts_table(session: Session | Described) -> Table:
         ("rules", described(meta.rules, leave_out=("temperatures", "calibrated", "spread", "calibrated_on"))),
         ("temperatures", temperatures(meta.ledger.get("rows", []), meta.rules)),
         ("target", meta.target),
+        ("contribution", meta.contributions or "none"),
         ("precision", precision_text(meta.precision)),
         ("rewrites", ", ".join(f"{name} {count}" for name, count in meta.rewrites.items() if count) or "none"),
         *computes,

@@ -26,6 +26,11 @@ COLUMNS = 100
 _UsageError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
+def option(*names: str, text: str, meta: str | None = None, panel: str | None = None) -> Any:
+    """An option; its panel is the heading it stands under in --help."""
+    return typer.Option(*names, help=text, metavar=meta, rich_help_panel=panel, show_default=False)
+
+
 def out() -> Console:
     """The console for results: stdout, at most 100 columns, and exactly those when it is no terminal."""
     console = Console(highlight=False, soft_wrap=False)
@@ -112,13 +117,13 @@ class Stages:
 
 
 @contextmanager
-def spoken_warnings() -> Iterator[None]:
-    """Print warnings raised inside as `warning: ...` instead of with file and line."""
+def spoken_warnings(kind: str = "warning") -> Iterator[None]:
+    """Print warnings raised inside as `warning: ...`, or as another kind, instead of with file and line."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
     for warning in caught:
-        say("warning", warning.message)
+        say(kind, warning.message)
 
 
 def check_output(path: Path) -> None:

@@ -183,6 +183,8 @@ def described(
     }
     if half is not None:
         texts[md.PRECISION] = json.dumps(half.describe())
+    if pb.contributions is not None:
+        texts[md.CONTRIBUTIONS] = json.dumps(pb.contributions.to_dict())
     if pb.free:
         texts[md.SIZES] = json.dumps([asdict(axis) for axis in pb.free])
     if classes is not None:

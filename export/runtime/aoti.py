@@ -98,7 +98,15 @@ def signature(pb: Compiled) -> dict[str, Any]:
     if pb.target != "top1":
         wanted = {"index": ["batch"], "contrast": ["batch", 2], "cotangent": logits}[pb.target]
         inputs.append({"name": TARGET, "dtype": "float32" if pb.target == "cotangent" else "int64", "shape": wanted})
-    return {"inputs": inputs, "outputs": {n: logits if n.endswith("logits") else shape for n in pb.output_names}}
+    outputs = dict.fromkeys(pb.output_names, shape) | {n: logits for n in pb.output_names if n.endswith("logits")}
+    if pb.contributions is not None:
+        grids = [pb.contributions.grid, *(place.grid for place in pb.contributions.places)]
+        outputs |= {n: ["batch", *map(_extent, g)] for n, g in zip(pb.contributions.outputs, grids, strict=False)}
+    return {"inputs": inputs, "outputs": outputs}
+
+
+def _extent(extent: int | None) -> int | str:
+    return "free" if extent is None else extent
 
 
 def _described(name: str, example: Tensor, shape: Sequence[int | str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from fxpullback.contract import metadata as md
 from fxpullback.contract.arguments import Arguments, Array
+from fxpullback.contract.contribution import EACH
 from fxpullback.contract.errors import SessionError
 from fxpullback.export.runtime.onnx_file import OnnxFile
 from fxpullback.export.runtime.package import Package, is_package
@@ -33,12 +34,30 @@ class Result:
         pullback: float32, the shape of the input. For ascent: the displacement, counterfactual minus input.
         counterfactual: float32, the shape of the input; ascent only, else None.
         counterfactual_logits: float32 [batch, classes] of the counterfactual; ascent only, else None.
+        contribution: float32 [batch, height, width], or [batch, tokens]: what each place carries of the logit. None
+            where the file was compiled without taps.
+        contributions: each tap's own map by its name; empty unless the file was compiled with `each_tap`.
     """
 
     logits: Array
     pullback: Array
     counterfactual: Array | None = None
     counterfactual_logits: Array | None = None
+    contribution: Array | None = None
+    contributions: Mapping[str, Array] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, outputs: Mapping[str, Array]) -> Result:
+        """Of the outputs of a file by name."""
+        own = {name.removeprefix(EACH): array for name, array in outputs.items() if name.startswith(EACH)}
+        return cls(**{name: array for name, array in outputs.items() if not name.startswith(EACH)}, contributions=own)
+
+    def __getitem__(self, name: str) -> Array:
+        """One output by its name in the file."""
+        found = self.contributions.get(name.removeprefix(EACH)) if name.startswith(EACH) else getattr(self, name, None)
+        if found is None:
+            raise KeyError(name)
+        return found
 
 
 class Session:
@@ -67,6 +86,8 @@ class Session:
         preprocessing: How a picture becomes an input, or None.
         ledger: What happened to every operator of the model.
         certificate: What was verified at export, or None.
+        contributions: What the contribution maps are of, or None.
+        outputs: Every output of the file, in order.
         inputs: Every input of the file by name, with its type and shape: `input`, what is passed through, `target`.
         extras: The inputs that are passed through and not explained, by name; empty for most files.
         input_shape: Shape of `input`; a dimension that is free is its name, such as `"batch"`.
@@ -105,7 +126,9 @@ class Session:
         self.ledger: dict[str, Any] = self.metadata.ledger
         self.certificate = self.metadata.certificate
         self.sizes = self.metadata.sizes
+        self.contributions = self.metadata.contributions
         self.inputs = file.inputs
+        self.outputs = tuple(file.outputs)
         self.class_count = _class_count(self.path, file, self.metadata)
         self.input_shape = self.inputs["input"].shape
         arguments = Arguments(self.inputs, self.metadata.extras, self.target, self.class_count, self.sizes)
@@ -141,7 +164,7 @@ class Session:
             raise SessionError(
                 f"{self.path}: {self.runtime} failed on an input of shape {feed['input'].shape}: {error}"
             ) from error
-        return Result(*outputs)
+        return Result.of(dict(zip(self.outputs, outputs, strict=True)))
 
     def __repr__(self) -> str:
         program = self.metadata.program_name
@@ -182,6 +205,8 @@ def _class_count(path: Path, file: Package | OnnxFile, metadata: md.Metadata) ->
     returned = ["logits", "pullback"]
     if metadata.program_name == "ascent":
         returned += ["counterfactual", "counterfactual_logits"]
+    if metadata.contributions is not None:
+        returned += metadata.contributions.outputs
     if sorted(inputs) != sorted(wanted) or outputs != returned:
         raise SessionError(
             f"{path}: the file takes {', '.join(inputs)} and returns {', '.join(outputs)}, where its metadata promises "

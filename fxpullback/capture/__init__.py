@@ -19,6 +19,7 @@ from fxpullback.contract.sizes import FreeAxis
 from fxpullback.graph.alone import alone
 from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.inputs import check_example, check_extra_examples
+from fxpullback.graph.ir import mark_values
 from fxpullback.graph.module import Graph
 
 __all__ = ["Model", "TrainingModeWarning", "capture"]
@@ -67,4 +68,5 @@ def capture(
     gm = canonicalise(gm, compilation)
     check_free_axes(gm)
     check_output(gm)
+    mark_values(gm.graph)
     return gm

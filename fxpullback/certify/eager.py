@@ -2,29 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fxpullback.contract.errors import VerifyError
 from fxpullback.graph.inputs import Inputs
+from fxpullback.taps.contribution import Taps
 from fxpullback.target import Target, cotangent_of
-from fxpullback.unroll import Program, run_program
+from fxpullback.unroll import NO_TAPS, Program, run_program
 
 
-def soft_pullback(model: Callable[..., Any], inputs: Inputs, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-    """(logits, pullback) of a batch by autograd through `model`, a graph module in injected form."""
+class _Keeping(fx.Interpreter):
+    """Runs a graph and keeps the values of some nodes."""
+
+    def __init__(self, gm: fx.GraphModule, names: Collection[str]) -> None:
+        super().__init__(gm)
+        self.names, self.kept = names, dict[str, Tensor]()
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.name in self.names:
+            self.kept[n.name] = result
+        return result
+
+
+def soft_pullback(
+    model: fx.GraphModule, inputs: Inputs, cotangent: Tensor, taps: Taps = NO_TAPS
+) -> tuple[Tensor, Tensor, *tuple[Tensor, ...]]:
+    """(logits, pullback, map of each tap) of a batch by autograd through `model`, a graph in injected form.
+
+    A map is made of the value at its node and of autograd's gradient at that very node.
+
+    Raises:
+        VerifyError: the graph has no node of a tap.
+    """
     leaf = inputs.x.detach().clone().requires_grad_(True)
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        logits = model(*inputs.at(leaf))[0]
-        (pullback,) = torch.autograd.grad((logits * cotangent).sum(), leaf)
-    return logits.detach(), pullback
+        values: list[Tensor] = []
+        if taps:
+            runner = _Keeping(model, {tap.node for tap in taps})
+            logits = runner.run(*inputs.at(leaf))[0]
+            missing = [tap.node for tap in taps if tap.node not in runner.kept]
+            if missing:
+                raise VerifyError(f"the injected form has no node {missing[0]}, where a contribution was read off.")
+            values = [runner.kept[tap.node] for tap in taps]
+        else:
+            logits = model(*inputs.at(leaf))[0]
+        pullback, *gradients = torch.autograd.grad((logits * cotangent).sum(), [leaf, *values])
+    with torch.no_grad():
+        pairs = zip(taps, values, gradients, strict=True)
+        maps = [tap.plan(value, gradient) for tap, value, gradient in pairs]
+    return logits.detach(), pullback, *maps
 
 
 def run_eagerly(
-    model: fx.GraphModule, program: Program, target: Target, inputs: Inputs, given: Tensor | None
+    model: fx.GraphModule,
+    program: Program,
+    target: Target,
+    inputs: Inputs,
+    given: Tensor | None,
+    taps: Taps = NO_TAPS,
 ) -> dict[str, Tensor]:
     """What the compiled graph of (program, target) must return for a batch, by eager autograd.
 
@@ -34,20 +75,21 @@ def run_eagerly(
         target: what `given` holds.
         inputs: the batch; its extras are the same in every step.
         given: target, or None for top-1.
+        taps: where contributions are read off, by nodes of `model`.
 
     Returns:
         Tensors by output name.
     """
 
-    def step(here: Tensor, u: Tensor | Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def step(here: Tensor, u: Tensor | Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
         if callable(u) and not isinstance(u, Tensor):
             with torch.no_grad():
                 u = u(model(*inputs.at(here))[0])
-        logits, pullback = soft_pullback(model, inputs.at(here), u)
-        return logits, pullback, u
+        logits, pullback, *maps = soft_pullback(model, inputs.at(here), u, taps)
+        return logits, pullback, u, *maps
 
     with torch.no_grad():
         outputs: dict[str, Tensor] = run_program(
-            program, step, inputs.x, lambda logits: cotangent_of(target, given, logits)
+            program, step, inputs.x, lambda logits: cotangent_of(target, given, logits), taps
         )
     return outputs

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +23,7 @@ from fxpullback.contract.certificate import Certificate, Check, at_least, at_mos
 from fxpullback.graph.float64 import Memo, in_float64
 from fxpullback.graph.inputs import Inputs
 from fxpullback.graph.ir import calls, operator_name
+from fxpullback.taps.contribution import Taps
 from fxpullback.unroll import Soft
 
 if TYPE_CHECKING:
@@ -46,14 +47,14 @@ def verify(pb: Compiled, *, seed: int = 0) -> Certificate:
     wide = {name: in_float64(getattr(pb, name), memo) for name in ("captured", "rewritten", "folded", "step", "graph")}
     note = _enliven(wide["captured"], memo, wide_inputs, seed)
     with torch.no_grad():
-        logits, pullback = wide["step"](*wide_inputs, u)
+        logits, pullback, *maps = wide["step"](*wide_inputs, u)
     checks = [
         *_logits(pb, wide, inputs, logits, note),
-        *_adjoint(pb, wide, inputs, u, pullback),
+        *_adjoint(pb, wide, inputs, u, (pullback, *maps)),
         *_linearity(wide, wide_inputs, u, pullback, seed),
         _dot_test(wide, wide_inputs, u, pullback, seed),
         *_program(pb, wide, wide_inputs, seed),
-        _batch(wide, wide_inputs, u, (logits, pullback)),
+        _batch(wide, wide_inputs, u, (logits, pullback, *maps)),
         *_sizes(pb, wide, extras, seed),
     ]
     return Certificate(tuple(checks), environment(seed))
@@ -114,11 +115,14 @@ def _variation(values: Tensor) -> float:
     return relative(values[1:], values[:1].expand_as(values[1:])) if values.abs().max() > 0 else 0.0
 
 
-def _adjoint(pb: Compiled, wide: Mapping[str, fx.GraphModule], narrow: Inputs, u: Tensor, found: Tensor) -> list[Check]:
-    inputs = narrow.double()
-    _, wanted = soft_pullback(wide["folded"], inputs, u)
+def _adjoint(
+    pb: Compiled, wide: Mapping[str, fx.GraphModule], narrow: Inputs, u: Tensor, results: Sequence[Tensor]
+) -> list[Check]:
+    inputs, (found, *maps) = narrow.double(), results
+    _, wanted, *tapped = soft_pullback(wide["folded"], inputs, u, pb.taps)
     # Two samples: at batch 1 torch's own adjoint of batch norm is wrong where a cotangent arrives transposed.
-    _, unfolded = soft_pullback(wide["rewritten"], inputs[:2], u[:2])
+    before = pb.taps.held_in(wide["rewritten"])
+    _, unfolded, *unfolded_maps = soft_pullback(wide["rewritten"], inputs[:2], u[:2], before)
     error, detail = relative(found, wanted), ""
     if not error <= EXACT_BOUND:
         detail = first_pullback_difference(wide["folded"], wide["step"], inputs, u, EXACT_BOUND)
@@ -128,7 +132,30 @@ def _adjoint(pb: Compiled, wide: Mapping[str, fx.GraphModule], narrow: Inputs, u
         at_most("pullback: graph against autograd, float64", error, EXACT_BOUND, detail),
         _before_folding(pb, narrow[:2], u[:2], found[:2], unfolded, detail),
         at_least("pullback is not zero", size, 1e-300),
+        *_contributions(pb.taps, maps, tapped, unfolded_maps),
     ]
+
+
+def _contributions(
+    taps: Taps, found: Sequence[Tensor], wanted: Sequence[Tensor], unfolded: Sequence[Tensor]
+) -> list[Check]:
+    """Of every tap: its value times the gradient that autograd has at that very node, folded and not; the worst."""
+    if not taps:
+        return []
+    errors = {tap.name: relative(here, there) for tap, here, there in zip(taps, found, wanted, strict=True)}
+    before = {tap.name: relative(here[:2], there) for tap, here, there in zip(taps, found, unfolded, strict=True)}
+    sizes = {tap.name: float(there.abs().max()) for tap, there in zip(taps, wanted, strict=True)}
+    return [
+        _worst(errors, "contribution: graph against autograd at that node, float64", EXACT_BOUND),
+        _worst(before, "contribution: graph against autograd before folding", FOLD_BOUND),
+        at_least("contribution is not zero", min(sizes.values()), 1e-300),
+    ]
+
+
+def _worst(errors: Mapping[str, float], name: str, bound: float) -> Check:
+    """One check for several taps; where it fails it names the tap."""
+    tap = max(errors, key=lambda name: errors[name] if errors[name] == errors[name] else float("inf"))
+    return at_most(name, errors[tap], bound, "" if errors[tap] <= bound else f"at {tap}")
 
 
 def _unstable(pb: Compiled, captured: fx.GraphModule, inputs: Inputs) -> str:
@@ -148,7 +175,7 @@ def _before_folding(pb: Compiled, inputs: Inputs, u: Tensor, found: Tensor, want
     """Folding rounds weights to the model's own type: it may be off by what that type is off without it."""
     error, bound = relative(found, wanted), FOLD_BOUND
     if error > FOLD_BOUND:
-        _, rounded = soft_pullback(pb.rewritten, inputs, u.to(inputs.x.dtype))
+        _, rounded, *_ = soft_pullback(pb.rewritten, inputs, u.to(inputs.x.dtype))
         bound = max(FOLD_BOUND, relative(rounded.double(), wanted))
         detail = detail or "the bound is the rounding of torch's own type"
     return at_most("pullback: graph against autograd before folding", error, bound, detail)
@@ -192,7 +219,7 @@ def _program(pb: Compiled, wide: Mapping[str, fx.GraphModule], inputs: Inputs, s
     """The compiled graph with its target, against the program run by eager autograd, on one sample."""
     one = inputs[1:2]
     given = fresh_target(pb.target, 1, pb.classes, one.x, seed + 4)
-    wanted = run_eagerly(wide["folded"], pb.program, pb.target, one, given)
+    wanted = run_eagerly(wide["folded"], pb.program, pb.target, one, given, pb.taps)
     with torch.no_grad():
         found = wide["graph"](*one, *([] if given is None else [given]))
     bound = EXACT_BOUND if isinstance(pb.program, Soft) else ASCENT_BOUND
@@ -213,18 +240,22 @@ def _sizes(pb: Compiled, wide: Mapping[str, fx.GraphModule], extras: list[ExtraS
         with torch.no_grad():
             plain, injected = pb.captured(*inputs)[0], pb.rewritten(*inputs)[0]
             found = wide["step"](*inputs.double(), u)
-        wanted = soft_pullback(wide["folded"], inputs.double(), u)
+        wanted = soft_pullback(wide["folded"], inputs.double(), u, pb.taps)
         place = f"size {'x'.join(map(str, spread.shape[1:]))}"
         exact = 0.0 if torch.equal(plain, injected) else max(relative(injected, plain), 1e-300)
         checks += [
             at_most(f"{place}: injected form against the model, bit for bit", exact, 0.0),
             at_most(f"{place}: logits of the lowered graph", relative(found[0], wanted[0]), EXACT_BOUND),
             at_most(f"{place}: pullback against autograd, float64", relative(found[1], wanted[1]), EXACT_BOUND),
+            *(
+                at_most(f"{place}: contribution at {tap.name}, float64", relative(here, there), EXACT_BOUND)
+                for tap, here, there in zip(pb.taps, found[2:], wanted[2:], strict=True)
+            ),
         ]
     return checks
 
 
-def _batch(wide: Mapping[str, fx.GraphModule], inputs: Inputs, u: Tensor, together: tuple[Tensor, Tensor]) -> Check:
+def _batch(wide: Mapping[str, fx.GraphModule], inputs: Inputs, u: Tensor, together: Sequence[Tensor]) -> Check:
     with torch.no_grad():
         alone = wide["step"](*inputs[-1:], u[-1:])  # not the middle one, which a reversed batch leaves in its place
     error = max(relative(a, t[-1:]) for a, t in zip(alone, together, strict=True))

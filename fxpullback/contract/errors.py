@@ -34,6 +34,10 @@ class FixedSizeError(FxPullbackError):
     """A rule met a free size that it can only handle fixed; the stage that ran it says where."""
 
 
+class TapError(FxPullbackError):
+    """A contribution was asked for where none can be read off."""
+
+
 class LowerError(FxPullbackError):
     """A lowering step met a graph it cannot handle."""
 
@@ -64,3 +68,7 @@ class SessionError(FxPullbackError):
 
 class ModelSourceError(FxPullbackError):
     """A model, its weights, a picture or a class name given by the user could not be used."""
+
+
+class EvaluateError(FxPullbackError):
+    """Explanations could not be measured: the pictures, the labels, the file or a metric is at fault."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fxpullback.contract.contribution import Contributions
 from fxpullback.contract.sizes import FreeAxis
 
 PREFIX = "fxpullback."
@@ -21,6 +22,7 @@ CLASSES = PREFIX + "classes"
 INPUTS = PREFIX + "inputs"
 SIZES = PREFIX + "sizes"
 REWRITES = PREFIX + "rewrites"
+CONTRIBUTIONS = PREFIX + "contributions"
 PRECISION = PREFIX + "precision"
 ORACLE = PREFIX + "injected_form"
 WEIGHTS_SHA256 = PREFIX + "weights_sha256"
@@ -49,6 +51,7 @@ class Metadata:
         precision: `name` (fp32, fp16 or bf16), and for half precision `cotangent_scale`, `float32` (operators that
             stay in it, by name), `operators` and `casts` of one pullback.
         rewrites: At how many places each rewrite of the lowering was made, by its name.
+        contributions: What its contribution maps are of; None for a file without.
     """
 
     version: str
@@ -65,6 +68,7 @@ class Metadata:
     sizes: tuple[FreeAxis, ...] = ()
     precision: dict[str, Any] = field(default_factory=lambda: {"name": "fp32"})
     rewrites: dict[str, int] = field(default_factory=dict)
+    contributions: Contributions | None = None
     raw: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -96,6 +100,7 @@ def parse(raw: Mapping[str, str]) -> Metadata:
     ledger = _required(raw, LEDGER)
     classes = _parsed(raw, CLASSES, list)
     inputs = _required(raw, INPUTS)
+    contributions = _parsed(raw, CONTRIBUTIONS, dict)
     return Metadata(
         version=raw[VERSION],
         rules=_required(raw, RULES),
@@ -111,6 +116,7 @@ def parse(raw: Mapping[str, str]) -> Metadata:
         sizes=tuple(FreeAxis.from_dict(axis) for axis in _parsed(raw, SIZES, list) or []),
         precision=_parsed(raw, PRECISION, dict) or {"name": "fp32"},
         rewrites=_required(raw, REWRITES),
+        contributions=None if contributions is None else Contributions.from_dict(contributions),
         raw=dict(raw),
     )
 

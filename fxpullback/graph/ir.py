@@ -75,7 +75,8 @@ RULE = "fxpullback_rule"  # name of the rule that emitted it
 TRANSPOSES = "fxpullback_transposes"  # name of the node whose cotangent it is
 HOLDS = "fxpullback_holds"  # {name of a captured operator: f}: f times the node is that operator's value
 COTANGENT_OF = "fxpullback_cotangent_of"  # {name of an operator: f}: f times the node is that operator's cotangent
-WHOLE = (HOLDS, COTANGENT_OF)  # true of one node alone, so `walk` hands them on and no copy takes them along
+VALUE_OF = "fxpullback_value_of"  # {name of a captured operator: f}: the same, for values that may be tapped
+WHOLE = (HOLDS, COTANGENT_OF, VALUE_OF)  # true of one node alone, so `walk` hands them on and no copy takes them along
 STEP = "fxpullback_step"  # which copy of an unrolled program it belongs to, from 1
 
 
@@ -175,6 +176,12 @@ def depends_on(graph: fx.Graph, sources: list[fx.Node]) -> set[fx.Node]:
                 continue
             reached.add(node)
     return reached
+
+
+def mark_values(graph: fx.Graph) -> None:
+    """Have the value of every operator known wherever a later stage puts it."""
+    for node in calls(graph):
+        node.meta[VALUE_OF] = {node.name: 1.0}
 
 
 def module_path(node: fx.Node) -> str:

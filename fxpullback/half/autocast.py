@@ -116,7 +116,7 @@ def in_half_precision(pb: Compiled, precision: str, cotangent_scale: float | Non
     step = autocast(pb.step, dtype, pb.extensions.operators())
     check_autocast(step, dtype)
     scaled = scale_cotangent(step, cotangent_scale, any_size=pb.target == "cotangent")
-    graph = simplify(unroll(scaled, pb.program, pb.target))
+    graph = simplify(unroll(scaled, pb.program, pb.target, taps=pb.taps))
     check_lowered(graph)
     check_autocast(graph, dtype)
     wide, total, casts = _count(step)

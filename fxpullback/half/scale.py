@@ -104,10 +104,10 @@ def _narrow(step: fx.GraphModule, operators: OperatorTable) -> set[fx.Node]:
 
 
 def scale_cotangent(step: fx.GraphModule, scale: float, *, any_size: bool = False) -> Graph:
-    """Multiply the cotangent of a pullback graph by `scale`, and divide the pullback by it, in float32.
+    """Multiply the cotangent of a pullback graph by `scale`, and divide pullback and maps by it, in float32.
 
     Args:
-        step: graph (input, extras, cotangent) -> (logits, pullback) with inputs and outputs in float32, left as it is.
+        step: graph (input, extras, cotangent) -> (logits, pullback, maps) with all of them in float32.
         scale: a power of two, so that scaling itself rounds nothing.
         any_size: bring each sample's cotangent to a largest entry of one first: it may be of any size.
 
@@ -127,12 +127,15 @@ def scale_cotangent(step: fx.GraphModule, scale: float, *, any_size: bool = Fals
         return site.copy()
 
     append(builder, step, env, scaled, moved=None)
-    logits, pullback = (env[n] for n in outputs(step.graph))
+    logits, *linear = (env[n] for n in outputs(step.graph))
     with builder.provenance("seed_scale_undone", **{ORIGIN: "seed_scale"}):
-        if any_size:
-            undo = undo.reshape([undo.shape[0], *[1] * (pullback.ndim - 1)])
-        pullback = pullback * undo
-    return tidy(builder.finish((logits, pullback)))
+        scaled_back = [one * (_as_wide(undo, one) if any_size else undo) for one in linear]
+    return tidy(builder.finish((logits, *scaled_back)))
+
+
+def _as_wide(undo: Any, like: Any) -> Any:
+    """One number for each sample, with as many axes as what it is multiplied by."""
+    return undo.reshape([undo.shape[0], *[1] * (like.ndim - 1)])
 
 
 def _scaled(cotangent: Any, scale: float, any_size: bool) -> tuple[Any, Any]:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from fxpullback.contract.errors import ModelSourceError
 from fxpullback.export.pictures import panels
+from fxpullback.export.pictures.colours import smoothed
 from fxpullback.export.pictures.load import load_picture, panel, prepare, read_picture
 from fxpullback.export.pictures.preprocessing import Preprocessing
 
@@ -192,7 +193,7 @@ def test_panel_of_nothing() -> None:
 def test_blur_keeps_the_sum() -> None:
     spot = np.zeros((41, 41))
     spot[20, 20] = 1
-    blurred = panels._blurred(spot, 2.0)
+    blurred = smoothed(spot, 2.0)
     assert abs(blurred.sum() - 1) < 1e-9
     assert blurred.argmax() == spot.argmax()
 

@@ -1,0 +1,192 @@
+"""`fxpullback evaluate`: metrics on the explanations of a file, in a folder with rows, table and page."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fxpullback.contract.errors import EvaluateError
+from fxpullback.export.cli.terminal import err, say, spoken_warnings
+from fxpullback.export.evaluate.exact import exact_baselines
+from fxpullback.export.evaluate.intervals import Mean
+from fxpullback.export.evaluate.metrics import METRICS, Metric
+from fxpullback.export.evaluate.page import page
+from fxpullback.export.evaluate.report import Report
+from fxpullback.export.evaluate.run import evaluate
+from fxpullback.export.evaluate.settings import Settings
+
+ROWS, TABLE, SUMMARY, PAGE = "rows.jsonl", "table.csv", "report.json", "index.html"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One evaluation, as it was asked for.
+
+    Attributes:
+        file: The file.
+        pictures: The folder of pictures.
+        output: The folder to write to.
+        metrics: Which, by name; empty for all that apply.
+        methods: Likewise.
+        baseline: A file of the same model compiled without rules.
+        model: A model for baselines in torch, with the keyword arguments of `load_model`; None for none.
+        options: Further keyword arguments of `evaluate`.
+    """
+
+    file: Path
+    pictures: Path
+    output: Path
+    metrics: list[str]
+    methods: list[str]
+    baseline: Path | None
+    model: tuple[str, dict[str, Any]] | None
+    settings: Settings
+    options: dict[str, Any]
+
+
+def run(job: Job, console: Console) -> None:
+    """Evaluate, print the means, and write the folder.
+
+    Raises:
+        FxPullbackError: The file, the pictures, a name or the folder is at fault; rows that were written stay.
+    """
+    sources: list[Callable[..., Any]] = [] if job.baseline is None else [exact_baselines(job.baseline)]
+    make_folder(job.output)
+    with spoken_warnings(), _Bar() as bar:
+        report = evaluate(
+            job.file,
+            job.pictures,
+            sources=sources,
+            metrics=job.metrics or None,
+            methods=job.methods or None,
+            settings=job.settings,
+            rows=job.output / ROWS,
+            progress=bar,
+            **job.options,
+        )
+    for name, text in ((TABLE, report.csv()), (SUMMARY, report.json()), (PAGE, page(report))):
+        write_text(job.output / name, text)
+    for skipped in report.skipped:
+        say("note", f"left out: {skipped}")
+    for note in report.notes:
+        say("note", note)
+    for metric in METRICS:
+        if any(column in report.columns for column in metric.columns):
+            console.print(table_of(metric, report))
+    console.print(f"{job.output / PAGE}: the same with plots; {TABLE}, {SUMMARY}, {ROWS} beside it", soft_wrap=True)
+
+
+def default_output(file: Path) -> Path:
+    """`NAME-evaluation` in the working directory."""
+    return Path(f"{file.stem}-evaluation")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, unless it is there.
+
+    Raises:
+        EvaluateError: It cannot be made, or a file of that name is there.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileExistsError as error:
+        raise EvaluateError(f"{folder}: this is a file; name a folder with -o.") from error
+    except OSError as error:
+        raise EvaluateError(f"{folder}: the folder cannot be made ({error.strerror}). Name another with -o.") from error
+    if not os.access(folder, os.W_OK):
+        raise EvaluateError(f"{folder}: the folder cannot be written to. Name another with -o.")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
+        file.write(text)
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(file.name, 0o666 & ~mask)
+    os.replace(file.name, path)
+
+
+def table_of(metric: Metric, report: Report) -> Table:
+    """Means with intervals of one metric, a row for each method; the best of each column is bold."""
+    table = Table(title=metric.name, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("")
+    for column in metric.columns:
+        table.add_column(f"{column.name} ({'high' if column.high else 'low'})", justify="right")
+    best = {column.name: report.best(column) for column in metric.columns}
+    for name, _ in report.methods:
+        means = [report.mean(column, name) for column in metric.columns]
+        if any(mean.count for mean in means):
+            cells = [
+                f"[bold]{cell(mean)}[/bold]" if best[column.name] == name else cell(mean)
+                for column, mean in zip(metric.columns, means, strict=True)
+            ]
+            table.add_row(escape(name), *cells)
+    return table
+
+
+def cell(mean: Mean) -> str:
+    """`.44 ± .03`, or the mean alone where there is no interval."""
+    if not mean.count:
+        return "-"
+    if mean.low != mean.low:
+        return f"{mean.mean:.3g}"
+    return f"{mean.mean:.3g} ± {(mean.high - mean.low) / 2:.2g}"
+
+
+class _Bar:
+    """Progress: a bar in a terminal, a line for each picture elsewhere."""
+
+    def __init__(self) -> None:
+        console = err()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        self._task = None if self._bar is None else self._bar.add_task("load", total=None)
+        self._console, self._picture = console, ""
+
+    def __enter__(self) -> _Bar:
+        if self._bar is not None:
+            self._bar.start()
+        else:
+            self._console.print("load ...")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, done: int, whole: int, what: str) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=whole, description=what)
+            return
+        picture = what.rpartition(", ")[2]
+        if picture != self._picture:
+            self._picture = picture
+            self._console.print(f"{done} of {whole}: {picture} ...", markup=False)
+
+
+def names_of(given: list[str] | None) -> list[str]:
+    """Names that may be given one by one or with commas between."""
+    return [name.strip() for item in given or [] for name in item.split(",") if name.strip()]
+
+
+def settings_of(**given: Any) -> Settings:
+    """Settings, with defaults for what was not given.
+
+    Raises:
+        typer.BadParameter: A number makes no sense.
+    """
+    try:
+        return Settings(**{key: value for key, value in given.items() if value is not None})
+    except EvaluateError as error:
+        raise typer.BadParameter(str(error)) from error

@@ -1,0 +1,56 @@
+"""Where methods come from: files, controls, models; each with what tells it apart, and with its weights drawn anew."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from fxpullback.export.evaluate.methods import Method, controls
+from fxpullback.export.evaluate.randomise import randomised_copy
+from fxpullback.export.evaluate.served import Served
+from fxpullback.export.evaluate.settings import Settings
+
+Made = Callable[[Served], list[Method]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Methods of one origin.
+
+    Attributes:
+        methods: What it explains with.
+        identity: Tells it apart from others that go by the same names.
+        again: The same methods under weights drawn anew, from the top down to a share of the layers, 0 for the top one
+            alone; None where it has none.
+    """
+
+    methods: list[Method]
+    identity: str
+    again: Callable[[float], list[Method]] | None = None
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_file(served: Served, settings: Settings, made: Made = Served.methods) -> Source:
+    """The methods of a file, or those that `made` builds on it."""
+
+    @cache
+    def again(share: float) -> list[Method]:
+        with randomised_copy(served.path, share, settings.seed) as path:
+            return made(served.on(path))
+
+    identity = digest_of(served.path)
+    return Source(made(served), identity, again if served.path.suffix != ".pt2" else None)
+
+
+def of_controls(settings: Settings) -> Source:
+    """Maps that know nothing of the network, and so do not change with its weights."""
+    made = controls(settings.seed)
+    return Source(made, f"controls {settings.seed}", lambda share: made)

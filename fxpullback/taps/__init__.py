@@ -1,0 +1,88 @@
+"""Taps: where the contribution is read off, and what each place of the picture carries of the logit there."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import fx
+
+from fxpullback.contract.errors import TapError
+from fxpullback.graph.compilation import Compilation
+from fxpullback.ledger import Ledger
+from fxpullback.taps.choose import Values, automatic, named
+from fxpullback.taps.contribution import Taps, found_in
+
+AUTO = "auto"
+
+
+class TapWarning(UserWarning):
+    """A contribution was asked for and the network has no place where one could be read off."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for.
+
+    Attributes:
+        names: modules; none for the automatic choice; None for no taps at all.
+        each: each tap's own map as an output besides.
+    """
+
+    names: tuple[str, ...] | None = None
+    each: bool = False
+
+    @classmethod
+    def of(cls, taps: str | Sequence[str] | None, each: bool = False) -> Wanted:
+        """Check what `compile` was given."""
+        if taps is None:
+            if each:
+                raise TapError("each_tap gives each tap's own map, and there are no taps: pass taps='auto' as well.")
+            return cls()
+        names = (taps,) if isinstance(taps, str) else tuple(taps)
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise TapError(f"taps is {taps!r}; give 'auto', names of modules, or None for no contribution.")
+        if AUTO in names and len(names) > 1:
+            raise TapError(f"taps is {taps!r}; give 'auto' or names of modules, not both.")
+        return cls(() if names == (AUTO,) else names, each)
+
+
+def choose_taps(
+    captured: fx.GraphModule, folded: fx.GraphModule, ledger: Ledger, wanted: Wanted, compilation: Compilation
+) -> Taps:
+    """Find the values that are tapped.
+
+    Args:
+        captured: the captured graph, as `capture` returns it.
+        folded: the graph that is differentiated, made of it.
+        ledger: says which operators a cotangent reaches.
+        wanted: what was asked for.
+        compilation: what the stages of one compilation share.
+
+    Returns:
+        The taps; none where none were asked for, or where no value lies on a grid, with a warning.
+
+    Raises:
+        TapError: a module that is named does not exist or has no contribution to show.
+    """
+    if wanted.names is None:
+        return Taps()
+    reached = {row.node for row in ledger.rows if row.verdict not in ("frozen", "constant") or row.injected}
+    values = Values(captured.graph, reached, compilation.operators)
+    chosen = named(values, wanted.names) if wanted.names else automatic(values)
+    if not chosen:
+        warnings.warn(
+            "no contribution: no value of this network lies on a grid of places, so that there is nowhere to read one "
+            "off. The pullback is there as always.",
+            TapWarning,
+            stacklevel=4,
+        )
+        return Taps()
+    if len(chosen) > 1 and any(None in one.plan.grid for one in chosen):
+        raise TapError(
+            f"taps at {', '.join(one.name for one in chosen)} cannot be put on one grid, since its size is free. Name "
+            "one module, or fix the size."
+        )
+    taps = found_in(folded, chosen)
+    return Taps(taps, wanted.each, "named" if wanted.names else AUTO)

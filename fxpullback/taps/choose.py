@@ -1,0 +1,229 @@
+"""Which values of a network are tapped: those of modules that are named, or a choice made from the graph alone.
+
+The choice looks at the values that the class depends on and that lie on a grid:
+
+- In a network whose resolution falls, the last value at each of the two coarsest grids.
+- In one whose resolution stays, as a transformer's, the stream behind every block but the first and the last.
+
+A value that every path from the input to the logits passes is preferred: its contributions are all of the logit but
+what the layers behind it add of themselves.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from torch import Tensor, fx
+
+from fxpullback.contract.errors import TapError
+from fxpullback.graph.ir import (
+    GETITEM,
+    aten,
+    calls,
+    explained,
+    input_nodes,
+    is_call,
+    is_float_tensor,
+    is_size,
+    module_path,
+    outputs,
+)
+from fxpullback.graph.operators import OPERATORS, OperatorTable, Trait
+from fxpullback.taps.axes import Axis
+from fxpullback.taps.layout import Sizes, layouts
+from fxpullback.taps.plan import Plan, plan_of
+
+BLOCKS = 3
+"""How many residual additions, all of them on one grid, make a network one whose resolution stays."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A value of the captured graph that is tapped.
+
+    Attributes:
+        node: the value.
+        name: what it is called: the module that was named, or the one that made it.
+        plan: how it becomes a map.
+    """
+
+    node: fx.Node
+    name: str
+    plan: Plan
+
+
+class Values:
+    """The values of a captured graph between the input and the logits.
+
+    Args:
+        graph: a captured graph.
+        reached: names of the operators that a cotangent reaches; the others hold something constant.
+        operators: what is true of every operator.
+    """
+
+    def __init__(self, graph: fx.Graph, reached: Collection[str], operators: OperatorTable = OPERATORS) -> None:
+        self.graph, self.reached, self.operators = graph, reached, operators
+        sizes, found = Sizes.of(graph), layouts(graph, operators)
+        self.between = [n for n in _between(graph) if n in found]
+        self.through = _passed_by_all(self.between)
+        self.plans: dict[fx.Node, Plan] = {}
+        for node in self.between:
+            layout = found[node]
+            if node.op == "call_function" and layout and isinstance(layout[0], Axis):
+                plan = plan_of(layout, sizes.free)
+                if plan is not None and math.prod(plan.grid_or(2)) > 1:
+                    self.plans[node] = plan
+        self.computed = _behind_products(self.between, operators)
+
+    def candidates(self) -> list[fx.Node]:
+        """Values on a grid, computed by the network, that a cotangent reaches; what only moves numbers is none."""
+        return [n for n in self.plans if n in self.computed and self.is_live(n) and self._computes(n)]
+
+    def is_live(self, node: fx.Node) -> bool:
+        """Whether a cotangent reaches it."""
+        return node.name in self.reached
+
+    def _computes(self, node: fx.Node) -> bool:
+        moves = Trait.MOVES in self.operators.at(node)
+        return not moves or is_call(node, aten.cat.default) or (node.target is GETITEM and node in self.plans)
+
+
+def automatic(values: Values) -> list[Chosen]:
+    """The automatic choice; nothing where no value lies on a grid."""
+    found = values.candidates()
+    main = [n for n in found if n in values.through]
+    sums = [n for n in main if _is_sum(n, values)]
+    if len(sums) >= BLOCKS and len({values.plans[n].grid for n in sums}) == 1:
+        taken = _behind_blocks(sums)
+    else:
+        taken = _coarsest(found, main, values)
+    return [Chosen(n, module_path(n) or n.name, values.plans[n]) for n in taken]
+
+
+def _behind_blocks(sums: Sequence[fx.Node]) -> list[fx.Node]:
+    """The last sum of every block but the first and the last; of fewer than three blocks, all."""
+    last = [list(group)[-1] for _, group in groupby(sums, _block)]
+    return last[1:-1] if len(last) > 2 else last
+
+
+def _block(node: fx.Node) -> str:
+    """What the module of a node is a part of: its path up to the last part that is numbered."""
+    parts = module_path(node).split(".")
+    numbered = [i for i, part in enumerate(parts) if re.search(r"\d$", part)]
+    return ".".join(parts[: numbered[-1] + 1]) if numbered else node.name
+
+
+def _coarsest(found: list[fx.Node], main: list[fx.Node], values: Values) -> list[fx.Node]:
+    """The last value at each of the two coarsest grids, of those that every path passes where there are any."""
+    if not found:
+        return []
+
+    def size(n: fx.Node) -> float:
+        return math.prod(values.plans[n].grid_or(math.inf))
+
+    first = min(main or found, key=lambda n: (size(n), -values.between.index(n)))
+    finer = [n for n in found if size(n) > size(first)]
+    if not finer or None in values.plans[first].grid:
+        return [_last_of(values.plans[first].grid, found, main, values)]
+    second = min(finer, key=size)
+    grids = [values.plans[second].grid, values.plans[first].grid]
+    return [_last_of(grid, found, main, values) for grid in grids]
+
+
+def _last_of(grid: tuple[int | None, ...], found: list[fx.Node], main: list[fx.Node], values: Values) -> fx.Node:
+    there = [n for n in main if values.plans[n].grid == grid] or [n for n in found if values.plans[n].grid == grid]
+    return there[-1]
+
+
+def named(values: Values, names: Sequence[str]) -> list[Chosen]:
+    """The outputs of modules.
+
+    Raises:
+        TapError: no module of that name, or its output has no grid, or no cotangent reaches it.
+    """
+    return [_named(values, name) for name in names]
+
+
+def _named(values: Values, name: str) -> Chosen:
+    inside = [n for n in calls(values.graph) if _is_in(n, name) and not is_size(n)]
+    if not inside:
+        raise TapError(f"no tap at {name!r}: {_unknown(values.graph, name)}")
+    leaving = [n for n in inside if _is_tensor(n) and any(not _is_in(user, name) for user in n.users)]
+    ready = [n for n in leaving if n in values.plans and values.is_live(n)]
+    if ready:
+        return Chosen(ready[-1], name, values.plans[ready[-1]])
+    reason = "what it returns lies on no grid of places: the features are all there is"
+    if not any(n in values.between for n in leaving):
+        reason = "the class does not depend on what it returns"
+    elif any(n in values.plans for n in leaving):
+        reason = "the rules hold what it returns constant, so that no cotangent reaches it"
+    ready_modules = sorted({module_path(n) for n in values.candidates()} - {""})
+    raise TapError(f"no tap at {name!r}: {reason}. Tap another module, such as {_some(ready_modules)}; or 'auto'.")
+
+
+def _unknown(graph: fx.Graph, name: str) -> str:
+    paths = {module_path(n) for n in calls(graph)} - {""}
+    every = sorted({".".join(p.split(".")[:i]) for p in paths for i in range(1, p.count(".") + 2)})
+    close = difflib.get_close_matches(name, every, 3) or every[-3:]
+    if not every:
+        return "the graph knows no modules. Use taps='auto'."
+    return f"no module of this name computes anything. There are {', '.join(close)}, among others; or 'auto'."
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[-3:]) or "one in front of it"
+
+
+def _is_in(node: fx.Node, name: str) -> bool:
+    path = module_path(node)
+    return node.op == "call_function" and (path == name or path.startswith(f"{name}."))
+
+
+def _is_tensor(node: fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), Tensor) and is_float_tensor(node)
+
+
+def _is_sum(node: fx.Node, values: Values) -> bool:
+    """Whether two values are added that both depend on the input."""
+    if Trait.SHIFTING not in values.operators.at(node):
+        return False
+    terms = {n for n in input_nodes(node) if n in values.plans}
+    return len(terms) == 2
+
+
+def _between(graph: fx.Graph) -> list[fx.Node]:
+    """What lies between the input and the logits, in order, both included."""
+    needed: set[fx.Node] = set(outputs(graph))
+    for node in reversed(list(graph.nodes)):
+        if node in needed:
+            needed.update(input_nodes(node))
+    reached = {explained(graph)}
+    for node in graph.nodes:
+        if node.op == "call_function" and not is_size(node) and any(n in reached for n in input_nodes(node)):
+            reached.add(node)
+    return [n for n in graph.nodes if n in needed and n in reached]
+
+
+def _passed_by_all(between: Sequence[fx.Node]) -> set[fx.Node]:
+    """The values that every path from the input to the logits passes."""
+    places = {node: i for i, node in enumerate(between)}
+    found, farthest = set(), 0
+    for i, node in enumerate(between):
+        if farthest <= i:
+            found.add(node)
+        farthest = max([farthest, *(places[user] for user in node.users if user in places)])
+    return found
+
+
+def _behind_products(between: Sequence[fx.Node], operators: OperatorTable) -> set[fx.Node]:
+    """The values behind a first convolution or linear map: what is in front of it is the picture itself."""
+    found: set[fx.Node] = set()
+    for node in between:
+        if Trait.CONTRACTION in operators.at(node) or any(n in found for n in input_nodes(node)):
+            found.add(node)
+    return found
