@@ -68,7 +68,8 @@ class Values:
 
     def __init__(self, graph: fx.Graph, reached: Collection[str], operators: OperatorTable = OPERATORS) -> None:
         self.graph, self.reached, self.operators = graph, reached, operators
-        sizes, found = Sizes.of(graph), layouts(graph, operators)
+        sizes = Sizes.of(graph)
+        found = layouts(graph, operators, sizes)
         self.between = [n for n in _between(graph) if n in found]
         self.through = _passed_by_all(self.between)
         self.plans: dict[fx.Node, Plan] = {}

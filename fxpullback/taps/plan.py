@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -70,7 +70,7 @@ class Plan:
         return product.reshape([-1, *self.grid]) if self.merged else product
 
 
-def plan_of(layout: Layout, free: frozenset[int] = frozenset()) -> Plan | None:
+def plan_of(layout: Layout, free: Collection[int] = ()) -> Plan | None:
     """The plan for a value, or None where its axes hold no grid.
 
     Args:
@@ -93,10 +93,13 @@ def plan_of(layout: Layout, free: frozenset[int] = frozenset()) -> Plan | None:
         one = layout[ragged[0]]
         narrow = (kept.index(ragged[0]), one.start, one.length)
     extents = tuple(None if size in free else size for size in grid)
-    if all(len(layout[i].atoms) == 1 for i in kept):
+    apart = all(len(layout[i].atoms) == 1 for i in kept)
+    if apart and len(atoms) == 1 + len(extents):
         return Plan(extents, summed, narrow, order=_order(atoms))
     if None in extents:
         return None
+    if apart:
+        return Plan(extents, summed, narrow, order=_order(atoms), merged=True)
     split = tuple(-1 if atom.role == BATCH else atom.size for atom in atoms)
     inner = tuple(i for i, atom in enumerate(atoms) if atom.role == FEATURES)
     parts = [atom for atom in atoms if atom.role != FEATURES]
