@@ -36,7 +36,7 @@ from fxpullback.graph.ir import (
 from fxpullback.graph.operators import OPERATORS, OperatorTable, Trait
 from fxpullback.taps.axes import Axis
 from fxpullback.taps.layout import Sizes, layouts
-from fxpullback.taps.plan import Plan, plan_of
+from fxpullback.taps.plan import Plan, extents_of, plan_of
 
 BLOCKS = 3
 """How many residual additions, all of them on one grid, make a network one whose resolution stays."""
@@ -73,12 +73,14 @@ class Values:
         self.between = [n for n in _between(graph) if n in found]
         self.through = _passed_by_all(self.between)
         self.plans: dict[fx.Node, Plan] = {}
+        self.grids: dict[fx.Node, tuple[int, ...]] = {}
         for node in self.between:
             layout = found[node]
             if node.op == "call_function" and layout and isinstance(layout[0], Axis):
                 plan = plan_of(layout, sizes.free)
-                if plan is not None and math.prod(plan.grid_or(2)) > 1:
-                    self.plans[node] = plan
+                grid = extents_of(layout)
+                if plan is not None and grid is not None and math.prod(grid) > 1:
+                    self.plans[node], self.grids[node] = plan, grid
         self.computed = _behind_products(self.between, operators)
 
     def candidates(self) -> list[fx.Node]:
@@ -99,7 +101,7 @@ def automatic(values: Values) -> list[Chosen]:
     found = values.candidates()
     main = [n for n in found if n in values.through]
     sums = [n for n in main if _is_sum(n, values)]
-    if len(sums) >= BLOCKS and len({values.plans[n].grid for n in sums}) == 1:
+    if len(sums) >= BLOCKS and len({values.grids[n] for n in sums}) == 1:
         taken = _behind_blocks(sums)
     else:
         taken = _coarsest(found, main, values)
@@ -124,20 +126,20 @@ def _coarsest(found: list[fx.Node], main: list[fx.Node], values: Values) -> list
     if not found:
         return []
 
-    def size(n: fx.Node) -> float:
-        return math.prod(values.plans[n].grid_or(math.inf))
+    def size(n: fx.Node) -> int:
+        return math.prod(values.grids[n])
 
     first = min(main or found, key=lambda n: (size(n), -values.between.index(n)))
     finer = [n for n in found if size(n) > size(first)]
     if not finer or None in values.plans[first].grid:
-        return [_last_of(values.plans[first].grid, found, main, values)]
+        return [_last_of(values.grids[first], found, main, values)]
     second = min(finer, key=size)
-    grids = [values.plans[second].grid, values.plans[first].grid]
+    grids = [values.grids[second], values.grids[first]]
     return [_last_of(grid, found, main, values) for grid in grids]
 
 
-def _last_of(grid: tuple[int | None, ...], found: list[fx.Node], main: list[fx.Node], values: Values) -> fx.Node:
-    there = [n for n in main if values.plans[n].grid == grid] or [n for n in found if values.plans[n].grid == grid]
+def _last_of(grid: tuple[int, ...], found: list[fx.Node], main: list[fx.Node], values: Values) -> fx.Node:
+    there = [n for n in main if values.grids[n] == grid] or [n for n in found if values.grids[n] == grid]
     return there[-1]
 
 

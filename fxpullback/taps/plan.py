@@ -31,10 +31,6 @@ class Plan:
     order: tuple[int, ...] = ()
     merged: bool = False
 
-    def grid_or(self, size: float) -> tuple[float, ...]:
-        """The extents, `size` for one that is free."""
-        return tuple(size if extent is None else extent for extent in self.grid)
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
@@ -82,7 +78,7 @@ def plan_of(layout: Layout, free: Collection[int] = ()) -> Plan | None:
     ragged = [i for i, one in enumerate(layout) if one.ragged]
     if len(ragged) > 1 or (ragged and not layout[ragged[0]].places):
         return None
-    grid = _extents([atom for one in layout for atom in one.atoms if atom.role >= 0])
+    grid = extents_of(layout)
     if grid is None:
         return None
     summed = tuple(i for i, one in enumerate(layout) if i and one.only(FEATURES))
@@ -106,9 +102,10 @@ def plan_of(layout: Layout, free: Collection[int] = ()) -> Plan | None:
     return Plan(extents, summed, narrow, split, inner, _order(parts), merged=len(parts) > 1 + len(extents))
 
 
-def _extents(atoms: list[Atom]) -> tuple[int, ...] | None:
-    """Extents of the grid, if the parts of each of its axes are there and continue each other."""
+def extents_of(layout: Layout) -> tuple[int, ...] | None:
+    """Extents of the grid, if the parts of its axes are there and continue each other; a free one is a prime."""
     found = []
+    atoms = [atom for one in layout for atom in one.atoms if atom.role >= 0]
     for role in sorted({atom.role for atom in atoms}):
         extent = 1
         parts = sorted((atom for atom in atoms if atom.role == role), key=lambda atom: atom.stride)
