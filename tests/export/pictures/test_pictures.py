@@ -14,9 +14,9 @@ from PIL import Image
 
 from fxpullback.contract.errors import ModelSourceError
 from fxpullback.export.pictures import panels
-from fxpullback.export.pictures.colours import smoothed
 from fxpullback.export.pictures.load import load_picture, panel, prepare, read_picture
 from fxpullback.export.pictures.preprocessing import Preprocessing
+from fxpullback.export.pictures.smooth import smoothed
 
 PLAIN = Preprocessing((8, 8), 8)
 
