@@ -80,9 +80,10 @@ class Taps:
         return max((tap.plan.grid for tap in self.taps), key=lambda grid: [extent or 0 for extent in grid])
 
     def held_in(self, gm: fx.GraphModule) -> Taps:
-        """The same taps by the nodes of another graph of the compilation, the rewritten one."""
+        """The same taps by the nodes of another graph of the compilation, the rewritten one; without the parts."""
         holding = _holding(gm)
-        return replace(self, taps=tuple(replace(tap, node=holding[tap.operator]) for tap in self.taps))
+        taps = tuple(replace(tap, node=holding[tap.operator]) for tap in self.taps)
+        return replace(self, taps=taps, parts=False)
 
     def outputs(self, maps: Sequence[Any]) -> dict[str, Any]:
         """The outputs by name, of the maps of the taps.
