@@ -62,7 +62,7 @@ class Compiled:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of what a call returns: `logits, pullback[, counterfactual, counterfactual_logits][, contribution][, parts]`."""
+        """What a call returns: `logits, pullback[, counterfactual, counterfactual_logits][, contribution][, parts]`."""
         return self.graph.signature.outputs
 
     @property

@@ -34,7 +34,7 @@ class _Keeping(fx.Interpreter):
 def soft_pullback(
     model: fx.GraphModule, inputs: Inputs, cotangent: Tensor, taps: Taps = NO_TAPS
 ) -> tuple[Tensor, Tensor, *tuple[Tensor, ...]]:
-    """(logits, pullback, map of each tap, parts where they are read off) of a batch by autograd through `model`, a graph in injected form.
+    """(logits, pullback, map of each tap, parts where asked for) of a batch by autograd through an injected form.
 
     A map is made of the value at its node and of autograd's gradient at that very node.
 

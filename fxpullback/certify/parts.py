@@ -1,4 +1,4 @@
-"""Checks of the parts of a logit: that they sum to it, that each is right, and that nothing is left where nothing may be.
+"""Checks of the parts of a logit: that they sum to it, that each is right, and that gates add nothing where none may.
 
 That the parts of a graph sum to the logit proves little: what gates add is the rest there. Here every part is found
 operator by operator with autograd, and the sum of those is what has to come out.

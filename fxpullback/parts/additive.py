@@ -16,7 +16,6 @@ import torch
 from fxpullback.graph.ir import aten
 
 
-
 class Term(NamedTuple):
     """Something that is added.
 
@@ -110,7 +109,10 @@ def _slice_scatter(
     ct: Any, x: Any, source: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> list[Term]:
     written = partial(aten.slice.Tensor, ct, dim, start, end, step)
-    return [Term(source, written), Term(x, partial(aten.slice_scatter.default, ct, torch.zeros_like(source), dim, start, end, step))]
+    return [
+        Term(source, written),
+        Term(x, partial(aten.slice_scatter.default, ct, torch.zeros_like(source), dim, start, end, step)),
+    ]
 
 
 def _constant_pad(ct: Any, x: Any, sides: Any, value: float = 0.0) -> list[Term]:

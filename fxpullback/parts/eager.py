@@ -19,7 +19,7 @@ from fxpullback.graph.value import leaves, map_tree
 from fxpullback.parts.carrying import carrying, is_affine
 
 SHIFTED = {aten.native_layer_norm.default: 3, aten.group_norm.default: 3}
-"""Operators that are not linear where they keep their exact derivative, and add a constant all the same: at which place."""
+"""Norms that keep their exact derivative: they are not linear and add a constant all the same, at this place."""
 
 
 def parts_by_autograd(model: fx.GraphModule, inputs: Inputs, cotangent: Tensor) -> Tensor:

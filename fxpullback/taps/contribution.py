@@ -89,7 +89,7 @@ class Taps:
         """The outputs by name, of the maps of the taps.
 
         Args:
-            maps: one `[batch, *grid]` for each tap, then the parts where they are read off; tensors or values of a graph.
+            maps: one `[batch, *grid]` for each tap, then the parts where asked for; tensors or values of a graph.
         """
         parts = {PARTS: maps[-1]} if self.parts else {}
         if not self.taps:
