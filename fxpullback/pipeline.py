@@ -64,6 +64,7 @@ def compile(
     extensions: Sequence[Extension] = (),
     taps: str | Sequence[str] | None = None,
     each_tap: bool = False,
+    bias: str | None = None,
     progress: Progress | None = None,
 ) -> Pullback:
     """Compile a model and its pullback into one forward-only graph.
@@ -89,6 +90,8 @@ def compile(
         taps: where contributions are read off, for a further output `contribution` `[batch, height, width]`, or
             `[batch, tokens]`: names of modules, or "auto" for a choice made from the graph; see docs/contributions.md.
         each_tap: give each tap's own map besides, as an output `contribution.NAME`.
+        bias: "share" for a further output `parts` `[batch, 3]`: what the input, the constants of the network and its
+            gates add; they sum to what is explained. See docs/completeness.md.
         progress: called with the name of each stage as it begins.
 
     Returns:
@@ -108,7 +111,7 @@ def compile(
         free_size,
         without,
         Extensions.of(extensions),
-        Wanted.of(taps, each_tap),
+        Wanted.of(taps, each_tap, bias),
         progress or (lambda stage: None),
     )
 
@@ -145,7 +148,7 @@ def _compiled(
     invariants.check_held(rewritten, folded)
     taps = choose_taps(captured, folded, ledger, wanted, compilation)
     say("differentiate")
-    differentiated = differentiate(folded, compilation, vjps, tuple(taps))
+    differentiated = differentiate(folded, compilation, vjps, tuple(taps), taps.parts)
     invariants.check_differentiated(differentiated, injections)
     invariants.check_held(folded, differentiated)
     check_known(differentiated, compilation.operators, kept_exact(captured, ledger))
