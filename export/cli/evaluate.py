@@ -19,7 +19,7 @@ from fxpullback.contract.errors import EvaluateError
 from fxpullback.export.cli.terminal import err, say, spoken_warnings
 from fxpullback.export.evaluate.exact import exact_baselines
 from fxpullback.export.evaluate.intervals import Mean
-from fxpullback.export.evaluate.metrics import METRICS, Metric
+from fxpullback.export.evaluate.metrics import Metric
 from fxpullback.export.evaluate.page import page
 from fxpullback.export.evaluate.report import Report
 from fxpullback.export.evaluate.run import evaluate
@@ -80,9 +80,8 @@ def run(job: Job, console: Console) -> None:
         say("note", f"left out: {skipped}")
     for note in report.notes:
         say("note", note)
-    for metric in METRICS:
-        if any(column in report.columns for column in metric.columns):
-            console.print(table_of(metric, report))
+    for metric in report.metrics:
+        console.print(table_of(metric, report))
     console.print(f"{job.output / PAGE}: the same with plots; {TABLE}, {SUMMARY}, {ROWS} beside it", soft_wrap=True)
 
 

@@ -79,7 +79,7 @@ def evaluate(
     found = job.run(plan, kept, skipped, progress or (lambda done, of, what: None))
     return Report(
         rows=tuple(found),
-        columns=tuple(column for metric, _ in plan for column in metric.columns),
+        metrics=tuple(metric for metric, _ in plan),
         methods=tuple((method.name, method.text) for method in job.methods),
         controls=tuple(method.name for method in job.methods if method.control),
         reference=reference or known[0],

@@ -5,9 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +14,7 @@ from fxpullback.export.evaluate.methods import Indices, Method, of_pullbacks
 from fxpullback.export.evaluate.patches import Array, batches
 from fxpullback.export.runtime.onnx_file import OnnxFile
 from fxpullback.export.runtime.providers import Provider
-from fxpullback.export.runtime.session import Session
+from fxpullback.export.runtime.session import Result, Session
 
 OWN = {
     "pullback": "pullback",
@@ -78,25 +76,22 @@ class Served:
     def ask(self, x: Array, classes: Indices) -> tuple[Array, Array | None]:
         """Pullbacks, and contributions where the file has them."""
         results = [self._call(x[part], classes[part]) for part in batches(len(x), self.batch)]
-        held: list[Array] = [
-            value for value in (getattr(r, "contribution", None) for r in results) if value is not None
-        ]
-        contribution = np.concatenate(held) if held else None
-        return np.concatenate([result.pullback for result in results]), contribution
+        held = [result.contribution for result in results if result.contribution is not None]
+        pullbacks = np.concatenate([result.pullback for result in results])
+        return pullbacks, np.concatenate(held) if self.holds_contribution else None
 
-    @cached_property
+    @property
     def holds_contribution(self) -> bool:
-        """Whether the file says what each place carries of the logit."""
-        zeros = np.zeros((1, *self.shape), np.float32)
-        index = self.predict(zeros).argmax(1)
-        return self.ask(zeros, index)[1] is not None
+        """Whether the file says what each place of a grid carries of the logit; tokens in a row are no places."""
+        held = self.session.contributions
+        return held is not None and len(held.grid) == 2
 
     def methods(self) -> list[Method]:
         """What the file explains with."""
         found = of_pullbacks(self.ask, self.names, contribution=self.holds_contribution)
         return [replace(method, any_class=self.any_class) for method in found]
 
-    def _call(self, x: Array, classes: Indices) -> Any:
+    def _call(self, x: Array, classes: Indices) -> Result:
         match self.session.target:
             case "top1":
                 result = self.session(x)
