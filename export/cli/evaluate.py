@@ -61,6 +61,8 @@ def run(job: Job, console: Console) -> None:
         FxPullbackError: The file, the pictures, a name or the folder is at fault; rows that were written stay.
     """
     sources: list[Callable[..., Any]] = [] if job.baseline is None else [exact_baselines(job.baseline)]
+    if job.model is not None:
+        sources.append(torch_source(*job.model))
     make_folder(job.output)
     with spoken_warnings(), _Bar() as bar:
         report = evaluate(
@@ -83,6 +85,17 @@ def run(job: Job, console: Console) -> None:
     for metric in report.metrics:
         console.print(table_of(metric, report))
     console.print(f"{job.output / PAGE}: the same with plots; {TABLE}, {SUMMARY}, {ROWS} beside it", soft_wrap=True)
+
+
+def torch_source(spec: str, source: dict[str, Any]) -> Callable[..., Any]:
+    """Baselines through the model that `spec` names."""
+    from fxpullback.export.evaluate.torch_methods import torch_baselines
+    from fxpullback.export.zoo.models import load_model
+
+    loaded = load_model(spec, **source)
+    for note in loaded.notes:
+        say("note", note)
+    return torch_baselines(loaded.model)  # type: ignore[arg-type] # a .pt2 file is refused there
 
 
 def default_output(file: Path) -> Path:

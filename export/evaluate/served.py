@@ -23,6 +23,8 @@ OWN = {
     "focus": "focus",
 }
 BATCH = 16
+SAME = 1e-2
+"""How far the logits of a baseline may differ, as a share of the largest: half precision rounds."""
 
 
 class Served:
@@ -113,6 +115,17 @@ class Served:
             case "cotangent":
                 return self.session(x, np.zeros((len(x), self.session.class_count), np.float32)).logits
         return self.session(x, np.zeros(len(x), np.int64)).logits
+
+
+def check_same(served: Served, predict: Callable[[Array], Array], what: str) -> None:
+    """Raise an EvaluateError unless `predict` gives the logits of a file: baselines are of the same network."""
+    x = np.random.default_rng(0).uniform(-1, 1, (2, *served.shape)).astype(np.float32)
+    own, other = served.predict(x), predict(x)
+    if own.shape != other.shape or np.abs(own - other).max() > SAME * max(float(np.abs(own).max()), 1e-3):
+        raise EvaluateError(
+            f"{what}: its logits are others than those of {served.path}, so it holds another network, or other "
+            "weights. Use the same model with the same weights."
+        )
 
 
 def _check(session: Session) -> None:
