@@ -39,8 +39,8 @@ class ServedModule(nn.Module):
         """
         if tuple(x.shape[1:]) != self._shape:
             raise EvaluateError(
-                f"pictures of shape {list(x.shape[1:])} came, and the file takes {list(self._shape)}. With Quantus pass "
-                "channel_first=True."
+                f"pictures of shape {list(x.shape[1:])} came, and the file takes {list(self._shape)}. With Quantus "
+                "pass channel_first=True."
             )
         if x.requires_grad and torch.is_grad_enabled():
             raise EvaluateError(
