@@ -1,4 +1,4 @@
-"""Parts of a logit: by hand, against autograd of every constant, in every program, in files, and where they are wrong."""
+"""Parts of a logit: by hand, against autograd of every constant, in programs and files, and where they are wrong."""
 
 from __future__ import annotations
 
@@ -114,7 +114,9 @@ def test_biases_against_autograd_of_every_one() -> None:
     wanted = []
     for x, u in zip(X.split(1), U.split(1), strict=True):
         gradients = torch.autograd.grad((model(x) * u).sum(), list(biases.values()))
-        wanted.append(sum((b * g).sum() for b, g in zip(biases.values(), gradients, strict=True)).detach())
+        wanted.append(
+            torch.stack([(b * g).sum() for b, g in zip(biases.values(), gradients, strict=True)]).sum().detach()
+        )
     assert_near(parts_at(made(model, X), X, U)[:, 1], torch.stack(wanted))
 
 
@@ -129,7 +131,7 @@ def test_soft_biases_against_autograd_of_the_constants_that_are_added(rules: str
     wanted = []
     for x, u in zip(X.split(1), U.split(1), strict=True):
         gradients = torch.autograd.grad((wide(x)[0] * u).sum(), constants)
-        wanted.append(sum((b * g).sum() for b, g in zip(constants, gradients, strict=True)).detach())
+        wanted.append(torch.stack([(b * g).sum() for b, g in zip(constants, gradients, strict=True)]).sum().detach())
     assert_near(parts_at(pb, X, U)[:, 1], torch.stack(wanted))
 
 
@@ -183,7 +185,9 @@ def test_constants_of_every_operator_against_what_it_does_not_pass_on(name: str)
         assert not parts[:, 1].any()
         return
     wanted = parts_by_autograd(whole.captured, Inputs(whole.x), whole.ct)
-    rounding = 1e-7 if name == "arithmetic" else 1e-12  # a row casts to float32, which is no linear map to the last digit
+    rounding = (
+        1e-7 if name == "arithmetic" else 1e-12
+    )  # a row casts to float32, which is no linear map to the last digit
     error = (parts[:, 1] - wanted[:, 1]).abs() / wanted.abs().sum(1)
     assert float(error.max()) <= rounding
 
@@ -253,7 +257,10 @@ def test_with_an_extra_a_contrast_and_free_sizes() -> None:
         Masked().double().eval(), (x[:2], mask[:2]), rules=EXACT, target="contrast", bias="share", free_size=True
     )
     logits, _, parts = pb(x, torch.tensor([[0, 1], [2, 1], [1, 0]]), mask)
-    assert_near(parts.sum(1), torch.stack([logits[0, 0] - logits[0, 1], logits[1, 2] - logits[1, 1], logits[2, 1] - logits[2, 0]]))
+    assert_near(
+        parts.sum(1),
+        torch.stack([logits[0, 0] - logits[0, 1], logits[1, 2] - logits[1, 1], logits[2, 1] - logits[2, 0]]),
+    )
     certificate = pb.verify()
     assert certificate.passed, str(certificate)
     assert any(check.name.endswith(": parts, float64") for check in certificate.checks)
