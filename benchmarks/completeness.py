@@ -18,7 +18,7 @@ from fxpullback import EXACT, RuleSet
 
 PICTURES = 8
 RULES: dict[str, RuleSet | None] = {"soft": None, "exact": EXACT}
-HEAD = """| network | rules | logit | input | biases | gates | |input| | |biases| | |gates| |
+HEAD = """| network | rules | logit | input | biases | gates | abs. input | abs. biases | abs. gates |
 |---|---|---:|---:|---:|---:|---:|---:|---:|"""
 
 
@@ -34,7 +34,7 @@ def parts_of(name: str, rules: RuleSet | None) -> Tensor:
 def row(name: str, label: str, parts: Tensor) -> str:
     """One row: means over pictures, then means of absolute values."""
     numbers = [float(parts.sum(1).mean()), *parts.mean(0).tolist(), *parts.abs().mean(0).tolist()]
-    return f"| {name} | {label} | " + " | ".join(f"{number:.2f}" for number in numbers) + " |"
+    return f"| {name} | {label} | " + " | ".join(f"{number + 0.0:.2f}" for number in numbers) + " |"
 
 
 def main(names: Sequence[str]) -> None:

@@ -53,7 +53,7 @@ def _of_one(model: fx.GraphModule, inputs: Inputs, cotangent: Tensor) -> Tensor:
         values = _Values(model).values(inputs)
     source, (logits,) = explained(model.graph), outputs(model.graph)
     values |= dict(zip((n for n in model.graph.nodes if n.op == "placeholder"), inputs, strict=True))
-    carried = carrying(model.graph)
+    carried = carrying(model.graph, is_float=lambda node: any(_moves(value) for value in leaves(values[node])))
     found = cotangent.new_zeros(3)
     cts: dict[fx.Node, Any] = {logits: cotangent}
     for node in reversed(list(calls(model.graph))):

@@ -63,10 +63,11 @@ class Shares:
     def parts(self, logits: Value, cotangent: Value, x: Value, pullback: Value) -> Value:
         """`[batch, 3]`: what the input, the constants and the gates add; they sum to `<logits, cotangent>`."""
         with self.builder.provenance(PARTS, **{ORIGIN: PARTS}):
-            whole, of_input = (self._per_sample(a * b) for a, b in ((logits, cotangent), (x, pullback)))
+            pairs: tuple[tuple[Any, Any], ...] = ((logits, cotangent), (x, pullback))
+            whole, of_input = (self._per_sample(a * b) for a, b in pairs)
             constants = reduce(operator.add, self.found) if self.found else of_input * 0.0
-            found: Value = torch.stack([of_input, constants, whole - of_input - constants], 1)  # type: ignore[list-item]
-            return found
+            found: Any = torch.stack([of_input, constants, whole - of_input - constants], 1)
+            return found  # type: ignore[no-any-return]
 
     def _counts(self, argument: Any) -> bool:
         """Whether an argument is there and constant to the pullback; an infinite number has no cotangent."""

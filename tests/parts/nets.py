@@ -76,7 +76,7 @@ def plain() -> nn.Module:
         nn.Conv2d(6, 6, 3, 2),
         nn.LeakyReLU(0.1),
         nn.Flatten(),
-        nn.Linear(54, 5),
+        nn.Linear(6, 5),
     ).eval()
 
 
