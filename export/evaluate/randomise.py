@@ -145,7 +145,7 @@ def _twins(graph: ir.Graph, weights: list[ir.Value], path: Path) -> dict[str, li
 
 
 def _averages(values: Tensor) -> bool:
-    """Whether a constant takes averages, as the enlargement of a map does: no negatives, all sums along an axis alike."""
+    """Whether a constant takes averages, as enlarging a map does: no negatives, all sums along an axis alike."""
     sums = [values.sum(axis, dtype=np.float64) for axis in range(values.ndim)]
     return bool(values.min() >= 0 and any(np.ptp(held) <= TOLERANCE * held.max() for held in sums))
 
