@@ -117,7 +117,7 @@ def cam(model: nn.Module, layer: str, x: Tensor, classes: Tensor, *, layerwise: 
 
     handle = model.get_submodule(layer).register_forward_hook(keep)
     try:
-        with torch.enable_grad():
+        with _plain(model):
             picked = model(x.requires_grad_()).gather(1, classes[:, None]).sum()
             (slope,) = torch.autograd.grad(picked, [kept[-1]])
     finally:
@@ -155,6 +155,11 @@ def _plain(model: nn.Module) -> Iterator[None]:
             module.inplace = True
 
 
+def _spread(weight: Tensor) -> tuple[float, float]:
+    held = weight.detach().double()
+    return float(held.mean()), float(held.std())
+
+
 def randomised(model: nn.Module, shape: tuple[int, int, int], share: float, settings: Settings) -> nn.Module:
     """A copy of a model whose weights are drawn anew, from the last layer up to a share of them."""
     made = copy.deepcopy(model)
@@ -167,6 +172,6 @@ def randomised(model: nn.Module, shape: tuple[int, int, int], share: float, sett
     for name, module in layers[: max(1, round(share * len(layers)))]:
         weight = module.weight
         assert isinstance(weight, Tensor)
-        fresh = settings.rng("weights", name).normal(float(weight.mean()), float(weight.std()), tuple(weight.shape))
+        fresh = settings.rng("weights", name).normal(*_spread(weight), tuple(weight.shape))
         weight.data = torch.from_numpy(fresh).to(weight.dtype)
     return made
