@@ -39,7 +39,7 @@ def test_a_folder_with_table_json_and_page(net: Path, tmp_path: Path) -> None:
     assert page.count("<svg") == len(held["columns"])
     assert "http" not in page
     # What a difference's interval leaves open has no colour.
-    for cells in re.findall(r'class="n( good| bad)?">([+-]\S+) \[(\S+), (\S+)\]', page):
+    for cells in re.findall(r'class="n( good| bad)?">([+-]\S+) \[(\S+), (\S+)\]</td></tr>', page):
         assert bool(cells[0]) == (float(cells[2]) > 0 or float(cells[3]) < 0)
     before = (folder / "rows.jsonl").read_text()
     run("evaluate", net, pictures, "--baseline", exact, "--limit", 6, *FEW)
