@@ -34,6 +34,16 @@ CARRIES: Ramp = (
     (255, 115, 0),
 )
 """Blue against, orange for: told apart with any of the common kinds of colour blindness, and from a grey picture."""
+SIGNED: Ramp = (
+    (0, 40, 130),
+    (40, 110, 220),
+    (160, 195, 240),
+    (252, 252, 252),
+    (255, 205, 130),
+    (245, 125, 0),
+    (150, 60, 0),
+)
+"""The same two on white, for maps that have no picture under them."""
 
 
 def scale(values: npt.NDArray[Any]) -> float:
