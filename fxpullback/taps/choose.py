@@ -39,7 +39,7 @@ from fxpullback.taps.layout import Sizes, layouts
 from fxpullback.taps.plan import Plan, extents_of, plan_of
 
 BLOCKS = 3
-"""How many residual additions, all of them on one grid, make a network one whose resolution stays."""
+"""How many residual blocks, all of them on one grid, make a network one whose resolution stays."""
 
 
 @dataclass(frozen=True)
@@ -101,17 +101,12 @@ def automatic(values: Values) -> list[Chosen]:
     found = values.candidates()
     main = [n for n in found if n in values.through]
     sums = [n for n in main if _is_sum(n, values)]
-    if len(sums) >= BLOCKS and len({values.grids[n] for n in sums}) == 1:
-        taken = _behind_blocks(sums)
+    blocks = [list(group)[-1] for _, group in groupby(sums, _block)]
+    if len(blocks) >= BLOCKS and len({values.grids[n] for n in sums}) == 1:
+        taken = blocks[1:-1]
     else:
         taken = _coarsest(found, main, values)
     return [Chosen(n, module_path(n) or n.name, values.plans[n]) for n in taken]
-
-
-def _behind_blocks(sums: Sequence[fx.Node]) -> list[fx.Node]:
-    """The last sum of every block but the first and the last; of fewer than three blocks, all."""
-    last = [list(group)[-1] for _, group in groupby(sums, _block)]
-    return last[1:-1] if len(last) > 2 else last
 
 
 def _block(node: fx.Node) -> str:
