@@ -83,8 +83,7 @@ def compile(
         keep_exact: rules or operators that keep their exact derivative, as `rules.keep_exact(...)`.
         free_size: True leaves the size behind the channels free (height and width of a picture); or the axes that are
             to be free. Without it the batch alone is.
-        without: names of rewrites of the lowering to leave out, of those in `fxpullback.lower.REWRITES` that are
-            optional: for a plainer graph, or to see what a rewrite is worth.
+        without: names of rewrites of the lowering to leave out, of the optional ones in `fxpullback.lower.REWRITES`.
         extensions: gate rules, patterns, VJP rules, traits and rewrites of your own; see docs/architecture.md.
         taps: where contributions are read off, for a further output `contribution` `[batch, height, width]`, or
             `[batch, tokens]`: names of modules, or "auto" for a choice made from the graph; see docs/contributions.md.

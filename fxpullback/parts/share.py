@@ -48,6 +48,7 @@ class Shares:
         pushes: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType({}),
     ) -> None:
         self.pushes, self.maps = pushes, list[Any]()
+        self.passed: list[tuple[Callable[[Any, Any], Any], Any]] = []
         self.builder = builder
         self.batch = env[explained(source.graph)].shape[0]
         self.carried = {id(env[node]) for node in carrying(source.graph, vjps)}
@@ -61,6 +62,8 @@ class Shares:
             ct: the cotangent of its result.
             arguments: its arguments in schema order.
         """
+        if node.name in self.pushes:
+            self.passed.append((self.pushes[node.name], ct))
         terms = ADDITIVE.get(node.target)
         if terms is None:
             return
@@ -84,7 +87,8 @@ class Shares:
         if not self.pushes:
             return []
         with self.builder.provenance(PARTS, **{ORIGIN: PARTS}):
-            return [reduce(operator.add, self.maps)]
+            none = [] if self.maps else [push(0.0, ct) for push, ct in self.passed[:1]]
+            return [reduce(operator.add, self.maps or none)]
 
     def _counts(self, argument: Any) -> bool:
         """Whether an argument is there and constant to the pullback; an infinite number has no cotangent."""

@@ -96,4 +96,17 @@ def choose_taps(
             "one module, or fix the size."
         )
     taps = Taps(found_in(folded, chosen), wanted.each, "named" if wanted.names else AUTO, wanted.parts)
-    return replace(taps, pushes=pushes_of(folded, values, taps.grid)) if wanted.pushed else taps
+    return _with_pushes(taps, folded, values) if wanted.pushed else taps
+
+
+def _with_pushes(taps: Taps, folded: fx.GraphModule, values: Values) -> Taps:
+    """The taps, and where biases are carried back as contributions."""
+    pushes = pushes_of(folded, values, taps.grid)
+    if not pushes:
+        warnings.warn(
+            "no bias contribution: no layer with a bias lies on a known grid of as many axes as the contribution's. "
+            "What biases add is in `parts`, as a number.",
+            TapWarning,
+            stacklevel=5,
+        )
+    return replace(taps, pushes=pushes)

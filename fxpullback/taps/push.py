@@ -75,12 +75,12 @@ def pushes_of(folded: fx.GraphModule, values: Values, grid: tuple[int | None, ..
     carried = carrying(folded.graph)
     found = []
     for node in calls(folded.graph):
-        plan, like = plans.get(str(node.meta.get(ORIGIN)), (None, None))
-        value = node.meta["val"]
+        origin, value = str(node.meta.get(ORIGIN)), node.meta["val"]
         adds = node in carried and node.target in ADDITIVE and node.target not in JOINING
-        if plan is None or not adds or not isinstance(value, Tensor) or not same_shape(value.shape, like.shape):
+        if origin not in plans or not adds or not isinstance(value, Tensor):
             continue
-        if None not in plan.grid and len(plan.grid) == len(known):
+        plan, like = plans[origin]
+        if same_shape(value.shape, like.shape) and None not in plan.grid and len(plan.grid) == len(known):
             found.append(Push(node.name, plan, known))
     return tuple(found)
 

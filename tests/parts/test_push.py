@@ -19,6 +19,7 @@ from fxpullback.contract.parts import Parts
 from fxpullback.export import Session, to_onnx
 from fxpullback.export.certify.recheck import recheck
 from fxpullback.graph.ir import RULE, aten, calls
+from fxpullback.taps import TapWarning
 from fxpullback.taps.push import moving_matrix
 from tests.helpers import assert_near, changed, draw
 from tests.taps.nets import Vision, falling
@@ -57,7 +58,8 @@ def test_two_layers_against_their_gradients() -> None:
     coarse = model.coarse(torch.relu(fine))
     logits = model.head(torch.relu(coarse).mean((2, 3)))
     gradients = torch.autograd.grad((logits * u).sum(), [fine, coarse])
-    maps = [(g * c.bias[:, None, None]).sum(1) for g, c in zip(gradients, (model.fine, model.coarse), strict=True)]
+    biases = [dict(model.named_parameters())[f"{name}.bias"] for name in ("fine", "coarse")]
+    maps = [(g * b.detach()[:, None, None]).sum(1) for g, b in zip(gradients, biases, strict=True)]
     wanted = nn.functional.avg_pool2d(maps[0][:, None], 2)[:, 0] * 4 + maps[1]
     assert_near(found["bias_contribution"], wanted.detach())
     left = found["parts"][:, 1] - found["bias_contribution"].sum((1, 2))
@@ -112,6 +114,16 @@ def test_moving_keeps_sums(size: int, wanted: int) -> None:
     matrix = moving_matrix(size, wanted)
     assert_near(matrix.sum(1), torch.ones(size, dtype=torch.float64))
     assert bool((matrix >= 0).all())
+
+
+def test_layers_without_biases_give_zeros_and_free_sizes_a_warning() -> None:
+    model, x = Twice().double(), draw(3, 3, 4, 6, seed=1)
+    with pytest.warns(TapWarning, match="no bias contribution"):
+        pb = pushed(model, x, taps="coarse", free_size=True)
+    assert pb.output_names == ("logits", "pullback", "contribution", "parts")
+    bare = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.ReLU(), nn.Conv2d(4, 5, 2, 2, bias=False), nn.Flatten())
+    pb = pushed(bare.double(), x, taps="2")
+    assert not named(pb, x, draw(3, pb.classes, seed=2))["bias_contribution"].any()
 
 
 def test_without_taps_it_is_refused() -> None:
