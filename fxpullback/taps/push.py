@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxpullback.graph.ir import ORIGIN, aten, calls, constant_like
+from fxpullback.graph.ir import GETITEM, ORIGIN, arg, aten, calls, constant_like, node_argument
 from fxpullback.graph.shapes import same_shape
 from fxpullback.parts.additive import ADDITIVE
 from fxpullback.parts.carrying import carrying
@@ -71,7 +71,7 @@ def pushes_of(folded: fx.GraphModule, values: Values, grid: tuple[int | None, ..
     known = tuple(extent for extent in grid if extent is not None)
     if len(known) < len(grid):
         return ()
-    plans = {node.name: (plan, node.meta["val"]) for node, plan in values.plans.items()}
+    plans = {_maker(node).name: (plan, node.meta["val"]) for node, plan in values.plans.items()}
     carried = carrying(folded.graph)
     found = []
     for node in calls(folded.graph):
@@ -83,6 +83,11 @@ def pushes_of(folded: fx.GraphModule, values: Values, grid: tuple[int | None, ..
         if same_shape(value.shape, like.shape) and None not in plan.grid and len(plan.grid) == len(known):
             found.append(Push(node.name, plan, known))
     return tuple(found)
+
+
+def _maker(node: fx.Node) -> fx.Node:
+    """The operator that a value is of: of the first of several results, as of a layer norm, the norm itself."""
+    return node_argument(node, 0) if node.target is GETITEM and arg(node, 1) == 0 else node
 
 
 def moving_matrix(size: int, wanted: int) -> Tensor:

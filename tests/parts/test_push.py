@@ -66,6 +66,25 @@ def test_two_layers_against_their_gradients() -> None:
     assert_near(left, (u @ model.head.bias).detach())  # behind the mean there is no grid
 
 
+def test_shifts_of_a_layer_norm_act_at_their_places() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.Flatten(2)).double()
+
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(1)
+            self.cut, self.norm, self.head = model, nn.LayerNorm(4), nn.Linear(4, 3, bias=False)
+            self.norm.bias.data.normal_()
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.head(self.norm(self.cut(x).transpose(1, 2)).mean(1))
+            return result
+
+    x, u = draw(3, 3, 4, 6, seed=1), draw(3, 3, seed=2)
+    found = named(pushed(Tokens().double(), x), x, u)
+    assert_near(found["bias_contribution"].sum((1, 2)), found["parts"][:, 1])
+
+
 def test_a_class_token_keeps_to_the_number() -> None:
     model, x, u = Vision(front=1, back=2, fused=True).double(), draw(3, 3, 12, 16), draw(3, 5, seed=6)
     pb = pushed(model, x)
