@@ -81,9 +81,8 @@ def compile(
         program: `Soft()` (default), `Double(...)` or `Ascent(...)`.
         target: what the input `target` will hold: "index", "top1", "cotangent" or "contrast".
         keep_exact: rules or operators that keep their exact derivative, as `rules.keep_exact(...)`.
-        free_size: True leaves the size behind the channels free (height and width of a picture); or the axes that are
-            to be free. Without it the batch alone is.
-        without: names of rewrites of the lowering to leave out, of the optional ones in `fxpullback.lower.REWRITES`.
+        free_size: True leaves the size behind the channels free; or the axes to be free. Else the batch alone is.
+        without: names of optional rewrites in `fxpullback.lower.REWRITES` to leave out, for a plainer graph.
         extensions: gate rules, patterns, VJP rules, traits and rewrites of your own; see docs/architecture.md.
         taps: where contributions are read off, for a further output `contribution` `[batch, height, width]`, or
             `[batch, tokens]`: names of modules, or "auto" for a choice made from the graph; see docs/contributions.md.
@@ -95,8 +94,7 @@ def compile(
         The compiled `Pullback`.
 
     Raises:
-        CaptureError, UnsupportedGateError, DifferentiateError, LowerError, ProgramError, RuleError, TapError: see each
-            class.
+        CaptureError, UnsupportedGateError, DifferentiateError, LowerError, ProgramError, RuleError, TapError: each.
     """
     return _compiled(
         model,

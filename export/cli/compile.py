@@ -101,7 +101,7 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
             free_size=job.free_size,
             without=job.without,
             taps=job.taps,
-            each_tap=job.each_tap and job.taps is not None,
+            each_tap=job.each_tap,
             bias=job.bias,
             progress=stage,
         )

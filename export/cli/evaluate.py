@@ -19,7 +19,7 @@ from fxpullback.contract.errors import EvaluateError
 from fxpullback.export.cli.terminal import err, say, spoken_warnings
 from fxpullback.export.evaluate.exact import exact_baselines
 from fxpullback.export.evaluate.intervals import Mean
-from fxpullback.export.evaluate.metrics import METRICS, Metric
+from fxpullback.export.evaluate.metrics import Metric
 from fxpullback.export.evaluate.page import page
 from fxpullback.export.evaluate.report import Report
 from fxpullback.export.evaluate.run import evaluate
@@ -61,6 +61,8 @@ def run(job: Job, console: Console) -> None:
         FxPullbackError: The file, the pictures, a name or the folder is at fault; rows that were written stay.
     """
     sources: list[Callable[..., Any]] = [] if job.baseline is None else [exact_baselines(job.baseline)]
+    if job.model is not None:
+        sources.append(torch_source(*job.model))
     make_folder(job.output)
     with spoken_warnings(), _Bar() as bar:
         report = evaluate(
@@ -80,10 +82,20 @@ def run(job: Job, console: Console) -> None:
         say("note", f"left out: {skipped}")
     for note in report.notes:
         say("note", note)
-    for metric in METRICS:
-        if any(column in report.columns for column in metric.columns):
-            console.print(table_of(metric, report))
+    for metric in report.metrics:
+        console.print(table_of(metric, report))
     console.print(f"{job.output / PAGE}: the same with plots; {TABLE}, {SUMMARY}, {ROWS} beside it", soft_wrap=True)
+
+
+def torch_source(spec: str, source: dict[str, Any]) -> Callable[..., Any]:
+    """Baselines through the model that `spec` names."""
+    from fxpullback.export.evaluate.torch_methods import torch_baselines
+    from fxpullback.export.zoo.models import load_model
+
+    loaded = load_model(spec, **source)
+    for note in loaded.notes:
+        say("note", note)
+    return torch_baselines(loaded.model)  # type: ignore[arg-type] # a .pt2 file is refused there
 
 
 def default_output(file: Path) -> Path:

@@ -10,20 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fxpullback.export.evaluate.exact import exact_baselines
+    from fxpullback.export.evaluate.libraries import ServedModule, quantus_metric
     from fxpullback.export.evaluate.metrics import METRICS
     from fxpullback.export.evaluate.report import Report
     from fxpullback.export.evaluate.run import evaluate
     from fxpullback.export.evaluate.settings import Settings
+    from fxpullback.export.evaluate.torch_methods import torch_baselines
 
 _HOMES = {
     "exact": ("exact_baselines",),
+    "libraries": ("ServedModule", "quantus_metric"),
     "metrics": ("METRICS",),
     "report": ("Report",),
     "run": ("evaluate",),
     "settings": ("Settings",),
+    "torch_methods": ("torch_baselines",),
 }
 
-__all__ = ["METRICS", "Report", "Settings", "evaluate", "exact_baselines"]
+__all__ = [
+    "METRICS",
+    "Report",
+    "ServedModule",
+    "Settings",
+    "evaluate",
+    "exact_baselines",
+    "quantus_metric",
+    "torch_baselines",
+]
 
 
 def __getattr__(name: str) -> Any:

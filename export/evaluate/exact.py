@@ -15,15 +15,13 @@ import numpy as np
 from fxpullback.contract.errors import EvaluateError
 from fxpullback.export.evaluate.methods import Ask, Indices, Method, of_pullbacks
 from fxpullback.export.evaluate.patches import Array
-from fxpullback.export.evaluate.served import Served
+from fxpullback.export.evaluate.served import Served, check_same
 from fxpullback.export.evaluate.settings import Settings
 from fxpullback.export.evaluate.sources import Source, of_file
 
 NAMES = {"pullback": "gradient", "input": "gradient * input", "contribution": "HiResCAM"}
 NOISE = 0.15
 """Standard deviation of the noise of SmoothGrad and Grad-SHAP as a share of a picture's own range."""
-SAME = 1e-2
-"""How far logits of both files may differ, as a share of the largest: half precision rounds."""
 
 
 def exact_baselines(file: str | Path) -> Callable[[Served, Settings], Source]:
@@ -112,10 +110,4 @@ def _check(exact: Served, served: Served) -> None:
             f"{exact.path}: it takes {list(exact.shape)} and gives {exact.session.class_count} classes, and "
             f"{served.path} takes {list(served.shape)} and gives {served.session.class_count}. Compile the same model."
         )
-    x = np.random.default_rng(0).uniform(-1, 1, (2, *served.shape)).astype(np.float32)
-    one, other = exact.predict(x), served.predict(x)
-    if np.abs(one - other).max() > SAME * max(float(np.abs(other).max()), 1e-3):
-        raise EvaluateError(
-            f"{exact.path}: its logits are others than those of {served.path}, so it holds another network, or other "
-            "weights. Compile the same model with the same weights."
-        )
+    check_same(served, exact.predict, str(exact.path))

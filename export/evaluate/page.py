@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from fxpullback.export.evaluate.intervals import Mean
-from fxpullback.export.evaluate.metrics import METRICS, Column
+from fxpullback.export.evaluate.metrics import Column
 from fxpullback.export.evaluate.report import Report
 
 TEMPLATE = "evaluation.html.j2"
@@ -26,7 +26,6 @@ def page(report: Report) -> str:
     """The page, self-contained."""
     text = (resources.files("fxpullback.export") / "assets" / TEMPLATE).read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    metrics = [metric for metric in METRICS if any(column in report.columns for column in metric.columns)]
     return environment.from_string(text).render(
         about=report.about,
         methods=report.methods,
@@ -39,7 +38,7 @@ def page(report: Report) -> str:
                 "text": metric.text,
                 "columns": [_column(column, report) for column in metric.columns],
             }
-            for metric in metrics
+            for metric in report.metrics
         ],
     )
 

@@ -132,6 +132,8 @@ def _twins(graph: ir.Graph, weights: list[ir.Value], path: Path) -> dict[str, li
         if value.name in forward or not _is_weight(value) or not value.uses():
             continue
         match = next(((held, turn) for held in weights for turn in _turns(_numpy(held), _numpy(value))), None)
+        if match is None and _averages(_numpy(value)):
+            continue
         if match is None:
             raise EvaluateError(
                 f"{path}: the reverse walk keeps a constant {value.name} of shape {list(_numpy(value).shape)} that is "
@@ -140,6 +142,12 @@ def _twins(graph: ir.Graph, weights: list[ir.Value], path: Path) -> dict[str, li
             )
         found.setdefault(match[0].name or "", []).append((value, match[1]))
     return found
+
+
+def _averages(values: Tensor) -> bool:
+    """Whether a constant takes averages, as enlarging a map does: no negatives, all sums along an axis alike."""
+    sums = [values.sum(axis, dtype=np.float64) for axis in range(values.ndim)]
+    return bool(values.min() >= 0 and any(np.ptp(held) <= TOLERANCE * held.max() for held in sums))
 
 
 def _turns(weight: Tensor, twin: Tensor) -> Iterator[Any]:

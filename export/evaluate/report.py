@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from fxpullback.export.evaluate.intervals import FEW, Mean, difference, mean_of
-from fxpullback.export.evaluate.metrics import Column
+from fxpullback.export.evaluate.metrics import Column, Metric
 from fxpullback.export.evaluate.rows import Row
 
 
@@ -40,7 +40,7 @@ class Report:
 
     Attributes:
         rows: One for each value.
-        columns: What was measured, in order.
+        metrics: What was measured, in order.
         methods: Name and text of each method, in order.
         controls: Names of those that know nothing of the network.
         reference: The method that others are compared with.
@@ -49,12 +49,17 @@ class Report:
     """
 
     rows: tuple[Row, ...]
-    columns: tuple[Column, ...]
+    metrics: tuple[Metric, ...]
     methods: tuple[tuple[str, str], ...]
     controls: tuple[str, ...]
     reference: str
     skipped: tuple[Skipped, ...]
     about: Mapping[str, Any]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Every column of the metrics."""
+        return tuple(column for metric in self.metrics for column in metric.columns)
 
     @cached_property
     def _values(self) -> dict[tuple[str, str], dict[str, float]]:

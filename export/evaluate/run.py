@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def evaluate(
     pictures: str | Path,
     *,
     sources: Sequence[Callable[[Served, Settings], Source]] = (),
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str | Metric] | None = None,
     methods: Sequence[str] | None = None,
     settings: Settings | None = None,
     limit: int | None = None,
@@ -49,7 +50,7 @@ def evaluate(
         file: What is evaluated; its forward is the network that every metric asks.
         pictures: A folder: pictures with a `labels.csv`, subfolders by class, or pictures alone.
         sources: Baselines: functions such as `exact_baselines("exact.onnx")` or `torch_baselines(model)`.
-        metrics: Which, by name; None for all that apply.
+        metrics: Which, by name, or metrics of your own such as `quantus_metric(...)`; None for all that apply.
         methods: Which, by name; None for all there are.
         settings: Seed, grid, steps, runs.
         limit: At most so many pictures, the first ones.
@@ -79,22 +80,12 @@ def evaluate(
     found = job.run(plan, kept, skipped, progress or (lambda done, of, what: None))
     return Report(
         rows=tuple(found),
-        columns=tuple(column for metric, _ in plan for column in metric.columns),
+        metrics=tuple(metric for metric, _ in plan),
         methods=tuple((method.name, method.text) for method in job.methods),
         controls=tuple(method.name for method in job.methods if method.control),
         reference=reference or known[0],
         skipped=tuple(skipped),
-        about={
-            "file": str(file),
-            "sha256": job.sources[0].identity,
-            "program": served.session.metadata.program_name,
-            "rules": str(served.session.rules.get("name", "")),
-            "pictures": str(pictures),
-            "count": len(job.places),
-            "accuracy": job.accuracy,
-            "settings": asdict(settings),
-            "version": fxpullback.__version__,
-        },
+        about={"file": str(file), "pictures": str(pictures)} | job.about(),
     )
 
 
@@ -117,30 +108,48 @@ class _Job:
         truth = [t if label is None else label for t, label in zip(top, self.labels, strict=True)]
         self.indices = truth if served.any_class else top
         self.sources: list[Source] = []
+        self.absent: dict[str, str] = {}
         self.methods: list[Method] = []
         self._from: dict[str, Source] = {}
+
+    def about(self) -> dict[str, Any]:
+        """What was run, for the report."""
+        session = self.served.session
+        return {
+            "sha256": self.sources[0].identity,
+            "program": session.metadata.program_name,
+            "rules": str(session.rules.get("name", "")),
+            "contribution": "none" if session.contributions is None else str(session.contributions),
+            "count": len(self.places),
+            "accuracy": self.accuracy,
+            "settings": asdict(self.settings),
+            "version": fxpullback.__version__,
+        }
 
     def take(self, sources: Sequence[Source], wanted: Sequence[str] | None) -> None:
         """Keep the methods of all sources that are wanted."""
         self.sources = list(sources)
         for source in sources:
+            self.absent |= source.absent
             for method in source.methods:
                 if method.name in self._from:
                     raise EvaluateError(f"two methods are called {method.name}: name one of them otherwise.")
                 self._from[method.name] = source
                 self.methods.append(method)
         if wanted is not None:
+            missing = [name for name in wanted if name in self.absent]
+            if missing:
+                raise EvaluateError(f"{missing[0]}: {self.absent[missing[0]]}")
             _check_names("method", wanted, [method.name for method in self.methods])
             self.methods = [method for method in self.methods if method.name in wanted]
 
-    def plan(self, wanted: Sequence[str] | None) -> tuple[list[tuple[Metric, list[Method]]], list[Skipped]]:
+    def plan(self, wanted: Sequence[str | Metric] | None) -> tuple[list[tuple[Metric, list[Method]]], list[Skipped]]:
         """Each metric with the methods it applies to, and what is left out."""
         if wanted is not None:
-            _check_names("metric", wanted, [metric.name for metric in METRICS])
-        found, skipped = [], []
-        for metric in METRICS:
-            if metric.name not in wanted if wanted is not None else not metric.default:
-                continue
+            names = [metric for metric in wanted if isinstance(metric, str)]
+            _check_names("metric", names, [metric.name for metric in METRICS])
+        found, skipped = [], [Skipped("every metric", name, reason) for name, reason in self.absent.items()]
+        for metric in _chosen(wanted):
             reason = self._lacks(metric)
             if reason and wanted is not None:
                 raise EvaluateError(f"{metric.name}: {reason}")
@@ -239,6 +248,14 @@ class _Job:
         if bad:
             raise NoNumber(trial.name, f"{', '.join(bad)} of {method.name} is no number")
         return [Row(name, method.name, trial.name, float(value), key) for name, value in values.items()]
+
+
+def _chosen(wanted: Sequence[str | Metric] | None) -> list[Metric]:
+    """The metrics asked for, in the order of the table, then those that are not in it."""
+    if wanted is None:
+        return [metric for metric in METRICS if metric.default]
+    own = [metric for metric in wanted if isinstance(metric, Metric)]
+    return [metric for metric in METRICS if metric.name in wanted] + own
 
 
 def _pictures(served: Served, folder: Path) -> Pictures:

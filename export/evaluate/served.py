@@ -5,9 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +14,7 @@ from fxpullback.export.evaluate.methods import Indices, Method, of_pullbacks
 from fxpullback.export.evaluate.patches import Array, batches
 from fxpullback.export.runtime.onnx_file import OnnxFile
 from fxpullback.export.runtime.providers import Provider
-from fxpullback.export.runtime.session import Session
+from fxpullback.export.runtime.session import Result, Session
 
 OWN = {
     "pullback": "pullback",
@@ -25,6 +23,8 @@ OWN = {
     "focus": "focus",
 }
 BATCH = 16
+SAME = 1e-2
+"""How far the logits of a baseline may differ, as a share of the largest: half precision rounds."""
 
 
 class Served:
@@ -78,25 +78,22 @@ class Served:
     def ask(self, x: Array, classes: Indices) -> tuple[Array, Array | None]:
         """Pullbacks, and contributions where the file has them."""
         results = [self._call(x[part], classes[part]) for part in batches(len(x), self.batch)]
-        held: list[Array] = [
-            value for value in (getattr(r, "contribution", None) for r in results) if value is not None
-        ]
-        contribution = np.concatenate(held) if held else None
-        return np.concatenate([result.pullback for result in results]), contribution
+        held = [result.contribution for result in results if result.contribution is not None]
+        pullbacks = np.concatenate([result.pullback for result in results])
+        return pullbacks, np.concatenate(held) if self.holds_contribution else None
 
-    @cached_property
+    @property
     def holds_contribution(self) -> bool:
-        """Whether the file says what each place carries of the logit."""
-        zeros = np.zeros((1, *self.shape), np.float32)
-        index = self.predict(zeros).argmax(1)
-        return self.ask(zeros, index)[1] is not None
+        """Whether the file says what each place of a grid carries of the logit; tokens in a row are no places."""
+        held = self.session.contributions
+        return held is not None and len(held.grid) == 2
 
     def methods(self) -> list[Method]:
         """What the file explains with."""
         found = of_pullbacks(self.ask, self.names, contribution=self.holds_contribution)
         return [replace(method, any_class=self.any_class) for method in found]
 
-    def _call(self, x: Array, classes: Indices) -> Any:
+    def _call(self, x: Array, classes: Indices) -> Result:
         match self.session.target:
             case "top1":
                 result = self.session(x)
@@ -118,6 +115,17 @@ class Served:
             case "cotangent":
                 return self.session(x, np.zeros((len(x), self.session.class_count), np.float32)).logits
         return self.session(x, np.zeros(len(x), np.int64)).logits
+
+
+def check_same(served: Served, predict: Callable[[Array], Array], what: str) -> None:
+    """Raise an EvaluateError unless `predict` gives the logits of a file: baselines are of the same network."""
+    x = np.random.default_rng(0).uniform(-1, 1, (2, *served.shape)).astype(np.float32)
+    own, other = served.predict(x), predict(x)
+    if own.shape != other.shape or np.abs(own - other).max() > SAME * max(float(np.abs(own).max()), 1e-3):
+        raise EvaluateError(
+            f"{what}: its logits are others than those of {served.path}, so it holds another network, or other "
+            "weights. Use the same model with the same weights."
+        )
 
 
 def _check(session: Session) -> None:

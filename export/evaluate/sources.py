@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -25,11 +25,13 @@ class Source:
         identity: Tells it apart from others that go by the same names.
         again: The same methods under weights drawn anew, from the top down to a share of the layers, 0 for the top one
             alone; None where it has none.
+        absent: Methods that it cannot give, and why.
     """
 
     methods: list[Method]
     identity: str
     again: Callable[[float], list[Method]] | None = None
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 def digest_of(path: Path) -> str:

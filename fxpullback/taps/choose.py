@@ -153,10 +153,9 @@ def named(values: Values, names: Sequence[str]) -> list[Chosen]:
 
 
 def _named(values: Values, name: str) -> Chosen:
-    inside = [n for n in calls(values.graph) if _is_in(n, name) and not is_size(n)]
-    if not inside:
-        raise TapError(f"no tap at {name!r}: {_unknown(values.graph, name)}")
-    leaving = [n for n in inside if _is_tensor(n) and any(not _is_in(user, name) for user in n.users)]
+    path = _path_of(values.graph, name)
+    inside = [n for n in calls(values.graph) if _is_in(n, path) and not is_size(n)]
+    leaving = [n for n in inside if _is_tensor(n) and any(not _is_in(user, path) for user in n.users)]
     ready = [n for n in leaving if n in values.plans and values.is_live(n)]
     if ready:
         return Chosen(ready[-1], name, values.plans[ready[-1]])
@@ -169,13 +168,20 @@ def _named(values: Values, name: str) -> Chosen:
     raise TapError(f"no tap at {name!r}: {reason}. Tap another module, such as {_some(ready_modules)}; or 'auto'.")
 
 
-def _unknown(graph: fx.Graph, name: str) -> str:
+def _path_of(graph: fx.Graph, name: str) -> str:
+    """The path of a module: its own, or the one that ends in it, as where the network was wrapped."""
     paths = {module_path(n) for n in calls(graph)} - {""}
     every = sorted({".".join(p.split(".")[:i]) for p in paths for i in range(1, p.count(".") + 2)})
+    if name in every:
+        return name
+    ending = [path for path in every if path.endswith(f".{name}")]
+    if len(ending) == 1:
+        return ending[0]
+    if ending:
+        raise TapError(f"no tap at {name!r}: there are {', '.join(ending)}. Name one of them.")
     close = difflib.get_close_matches(name, every, 3) or every[-3:]
-    if not every:
-        return "the graph knows no modules. Use taps='auto'."
-    return f"no module of this name computes anything. There are {', '.join(close)}, among others; or 'auto'."
+    there = f"There are {', '.join(close)}, among others; or 'auto'." if every else "Use taps='auto'."
+    raise TapError(f"no tap at {name!r}: no module of this name computes anything. {there}")
 
 
 def _some(names: Sequence[str]) -> str:

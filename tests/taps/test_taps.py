@@ -146,6 +146,13 @@ def test_modules_by_name() -> None:
     assert_near(named(both, x, U[:2])["contribution"], hooked(model, "patches", x, U[:2]).sum(1))
 
 
+def test_a_wrapped_network_is_tapped_by_its_own_names() -> None:
+    wrapped = nn.Sequential(nn.Identity(), nn.Sequential(Vision(), nn.Identity())).eval()
+    pb = fxpullback.compile(wrapped, torch.zeros(1, 3, 12, 16), rules=EXACT, taps="blocks.2")
+    assert pb.contributions is not None
+    assert [(place.name, place.operator) for place in pb.contributions.places] == [("blocks.2", "add_6")]
+
+
 def test_shifted_windows_of_merged_patches() -> None:
     model, x = Windows().double().eval(), draw(2, 3, 16, 24)
     pb = fxpullback.compile(model, x, rules=EXACT, target="cotangent", taps="merge")
@@ -170,7 +177,8 @@ def test_a_network_without_a_grid_has_no_tap_and_says_so() -> None:
     ("taps", "said"),
     [
         ("blocks.9", r"no module of this name computes anything\. There are .*blocks"),
-        ("norm1", "no module of this name"),
+        ("norm3", "no module of this name"),
+        ("norm1", r"there are blocks\.0\.norm1, blocks\.1\.norm1"),
         ("head", "lies on no grid"),
         ((), "give 'auto'"),
         (("auto", "patches"), "not both"),
