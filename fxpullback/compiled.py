@@ -62,7 +62,7 @@ class Compiled:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """What a call returns: `logits, pullback[, counterfactual, counterfactual_logits][, contribution][, parts]`."""
+        """What a call returns: `logits, pullback[, counterfactual, counterfactual_logits][, contribution, ...]`."""
         return self.graph.signature.outputs
 
     @property
@@ -80,7 +80,8 @@ class Compiled:
         """What the parts are of, or None where they were not asked for."""
         if not self.taps.parts:
             return None
-        return Parts("second pass" if isinstance(self.program, Double) else "input")
+        pushed = self.taps.pushes[0].grid if self.taps.pushes else ()
+        return Parts("second pass" if isinstance(self.program, Double) else "input", pushed)
 
     @property
     def free(self) -> tuple[FreeAxis, ...]:

@@ -18,7 +18,7 @@ from torch import Tensor, fx
 from fxpullback.contract.contribution import CONTRIBUTION, output_of
 from fxpullback.contract.errors import DifferentiateError, FixedSizeError, TapError
 from fxpullback.contract.names import COTANGENT
-from fxpullback.contract.parts import PARTS
+from fxpullback.contract.parts import PARTS, PUSHED
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.ir import (
@@ -41,6 +41,7 @@ from fxpullback.graph.rebuild import Site, append
 from fxpullback.graph.value import Value
 from fxpullback.parts.share import Shares
 from fxpullback.taps.contribution import Tap
+from fxpullback.taps.push import Push
 from fxpullback.vjp import ABSENT, NOT_DIFFERENTIABLE, TABLE, ZERO, VJPTable
 from fxpullback.vjp.derive import derive_vjp, tensors_of
 
@@ -51,6 +52,7 @@ def differentiate(
     vjps: VJPTable = TABLE,
     taps: Sequence[Tap] = (),
     parts: bool = False,
+    pushes: Sequence[Push] = (),
 ) -> Graph:
     """Build the pullback graph of a rewritten graph.
 
@@ -60,6 +62,7 @@ def differentiate(
         vjps: the VJP rules by operator.
         taps: where contributions are read off.
         parts: whether the parts of the logit are a further output.
+        pushes: where biases are carried back as contributions; with `parts` alone.
 
     Returns:
         Graph from `input`, the extras and `cotangent` (the shape of the logits) to `logits`, `pullback` (that of the
@@ -74,13 +77,14 @@ def differentiate(
     append(builder, rewritten, env, Site.copy)
     source, (logits,) = explained(rewritten.graph), outputs(rewritten.graph)
     cotangent = builder.placeholder(COTANGENT, env[logits].node.meta["val"])
-    shares = Shares(builder, rewritten, env, vjps) if parts else None
+    shares = Shares(builder, rewritten, env, vjps, {push.node: push for push in pushes}) if parts else None
     walk = _Walk(builder, rewritten, env, vjps, taps, shares)
     pullback = walk.run(source, logits, cotangent)
     names = ["logits", "pullback", *(output_of(tap.name) for tap in taps)]
     results = [env[logits], pullback, *walk.maps(taps)]
     if shares is not None:
-        names, results = [*names, PARTS], [*results, shares.parts(env[logits], cotangent, env[source], pullback)]
+        names += [PUSHED, PARTS] if pushes else [PARTS]
+        results += [*shares.pushed(), shares.parts(env[logits], cotangent, env[source], pullback)]
     signature = replace(signature_of(rewritten), given=COTANGENT, outputs=tuple(names))
     gm = builder.finish(tuple(results), signature)
     gm.graph.eliminate_dead_code()

@@ -83,13 +83,11 @@ def compile(
         keep_exact: rules or operators that keep their exact derivative, as `rules.keep_exact(...)`.
         free_size: True leaves the size behind the channels free; or the axes to be free. Else the batch alone is.
         without: names of optional rewrites in `fxpullback.lower.REWRITES` to leave out, for a plainer graph.
-        extensions: gate rules, patterns, VJP rules, operator traits and rewrites of your own, beside those of the
-            package; see docs/architecture.md.
+        extensions: gate rules, patterns, VJP rules, traits and rewrites of your own; see docs/architecture.md.
         taps: where contributions are read off, for a further output `contribution` `[batch, height, width]`, or
             `[batch, tokens]`: names of modules, or "auto" for a choice made from the graph; see docs/contributions.md.
         each_tap: give each tap's own map besides, as an output `contribution.NAME`.
-        bias: "share" for a further output `parts` `[batch, 3]`: what the input, the constants of the network and its
-            gates add; they sum to what is explained. See docs/completeness.md.
+        bias: "share" for the parts of each logit, output `parts`; "pushed" for a map as well: docs/completeness.md.
         progress: called with the name of each stage as it begins.
 
     Returns:
@@ -145,7 +143,7 @@ def _compiled(
     invariants.check_held(rewritten, folded)
     taps = choose_taps(captured, folded, ledger, wanted, compilation)
     say("differentiate")
-    differentiated = differentiate(folded, compilation, vjps, tuple(taps), taps.parts)
+    differentiated = differentiate(folded, compilation, vjps, taps.taps, taps.parts, taps.pushes)
     invariants.check_differentiated(differentiated, injections)
     invariants.check_held(folded, differentiated)
     check_known(differentiated, compilation.operators, kept_exact(captured, ledger))

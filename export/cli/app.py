@@ -162,7 +162,7 @@ Tap = Annotated[
 EachTap = Annotated[bool, _option("--each-tap", text="Each tap's own map as an output besides", panel=_PROGRAM)]
 Bias = Annotated[
     str | None,
-    _option("--bias", text="What biases and gates add to the logit, as an output", meta="share", panel=_PROGRAM),
+    _option("--bias", text="What biases and gates add to the logit, as an output", meta="share|pushed", panel=_PROGRAM),
 ]
 
 

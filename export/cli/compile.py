@@ -47,7 +47,7 @@ class Job:
         source: Keyword arguments of `load_model`.
         taps: Where contributions are read off, as `fxpullback.compile` takes it.
         each_tap: Whether each tap's own map is an output besides.
-        bias: `share` for the parts of the logit as an output, as `fxpullback.compile` takes it.
+        bias: `share` for the parts of the logit as an output, or `pushed`, as `fxpullback.compile` takes it.
     """
 
     spec: str

@@ -18,7 +18,7 @@ from fxpullback.contract import metadata as md
 from fxpullback.contract.arguments import Arguments, Array
 from fxpullback.contract.contribution import EACH
 from fxpullback.contract.errors import SessionError
-from fxpullback.contract.parts import COLUMNS, PARTS
+from fxpullback.contract.parts import COLUMNS
 from fxpullback.export.runtime.onnx_file import OnnxFile
 from fxpullback.export.runtime.package import Package, is_package
 from fxpullback.export.runtime.providers import Provider, ProviderWarning
@@ -40,6 +40,8 @@ class Result:
         contributions: each tap's own map by its name; empty unless the file was compiled with `each_tap`.
         parts: float32 [batch, 3]: what of the logit the input, the biases and the gates add. They sum to it, or to what
             the target makes of the logits. None where the file was compiled without `bias`.
+        bias_contribution: float32 [batch, height, width], or [batch, tokens]: what biases add where they act, each at
+            its own layer. None unless the file was compiled with `bias="pushed"`.
     """
 
     logits: Array
@@ -49,6 +51,7 @@ class Result:
     contribution: Array | None = None
     contributions: Mapping[str, Array] = field(default_factory=dict)
     parts: Array | None = None
+    bias_contribution: Array | None = None
 
     @property
     def bias_share(self) -> Array | None:
@@ -219,7 +222,7 @@ def _class_count(path: Path, file: Package | OnnxFile, metadata: md.Metadata) ->
     if metadata.contributions is not None:
         returned += metadata.contributions.outputs
     if metadata.parts is not None:
-        returned.append(PARTS)
+        returned += metadata.parts.outputs
     if sorted(inputs) != sorted(wanted) or outputs != returned:
         raise SessionError(
             f"{path}: the file takes {', '.join(inputs)} and returns {', '.join(outputs)}, where its metadata promises "

@@ -57,7 +57,8 @@ def soft_pullback(
     with torch.no_grad():
         pairs = zip(taps, values, gradients, strict=True)
         maps = [tap.plan(value, gradient) for tap, value, gradient in pairs]
-    parts = [parts_by_autograd(model, inputs, cotangent)] if taps.parts else []
+    pushes = {push.node: push for push in taps.pushes}
+    parts = parts_by_autograd(model, inputs, cotangent, pushes) if taps.parts else ()
     return logits.detach(), pullback, *maps, *parts
 
 

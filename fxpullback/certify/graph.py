@@ -160,7 +160,12 @@ def _parts(pb: Compiled, found: Sequence[Tensor], wanted: Sequence[Tensor], logi
     if not pb.taps.parts:
         return []
     complete = is_complete(pb.folded, pb.ledger, pb.extensions.vjp_table(), pb.extensions.operators())
-    return part_checks(found[-1], wanted[-1], logits, u, complete)
+    pushed = (
+        [at_most("bias contribution: graph against autograd, float64", relative(found[-2], wanted[-2]), EXACT_BOUND)]
+        if pb.taps.pushes
+        else []
+    )
+    return [*pushed, *part_checks(found[-1], wanted[-1], logits, u, complete)]
 
 
 def _worst(errors: Mapping[str, float], name: str, bound: float) -> Check:

@@ -9,6 +9,9 @@ from typing import Any
 PARTS = "parts"
 """The name of the output, `[batch, 3]`."""
 
+PUSHED = "bias_contribution"
+"""The name of the output that holds biases where they act, `[batch, *grid]`."""
+
 COLUMNS = ("input", "biases", "gates")
 """What its columns are: <input, pullback>; what constants add; what gates add whose soft form is not their value."""
 
@@ -19,20 +22,28 @@ class Parts:
 
     Attributes:
         at: which input of the program they belong to: `input`, or `second pass` for double.
+        pushed: extents of the grid on which biases are given where they act; none where they are given as a number.
     """
 
     at: str = "input"
+    pushed: tuple[int, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs, in order."""
+        return (PUSHED, PARTS) if self.pushed else (PARTS,)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a file carries them."""
-        return {"columns": list(COLUMNS), "at": self.at}
+        return {"columns": list(COLUMNS), "at": self.at, "pushed": list(self.pushed)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Parts:
         """Read back what `to_dict` wrote."""
         if tuple(data["columns"]) != COLUMNS:
             raise ValueError(f"its parts are {', '.join(data['columns'])}, where {', '.join(COLUMNS)} are known")
-        return cls(str(data["at"]))
+        return cls(str(data["at"]), tuple(map(int, data.get("pushed", ()))))
 
     def __str__(self) -> str:
-        return f"{', '.join(COLUMNS)}{'' if self.at == 'input' else f', of the {self.at}'}"
+        pushed = f"; biases where they act, {'x'.join(map(str, self.pushed))}" if self.pushed else ""
+        return f"{', '.join(COLUMNS)}{'' if self.at == 'input' else f', of the {self.at}'}{pushed}"

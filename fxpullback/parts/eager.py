@@ -7,6 +7,8 @@ of `additive` is used, so that a constant which it does not know of is found out
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,23 +20,29 @@ from fxpullback.graph.ir import aten, calls, explained, outputs, schema_argument
 from fxpullback.graph.value import leaves, map_tree
 from fxpullback.parts.carrying import carrying, is_affine
 
+Pushes = Mapping[str, Callable[[Any, Any], Any]]
+NONE: Pushes = MappingProxyType({})
+
 SHIFTED = {aten.native_layer_norm.default: 3, aten.group_norm.default: 3}
 """Norms that keep their exact derivative: they are not linear and add a constant all the same, at this place."""
 
 
-def parts_by_autograd(model: fx.GraphModule, inputs: Inputs, cotangent: Tensor) -> Tensor:
+def parts_by_autograd(
+    model: fx.GraphModule, inputs: Inputs, cotangent: Tensor, pushes: Pushes = NONE
+) -> tuple[Tensor, ...]:
     """What the input, the constants and the gates add to `<logits, cotangent>`, sample by sample.
 
     Args:
         model: graph in injected form.
         inputs: the batch.
         cotangent: of the logits, `[batch, classes]`.
+        pushes: by the names of nodes, what makes a map of a constant and its cotangent.
 
     Returns:
-        `[batch, 3]`.
+        `[batch, 3]`; before it, where biases are carried back, their sum on the grid, `[batch, *grid]`.
     """
-    rows = [_of_one(model, inputs[i : i + 1], cotangent[i : i + 1]) for i in range(len(cotangent))]
-    return torch.stack(rows)
+    rows = [_of_one(model, inputs[i : i + 1], cotangent[i : i + 1], pushes) for i in range(len(cotangent))]
+    return tuple(torch.cat(column) for column in zip(*rows, strict=True))
 
 
 class _Values(fx.Interpreter):
@@ -48,24 +56,36 @@ class _Values(fx.Interpreter):
         return dict(self.env)
 
 
-def _of_one(model: fx.GraphModule, inputs: Inputs, cotangent: Tensor) -> Tensor:
+def _of_one(model: fx.GraphModule, inputs: Inputs, cotangent: Tensor, pushes: Pushes) -> tuple[Tensor, ...]:
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         values = _Values(model).values(inputs)
     source, (logits,) = explained(model.graph), outputs(model.graph)
     values |= dict(zip((n for n in model.graph.nodes if n.op == "placeholder"), inputs, strict=True))
     carried = carrying(model.graph, is_float=lambda node: any(_moves(value) for value in leaves(values[node])))
-    found = cotangent.new_zeros(3)
+    found, maps = cotangent.new_zeros(3), list[Tensor]()
     cts: dict[fx.Node, Any] = {logits: cotangent}
     for node in reversed(list(calls(model.graph))):
         if node not in cts or node not in carried:
             continue
         ct = cts.pop(node)
+        if node.name in pushes:
+            maps.append(pushes[node.name](_constant(node, ct, values, carried), ct))
         defect, shift = _defect(node, ct, values, carried, cts)
         affine = is_affine(node, carried)
         found[1] += defect if affine else shift
         found[2] += 0.0 if affine else defect - shift
     found[0] = _inner(values[source], cts[source])
-    return found
+    return *([torch.stack(maps).sum(0)] if maps else ()), found[None]
+
+
+def _constant(node: fx.Node, ct: Tensor, values: dict[fx.Node, Any], carried: set[fx.Node]) -> Tensor:
+    """What an affine operator adds: its value where all that carries a cotangent is zero."""
+    with torch.no_grad():
+        args, kwargs = fx.map_arg(
+            (node.args, node.kwargs), lambda n: torch.zeros_like(values[n]) if n in carried else values[n]
+        )
+        value: Tensor = node.target(*args, **kwargs)  # type: ignore[operator]
+    return torch.where(ct == 0, torch.zeros_like(ct), value)
 
 
 def _defect(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -35,9 +36,19 @@ class Shares:
         source: the graph that is differentiated.
         env: its nodes as values of the new graph.
         vjps: the VJP rules.
+        pushes: by the names of nodes, what makes a map of a constant and its cotangent.
     """
 
-    def __init__(self, builder: Builder, source: fx.GraphModule, env: dict[fx.Node, Any], vjps: VJPTable) -> None:
+    def __init__(
+        self,
+        builder: Builder,
+        source: fx.GraphModule,
+        env: dict[fx.Node, Any],
+        vjps: VJPTable,
+        pushes: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType({}),
+    ) -> None:
+        self.pushes, self.maps = pushes, list[Any]()
+        self.passed: list[tuple[Callable[[Any, Any], Any], Any]] = []
         self.builder = builder
         self.batch = env[explained(source.graph)].shape[0]
         self.carried = {id(env[node]) for node in carrying(source.graph, vjps)}
@@ -51,6 +62,8 @@ class Shares:
             ct: the cotangent of its result.
             arguments: its arguments in schema order.
         """
+        if node.name in self.pushes:
+            self.passed.append((self.pushes[node.name], ct))
         terms = ADDITIVE.get(node.target)
         if terms is None:
             return
@@ -69,6 +82,14 @@ class Shares:
             found: Any = torch.stack([of_input, constants, whole - of_input - constants], 1)
             return found  # type: ignore[no-any-return]
 
+    def pushed(self) -> list[Value]:
+        """The maps of what biases add where they act, summed; nothing where none are carried back."""
+        if not self.pushes:
+            return []
+        with self.builder.provenance(PARTS, **{ORIGIN: PARTS}):
+            none = [] if self.maps else [push(0.0, ct) for push, ct in self.passed[:1]]
+            return [reduce(operator.add, self.maps or none)]
+
     def _counts(self, argument: Any) -> bool:
         """Whether an argument is there and constant to the pullback; an infinite number has no cotangent."""
         if isinstance(argument, int | float):
@@ -80,6 +101,9 @@ class Shares:
         ct = term.cotangent() if callable(term.cotangent) and not isinstance(term.cotangent, Value) else term.cotangent
         shaped = term.argument if term.shaped is None else term.shaped()
         axis = self._batch_axis(ct, node)
+        if node.name in self.pushes:
+            infinite = isinstance(shaped, Value) and self._may_be_infinite(shaped)
+            self.maps.append(self.pushes[node.name](torch.where(ct == 0, 0.0, shaped) if infinite else shaped, ct))
         if not isinstance(shaped, Value):
             return self._per_sample(ct, axis) * float(shaped)
         if shaped.ndim == 0:

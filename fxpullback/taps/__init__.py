@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import fx
 
@@ -13,9 +13,10 @@ from fxpullback.graph.compilation import Compilation
 from fxpullback.ledger import Ledger
 from fxpullback.taps.choose import Values, automatic, named
 from fxpullback.taps.contribution import Taps, found_in
+from fxpullback.taps.push import pushes_of
 
 AUTO = "auto"
-SHARE = "share"
+SHARE, PUSHED = "share", "pushed"
 
 
 class TapWarning(UserWarning):
@@ -30,18 +31,22 @@ class Wanted:
         names: modules; none for the automatic choice; None for no taps at all.
         each: each tap's own map as an output besides.
         parts: the parts of the logit as an output besides.
+        pushed: biases as contributions where they act.
     """
 
     names: tuple[str, ...] | None = None
     each: bool = False
     parts: bool = False
+    pushed: bool = False
 
     @classmethod
     def of(cls, taps: str | Sequence[str] | None, each: bool = False, bias: str | None = None) -> Wanted:
         """Check what `compile` was given."""
-        if bias not in (None, SHARE):
-            raise TapError(f"bias is {bias!r}; give {SHARE!r} for the parts of every logit, or None.")
-        parts = bias == SHARE
+        if bias not in (None, SHARE, PUSHED):
+            raise TapError(f"bias is {bias!r}; give {SHARE!r} for the parts of every logit, {PUSHED!r}, or None.")
+        if bias == PUSHED and taps is None:
+            raise TapError(f"bias={PUSHED!r} gives biases as contributions, and there are no taps: pass taps='auto'.")
+        parts, pushed = bias is not None, bias == PUSHED
         if taps is None:
             if each:
                 raise TapError("each_tap gives each tap's own map, and there are no taps: pass taps='auto' as well.")
@@ -51,7 +56,7 @@ class Wanted:
             raise TapError(f"taps is {taps!r}; give 'auto', names of modules, or None for no contribution.")
         if AUTO in names and len(names) > 1:
             raise TapError(f"taps is {taps!r}; give 'auto' or names of modules, not both.")
-        return cls(() if names == (AUTO,) else names, each, parts)
+        return cls(() if names == (AUTO,) else names, each, parts, pushed)
 
 
 def choose_taps(
@@ -90,5 +95,18 @@ def choose_taps(
             f"taps at {', '.join(one.name for one in chosen)} cannot be put on one grid, since its size is free. Name "
             "one module, or fix the size."
         )
-    taps = found_in(folded, chosen)
-    return Taps(taps, wanted.each, "named" if wanted.names else AUTO, wanted.parts)
+    taps = Taps(found_in(folded, chosen), wanted.each, "named" if wanted.names else AUTO, wanted.parts)
+    return _with_pushes(taps, folded, values) if wanted.pushed else taps
+
+
+def _with_pushes(taps: Taps, folded: fx.GraphModule, values: Values) -> Taps:
+    """The taps, and where biases are carried back as contributions."""
+    pushes = pushes_of(folded, values, taps.grid)
+    if not pushes:
+        warnings.warn(
+            "no bias contribution: no layer with a bias lies on a known grid of as many axes as the contribution's. "
+            "What biases add is in `parts`, as a number.",
+            TapWarning,
+            stacklevel=5,
+        )
+    return replace(taps, pushes=pushes)

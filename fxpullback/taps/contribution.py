@@ -12,15 +12,16 @@ from functools import reduce
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from fxpullback.contract.contribution import CONTRIBUTION, output_of
 from fxpullback.contract.errors import TapError
-from fxpullback.contract.parts import PARTS
+from fxpullback.contract.parts import PARTS, PUSHED
 from fxpullback.graph.ir import VALUE_OF, calls, constant_like
-from fxpullback.graph.resampling import resampling_matrix
 from fxpullback.taps.choose import Chosen
 from fxpullback.taps.plan import Plan
+from fxpullback.taps.push import Push
+from fxpullback.taps.spread import spreading_matrix
 
 SMALL = 1e-12
 """A map whose absolute values sum to less is taken for zero: it has no share in the mean."""
@@ -61,12 +62,14 @@ class Taps:
         each: whether every tap's own map is an output besides.
         chosen: `auto`, or `named`.
         parts: whether the parts of the logit are read off as well.
+        pushes: where biases are carried back as contributions.
     """
 
     taps: tuple[Tap, ...] = ()
     each: bool = False
     chosen: str = "auto"
     parts: bool = False
+    pushes: tuple[Push, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.taps)
@@ -83,15 +86,16 @@ class Taps:
         """The same taps by the nodes of another graph of the compilation, the rewritten one; without the parts."""
         holding = _holding(gm)
         taps = tuple(replace(tap, node=holding[tap.operator]) for tap in self.taps)
-        return replace(self, taps=taps, parts=False)
+        return replace(self, taps=taps, parts=False, pushes=())
 
     def outputs(self, maps: Sequence[Any]) -> dict[str, Any]:
         """The outputs by name, of the maps of the taps.
 
         Args:
-            maps: one `[batch, *grid]` for each tap, then the parts where asked for; tensors or values of a graph.
+            maps: one `[batch, *grid]` for each tap, then biases and parts if asked for; tensors or values of a graph.
         """
         parts = {PARTS: maps[-1]} if self.parts else {}
+        parts = {PUSHED: maps[-2]} | parts if self.pushes else parts
         if not self.taps:
             return parts
         maps = list(maps[: len(self.taps)])
@@ -102,17 +106,24 @@ class Taps:
     @property
     def read(self) -> tuple[str, ...]:
         """What is read off beside the pullback, by name: the taps, then the parts."""
-        return (*(f"contribution at {tap.name}" for tap in self.taps), *((PARTS,) if self.parts else ()))
+        return (
+            *(f"contribution at {tap.name}" for tap in self.taps),
+            *((PUSHED,) if self.pushes else ()),
+            *((PARTS,) if self.parts else ()),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a file carries them."""
         taps = [tap.to_dict() for tap in self.taps]
-        return {"taps": taps, "each": self.each, "chosen": self.chosen, "parts": self.parts}
+        pushes = [push.to_dict() for push in self.pushes]
+        return {"taps": taps, "each": self.each, "chosen": self.chosen, "parts": self.parts, "pushes": pushes}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Taps:
         """Read back what `to_dict` wrote."""
-        return cls(tuple(map(Tap.from_dict, data["taps"])), data["each"], data["chosen"], data.get("parts", False))
+        pushes = tuple(map(Push.from_dict, data.get("pushes", ())))
+        taps = tuple(map(Tap.from_dict, data["taps"]))
+        return cls(taps, data["each"], data["chosen"], data.get("parts", False), pushes)
 
 
 def mean_map(maps: Sequence[Any], grid: Sequence[int | None]) -> Any:
@@ -149,12 +160,6 @@ def spread_over(one: Any, grid: Sequence[int | None]) -> Any:
         matrix = constant_like(spreading_matrix(int(size), extent), one)
         one = torch.matmul(one.transpose(axis, -1), matrix).transpose(axis, -1)
     return one
-
-
-def spreading_matrix(size: int, wanted: int) -> Tensor:
-    """`[size, wanted]`, float64: linear resampling of one axis, each row scaled to sum to one."""
-    matrix = resampling_matrix(size, wanted, "linear").T
-    return matrix / matrix.sum(1, keepdim=True)
 
 
 def found_in(folded: fx.GraphModule, chosen: Sequence[Chosen]) -> tuple[Tap, ...]:
