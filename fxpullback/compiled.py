@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fxpullback.contract.contribution import Contributions, Place
 from fxpullback.contract.errors import InputError
+from fxpullback.contract.parts import Parts
 from fxpullback.contract.sizes import FreeAxis, misfits
 from fxpullback.extensions import Extensions
 from fxpullback.graph.inputs import Extra, arguments
@@ -61,7 +62,7 @@ class Compiled:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of what a call returns: `logits, pullback[, counterfactual, counterfactual_logits][, contribution]`."""
+        """What a call returns: `logits, pullback[, counterfactual, counterfactual_logits][, contribution][, parts]`."""
         return self.graph.signature.outputs
 
     @property
@@ -73,6 +74,13 @@ class Compiled:
         exact = not any(row.injected for row in self.ledger.rows)
         at = "second pass" if isinstance(self.program, Double) else "input"
         return Contributions(places, self.taps.grid, self.taps.each, self.taps.chosen, exact, at)
+
+    @property
+    def parts(self) -> Parts | None:
+        """What the parts are of, or None where they were not asked for."""
+        if not self.taps.parts:
+            return None
+        return Parts("second pass" if isinstance(self.program, Double) else "input")
 
     @property
     def free(self) -> tuple[FreeAxis, ...]:

@@ -18,6 +18,7 @@ from torch import Tensor, fx
 from fxpullback.contract.contribution import CONTRIBUTION, output_of
 from fxpullback.contract.errors import DifferentiateError, FixedSizeError, TapError
 from fxpullback.contract.names import COTANGENT
+from fxpullback.contract.parts import PARTS
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.ir import (
@@ -38,6 +39,7 @@ from fxpullback.graph.ir import (
 from fxpullback.graph.module import Graph, signature_of
 from fxpullback.graph.rebuild import Site, append
 from fxpullback.graph.value import Value
+from fxpullback.parts.share import Shares
 from fxpullback.taps.contribution import Tap
 from fxpullback.vjp import ABSENT, NOT_DIFFERENTIABLE, TABLE, ZERO, VJPTable
 from fxpullback.vjp.derive import derive_vjp, tensors_of
@@ -48,6 +50,7 @@ def differentiate(
     compilation: Compilation | None = None,
     vjps: VJPTable = TABLE,
     taps: Sequence[Tap] = (),
+    parts: bool = False,
 ) -> Graph:
     """Build the pullback graph of a rewritten graph.
 
@@ -56,10 +59,11 @@ def differentiate(
         compilation: what the stages of one compilation share.
         vjps: the VJP rules by operator.
         taps: where contributions are read off.
+        parts: whether the parts of the logit are a further output.
 
     Returns:
         Graph from `input`, the extras and `cotangent` (the shape of the logits) to `logits`, `pullback` (that of the
-        input), and one map `[batch, *grid]` for each tap.
+        input), one map `[batch, *grid]` for each tap, and where they are asked for the parts `[batch, 3]`.
 
     Raises:
         TapError: no cotangent reaches a tap.
@@ -70,11 +74,15 @@ def differentiate(
     append(builder, rewritten, env, Site.copy)
     source, (logits,) = explained(rewritten.graph), outputs(rewritten.graph)
     cotangent = builder.placeholder(COTANGENT, env[logits].node.meta["val"])
-    walk = _Walk(builder, rewritten, env, vjps, taps)
+    shares = Shares(builder, rewritten, env, vjps) if parts else None
+    walk = _Walk(builder, rewritten, env, vjps, taps, shares)
     pullback = walk.run(source, logits, cotangent)
-    names = ("logits", "pullback", *(output_of(tap.name) for tap in taps))
-    signature = replace(signature_of(rewritten), given=COTANGENT, outputs=names)
-    gm = builder.finish((env[logits], pullback, *walk.maps(taps)), signature)
+    names = ["logits", "pullback", *(output_of(tap.name) for tap in taps)]
+    results = [env[logits], pullback, *walk.maps(taps)]
+    if shares is not None:
+        names, results = [*names, PARTS], [*results, shares.parts(env[logits], cotangent, env[source], pullback)]
+    signature = replace(signature_of(rewritten), given=COTANGENT, outputs=tuple(names))
+    gm = builder.finish(tuple(results), signature)
     gm.graph.eliminate_dead_code()
     gm.recompile()
     return gm
@@ -90,7 +98,9 @@ class _Walk:
         env: dict[fx.Node, Any],
         vjps: VJPTable,
         taps: Sequence[Tap] = (),
+        shares: Shares | None = None,
     ) -> None:
+        self.shares = shares
         self.builder, self.graph, self.env, self.vjps = builder, rewritten.graph, env, vjps
         self.tapped: dict[str, list[Tap]] = {}
         for tap in taps:
@@ -155,6 +165,8 @@ class _Walk:
                 ct.node.meta[COTANGENT_OF] = {**ct.node.meta.get(COTANGENT_OF, {}), node.name: 1.0}
                 self._tap(node, ct)
             arguments = fx.map_arg(schema_arguments(node), lambda n: self.env[n])
+            if self.shares is not None:
+                self.shares.visit(node, ct, arguments)
             try:
                 if rule is None:
                     made: Sequence[Any] = derive_vjp(self.builder, node, ct, arguments)

@@ -64,6 +64,7 @@ def compile(
     extensions: Sequence[Extension] = (),
     taps: str | Sequence[str] | None = None,
     each_tap: bool = False,
+    bias: str | None = None,
     progress: Progress | None = None,
 ) -> Pullback:
     """Compile a model and its pullback into one forward-only graph.
@@ -80,23 +81,22 @@ def compile(
         program: `Soft()` (default), `Double(...)` or `Ascent(...)`.
         target: what the input `target` will hold: "index", "top1", "cotangent" or "contrast".
         keep_exact: rules or operators that keep their exact derivative, as `rules.keep_exact(...)`.
-        free_size: True leaves the size behind the channels free (height and width of a picture); or the axes that are
-            to be free. Without it the batch alone is.
-        without: names of rewrites of the lowering to leave out, of those in `fxpullback.lower.REWRITES` that are
-            optional: for a plainer graph, or to see what a rewrite is worth.
+        free_size: True leaves the size behind the channels free; or the axes to be free. Else the batch alone is.
+        without: names of optional rewrites in `fxpullback.lower.REWRITES` to leave out, for a plainer graph.
         extensions: gate rules, patterns, VJP rules, operator traits and rewrites of your own, beside those of the
             package; see docs/architecture.md.
         taps: where contributions are read off, for a further output `contribution` `[batch, height, width]`, or
             `[batch, tokens]`: names of modules, or "auto" for a choice made from the graph; see docs/contributions.md.
         each_tap: give each tap's own map besides, as an output `contribution.NAME`.
+        bias: "share" for a further output `parts` `[batch, 3]`: what the input, the constants of the network and its
+            gates add; they sum to what is explained. See docs/completeness.md.
         progress: called with the name of each stage as it begins.
 
     Returns:
         The compiled `Pullback`.
 
     Raises:
-        CaptureError, UnsupportedGateError, DifferentiateError, LowerError, ProgramError, RuleError, TapError: see each
-            class.
+        CaptureError, UnsupportedGateError, DifferentiateError, LowerError, ProgramError, RuleError, TapError: each.
     """
     return _compiled(
         model,
@@ -108,7 +108,7 @@ def compile(
         free_size,
         without,
         Extensions.of(extensions),
-        Wanted.of(taps, each_tap),
+        Wanted.of(taps, each_tap, bias),
         progress or (lambda stage: None),
     )
 
@@ -145,7 +145,7 @@ def _compiled(
     invariants.check_held(rewritten, folded)
     taps = choose_taps(captured, folded, ledger, wanted, compilation)
     say("differentiate")
-    differentiated = differentiate(folded, compilation, vjps, tuple(taps))
+    differentiated = differentiate(folded, compilation, vjps, tuple(taps), taps.parts)
     invariants.check_differentiated(differentiated, injections)
     invariants.check_held(folded, differentiated)
     check_known(differentiated, compilation.operators, kept_exact(captured, ledger))

@@ -85,12 +85,12 @@ def variant(
         rewritten, ledger = rewrite(pb.captured, rules)
         folded, merged = fold(rewritten)
     if rules is not None or without is not None:
-        step, rewrites = lower(differentiate(folded), without or ())
+        step, rewrites = lower(differentiate(folded, taps=tuple(pb.taps)), without or ())
         ledger = account(ledger, step, merged)
     rules, program, checked = rules or pb.rules, program or pb.program, check_target(target or pb.target)
     return replace(
         pb,
-        graph=simplify(unroll(step, program, checked)),
+        graph=simplify(unroll(step, program, checked, taps=pb.taps)),
         rewritten=rewritten,
         folded=folded,
         step=step,

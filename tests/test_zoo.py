@@ -32,7 +32,8 @@ def smallest_cosine(a: Tensor, b: Tensor) -> float:
 
 @functools.cache
 def compiled(zoo: Any, name: str) -> Pullback:
-    return fxpullback.compile(zoo.load(name).model, (zoo.images(name)[0][:1],), rules=fxpullback.SEMANTIC)
+    example = (zoo.images(name)[0][:1],)
+    return fxpullback.compile(zoo.load(name).model, example, rules=fxpullback.SEMANTIC, taps="auto")
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -43,16 +44,32 @@ def test_one_file_serves_every_batch(zoo: Any, tmp_path: Path, name: str, progra
     pictures, labels = pictures[10:18], labels[10:18]
     pb = variant(compiled(zoo, name), program=PROGRAMS[program])
     session = Session(to_onnx(pb, tmp_path / f"{name}.onnx", certify=False))
-    wanted = run_eagerly(pb.rewritten, pb.program, "index", Inputs(pictures), labels)
+    wanted = run_eagerly(pb.rewritten, pb.program, "index", Inputs(pictures), labels, pb.taps.held_in(pb.rewritten))
     assert torch.equal(pb.rewritten(pictures)[0], entry.model(pictures))
     for batch in BATCHES:
         found = session(pictures[:batch].numpy(), labels[:batch].numpy())
         assert relative(torch.from_numpy(found.logits), wanted["logits"][:batch]) < 1e-4
         pullback, expected = torch.from_numpy(found.pullback), wanted["pullback"][:batch]
+        assert found.contribution is not None
+        if program != "double":  # of ascent it is that of the picture itself
+            assert relative(torch.from_numpy(found.contribution), wanted["contribution"][:batch]) < 1e-4
         if program == "soft":
             assert relative(pullback, expected) < 1e-4
         else:  # the second pass starts at a point that is rounded itself, and SqueezeNet's gates are nearly hard
             assert smallest_cosine(pullback, expected) > (0.9999 if program == "double" else 0.999)
+
+
+def test_the_contribution_covers_the_zebras(zoo: Any) -> None:
+    """The pixel pullback of ViT-Tiny lights patches of the background; what carries the class lies on the animals."""
+    pictures, labels, _ = zoo.images("vit_tiny")
+    place = labels.tolist().index(340)
+    _, pullback, contribution = compiled(zoo, "vit_tiny")(pictures[place : place + 1], labels[place : place + 1])
+    zebras = torch.zeros(224, 224, dtype=torch.bool)
+    zebras[55:185, 5:], zebras[150:185, 165:] = True, False
+    carried = torch.nn.functional.interpolate(contribution[:, None], (224, 224), mode="bilinear")[0, 0].clamp(min=0)
+    strength = pullback.abs().sum(1)[0]
+    assert float(carried[zebras].sum() / carried.sum()) > 0.75
+    assert float(strength[zebras].sum() / strength.sum()) < 0.6  # of an area of 0.53
 
 
 def test_every_gate_is_accounted_for(zoo: Any) -> None:

@@ -23,6 +23,7 @@ from fxpullback.certify.graph import verify
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
 from fxpullback.contract.contribution import CONTRIBUTION
 from fxpullback.contract.errors import SessionError
+from fxpullback.contract.parts import PARTS
 from fxpullback.export.certify.file import BATCHES, Looks, file_checks
 from fxpullback.export.runtime.session import Session
 from fxpullback.graph.float64 import in_float64
@@ -170,7 +171,7 @@ class _Draw:
         wrong = sum(int((~torch.isfinite(value)).sum()) for value in found.values())
         checks = [at_most(f"{label}: values that are not finite", float(wrong), 0.0, detail)]
         bound = bound_of(precision)
-        for name in ("logits", "pullback", *(name for name in found if name.startswith(CONTRIBUTION))):
+        for name in ("logits", "pullback", *(name for name in found if name.startswith((CONTRIBUTION, PARTS)))):
             wanted, here = (v.double().flatten(1) for v in (self.wanted[name][: len(found[name])], found[name]))
             error = float(((here - wanted).norm(dim=1) / wanted.norm(dim=1).clamp(min=1e-300)).max())
             cosine = float(torch.nn.functional.cosine_similarity(here, wanted, dim=1, eps=1e-300).min())

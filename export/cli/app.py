@@ -160,6 +160,10 @@ Tap = Annotated[
     ),
 ]
 EachTap = Annotated[bool, _option("--each-tap", text="Each tap's own map as an output besides", panel=_PROGRAM)]
+Bias = Annotated[
+    str | None,
+    _option("--bias", text="What biases and gates add to the logit, as an output", meta="share", panel=_PROGRAM),
+]
 
 
 @app.callback()
@@ -200,6 +204,7 @@ def compile_command(
     without: Without = None,
     tap: Tap = None,
     each_tap: EachTap = False,
+    bias: Bias = None,
 ) -> None:
     """Compile a model: one file with its logits, its pullback and the ledger of both."""
     from fxpullback.export.cli import compile as work
@@ -221,6 +226,7 @@ def compile_command(
         without=tuple(without or ()),
         taps=work.taps_of(tap or []),
         each_tap=each_tap,
+        bias=bias,
         source=work.source_of(weights, pretrained, size, input_shape, model_option or [], classes, mean, std, example),
     )
     with Stages() as stages:

@@ -47,6 +47,7 @@ class Job:
         source: Keyword arguments of `load_model`.
         taps: Where contributions are read off, as `fxpullback.compile` takes it.
         each_tap: Whether each tap's own map is an output besides.
+        bias: `share` for the parts of the logit as an output, as `fxpullback.compile` takes it.
     """
 
     spec: str
@@ -61,6 +62,7 @@ class Job:
     source: dict[str, Any]
     taps: str | tuple[str, ...] | None = None
     each_tap: bool = False
+    bias: str | None = None
 
 
 def run(job: Job, stage: Callable[[str], None]) -> str:
@@ -99,7 +101,8 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
             free_size=job.free_size,
             without=job.without,
             taps=job.taps,
-            each_tap=job.each_tap and job.taps is not None,
+            each_tap=job.each_tap,
+            bias=job.bias,
             progress=stage,
         )
     for axis in pb.free:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,12 @@ from rich.table import Table
 from torch import Tensor
 
 import fxpullback
-from fxpullback import EXACT, SEMANTIC, Ascent, Double, RuleSet, Soft
+from fxpullback import EXACT, Ascent, Double, RuleSet, Soft
 from fxpullback.contract.errors import ExportError, VerifyError
 from fxpullback.export.cli.terminal import Stages, save_picture
 from fxpullback.export.onnx.write import to_onnx
-from fxpullback.export.pictures.load import panel
+from fxpullback.export.pictures.maps import enlarged
+from fxpullback.export.pictures.panels import panel
 from fxpullback.export.pictures.preprocessing import Preprocessing
 from fxpullback.export.runtime.session import Result, Session
 from fxpullback.export.zoo.demo_model import CLASSES, SIZE, demo_model, draw
@@ -35,6 +37,9 @@ SEED = 2024
 # often, and longer steps leave the region where so small a network is to be trusted.
 DOUBLE_ALPHA = round(10 * SIZE / 224, 2)
 ASCENT_ALPHA = 1.0
+TAPS = ("gate", "patches")
+"""The last values of both grids that the convolutions end on, in front of the attention: behind its two blocks, where
+the automatic choice would tap, every place has been told of the object."""
 
 Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -61,13 +66,13 @@ class Journey:
     result: Result
 
 
-def programs() -> dict[str, tuple[RuleSet, Soft | Double | Ascent]]:
-    """What the demo compiles: the plain gradient to compare with, and the three programs."""
+def programs() -> dict[str, tuple[RuleSet | None, Soft | Double | Ascent]]:
+    """What the demo compiles: the plain gradient to compare with, and the three programs at calibrated temperatures."""
     return {
         "gradient": (EXACT, Soft()),
-        "soft": (SEMANTIC, Soft()),
-        "double": (SEMANTIC, Double(alpha=DOUBLE_ALPHA)),
-        "ascent": (SEMANTIC, Ascent(steps=5, alpha=ASCENT_ALPHA)),
+        "soft": (None, Soft()),
+        "double": (None, Double(alpha=DOUBLE_ALPHA)),
+        "ascent": (None, Ascent(steps=5, alpha=ASCENT_ALPHA)),
     }
 
 
@@ -98,7 +103,8 @@ def run_demo(output: Path, console: Console) -> None:
         f"{(journeys[0].result.logits.argmax(1) == y.numpy()).mean():.0%} of them are classified right.\n"
     )
     console.print(_files_table(journeys))
-    console.print(_shares_table(journeys, y.numpy(), masks.numpy()))
+    for table in _shares_tables(journeys, y.numpy(), masks.numpy()):
+        console.print(table)
     console.print(_ascent_line(journeys[-1]))
     console.print(
         f"{output}: {len(journeys)} ONNX files; {len(written)} drawings, such as {written[0].name}", markup=False
@@ -120,9 +126,26 @@ def object_share(pullback: Array, masks: npt.NDArray[np.bool_]) -> Array:
     Returns:
         float32 [batch], from 0 to 1. A pullback that is zero everywhere has none of it on the object: 0.
     """
-    size = np.abs(pullback).sum(1)
+    return _share(np.abs(pullback).sum(1), masks)
+
+
+def contribution_share(contribution: Array, masks: npt.NDArray[np.bool_]) -> Array:
+    """How much of what carries the class falls on the object.
+
+    Args:
+        contribution: float32 [batch, h, w], on any grid.
+        masks: bool [batch, H, W], true on the object.
+
+    Returns:
+        float32 [batch], from 0 to 1: of the positive part of the contribution, enlarged to the picture. 0 where nothing
+        carries the class.
+    """
+    return _share(np.stack([np.maximum(enlarged(one, *masks.shape[1:]), 0) for one in contribution]), masks)
+
+
+def _share(size: npt.NDArray[Any], masks: npt.NDArray[np.bool_]) -> Array:
     total = size.sum((1, 2))
-    share: Array = (size * masks).sum((1, 2)) / np.where(total > 0, total, 1)
+    share: Array = ((size * masks).sum((1, 2)) / np.where(total > 0, total, 1)).astype(np.float32)
     return share
 
 
@@ -146,7 +169,7 @@ def _travel(name: str, output: Path, x: Tensor, target: Labels, stages: Stages) 
     """Compile, verify, export and run one program."""
     rules, program = programs()[name]
     stages(f"{name}: compile")
-    pb = fxpullback.compile(demo_model(), (x[:2],), rules=rules, program=program, target="index")
+    pb = fxpullback.compile(demo_model(), (x[:2],), rules=rules, program=program, taps=TAPS)
     stages(f"{name}: verify")
     certificate = pb.verify()
     stages(f"{name}: export")
@@ -168,18 +191,29 @@ def _files_table(journeys: list[Journey]) -> Table:
     return table
 
 
-def _shares_table(journeys: list[Journey], y: Labels, masks: npt.NDArray[np.bool_]) -> Table:
-    """How much of each explanation falls on the object, by class and over all."""
-    table = Table(title="Share of |pullback| on the object", title_justify="left")
-    for heading in ("object", "pictures", "its area", *(journey.name for journey in journeys)):
-        table.add_column(heading, justify="left" if heading == "object" else "right")
-    columns = [masks.mean((1, 2)), *(object_share(journey.result.pullback, masks) for journey in journeys)]
-    for index, name in enumerate(CLASSES):
-        chosen = y == index
-        table.add_row(name, str(chosen.sum()), *(f"{column[chosen].mean():.1%}" for column in columns))
-    table.add_section()
-    table.add_row("all", str(len(y)), *(f"{column.mean():.1%}" for column in columns), style="bold")
-    return table
+def _shares_tables(journeys: list[Journey], y: Labels, masks: npt.NDArray[np.bool_]) -> list[Table]:
+    """How much of each explanation falls on the object, by class and over all: of contributions, and of pullbacks."""
+    carried = [contribution_share(_contribution(journey), masks) for journey in journeys]
+    pulled = [object_share(journey.result.pullback, masks) for journey in journeys]
+    found = []
+    for title, shares in (("the contribution, where it is for the class,", carried), ("|pullback|", pulled)):
+        table = Table(title=f"Share of {title} on the object", title_justify="left")
+        for heading in ("object", "pictures", "its area", *(journey.name for journey in journeys)):
+            table.add_column(heading, justify="left" if heading == "object" else "right")
+        columns = [masks.mean((1, 2)), *shares]
+        for index, name in enumerate(CLASSES):
+            chosen = y == index
+            table.add_row(name, str(chosen.sum()), *(f"{column[chosen].mean():.1%}" for column in columns))
+        table.add_section()
+        table.add_row("all", str(len(y)), *(f"{column.mean():.1%}" for column in columns), style="bold")
+        found.append(table)
+    return found
+
+
+def _contribution(journey: Journey) -> Array:
+    """The contributions of all pictures."""
+    assert journey.result.contribution is not None, "every file of the demo is compiled with taps"
+    return journey.result.contribution
 
 
 def _ascent_line(ascent: Journey) -> str:
@@ -203,12 +237,21 @@ def _write_panels(output: Path, x: Array, y: Labels, journeys: list[Journey]) ->
         for journey in journeys:
             result = journey.result
             after = None if result.counterfactual is None else result.counterfactual[sample]
+            carries = _contribution(journey)[sample]
             asked = journey.target[sample]
             title = f"{journey.name}: {CLASSES[asked]}, logit {result.logits[sample, asked]:.2f}"
             if result.counterfactual_logits is not None:
                 title += f", in the counterfactual {result.counterfactual_logits[sample, asked]:.2f}"
             path = output / f"{name}-{journey.name}.png"
-            save_picture(panel(x[sample], result.pullback[sample], title, counterfactual=after), path)
+            shown = panel(
+                x[sample],
+                result.pullback[sample],
+                title,
+                contribution=carries,
+                counterfactual=after,
+                name=CLASSES[asked],
+            )
+            save_picture(shown, path)
             written.append(path)
     return written
 

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from fxpullback.contract.errors import InputError
 from fxpullback.contract.names import complain
+from fxpullback.contract.parts import COLUMNS
 from fxpullback.contract.tensor_input import TensorInput
 from fxpullback.export.cli.terminal import Stages, check_output, pairs, save_picture, say, spoken_warnings
 from fxpullback.export.pictures.class_names import class_index, label
@@ -96,7 +97,16 @@ def run(
     if result.contribution is not None and session.contributions is not None:
         share = float(result.contribution[0].sum())
         console.print(f"contribution: {share:.3f} of the {question.unit}, {session.contributions}", markup=False)
+    if result.parts is not None and session.parts is not None:
+        console.print(parts_text(question, result.parts[0], session.parts.at), markup=False)
     console.print(f"{path}: the picture and its explanation", markup=False, soft_wrap=True)
+
+
+def parts_text(question: Question, parts: Array, at: str) -> str:
+    """`input 0.97 + biases 0.06 + gates -0.01 = logit 1.02`."""
+    terms = " + ".join(f"{name} {value:.3f}" for name, value in zip(COLUMNS, parts, strict=True))
+    place = "" if at == "input" else f", of the {at}"
+    return f"{terms} = {question.unit} {float(parts.sum()):.3f}{place}"
 
 
 def preprocessing_of(session: Session) -> Preprocessing:

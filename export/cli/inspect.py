@@ -65,6 +65,7 @@ def facts_table(session: Session | Described) -> Table:
         ("temperatures", temperatures(meta.ledger.get("rows", []), meta.rules)),
         ("target", meta.target),
         ("contribution", meta.contributions or "none"),
+        ("parts", meta.parts or "none"),
         ("precision", precision_text(meta.precision)),
         ("rewrites", ", ".join(f"{name} {count}" for name, count in meta.rewrites.items() if count) or "none"),
         *computes,

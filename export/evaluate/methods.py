@@ -13,16 +13,15 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fxpullback.export.evaluate.patches import Array, Real, blurred, enlarged
+from fxpullback.export.evaluate.patches import Array, Real
+from fxpullback.export.pictures.maps import focus
+from fxpullback.export.pictures.smooth import enlarged
 
 Indices: TypeAlias = npt.NDArray[np.int64]
 Predict: TypeAlias = Callable[[Array], Array]
 Explain: TypeAlias = Callable[[Array, Indices], Array]
 Ask: TypeAlias = Callable[[Array, Indices], tuple[Array, Array | None]]
 """From pictures and classes to the pullback, and the contribution where there is one."""
-
-FOCUS_BLUR = 4 / 224
-"""Standard deviation of the smoothing in `focus`, as a share of a picture's side."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +81,14 @@ def _contribution(ask: Ask, x: Array, classes: Indices) -> tuple[Array, Array]:
     """The pullback, and the contribution enlarged to the picture."""
     pullback, coarse = ask(x, classes)
     assert coarse is not None, "asked of a file that holds contributions alone"
-    return pullback, enlarged(coarse, *x.shape[-2:])
+    return pullback, enlarged(coarse, *x.shape[-2:]).astype(np.float32)
 
 
 def _focus(ask: Ask, x: Array, classes: Indices) -> Array:
     """Sharper places, without a sign or a unit: for drawing, and for finding things."""
-    pullback, contribution = _contribution(ask, x, classes)
-    strength = blurred(np.abs(pullback).sum(1), FOCUS_BLUR * max(x.shape[-2:]))
-    return (np.maximum(contribution, 0) * strength).astype(np.float32)
+    pullback, coarse = ask(x, classes)
+    assert coarse is not None, "asked of a file that holds contributions alone"
+    return focus(coarse, pullback).astype(np.float32)
 
 
 def controls(seed: int) -> list[Method]:

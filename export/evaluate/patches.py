@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fxpullback.export.pictures.smooth import smoothed
+
 Array: TypeAlias = npt.NDArray[np.float32]
 Real: TypeAlias = npt.NDArray[np.float64]
 Parts: TypeAlias = npt.NDArray[np.int64]
@@ -52,23 +54,9 @@ def means(flat: npt.NDArray[Any], parts: Parts) -> Real:
     return sums(flat, parts) / np.bincount(parts.ravel())
 
 
-def blurred(picture: npt.NDArray[Any], deviation: float) -> Real:
-    """Gaussian smoothing of [..., height, width], the edges repeated; `deviation` in pixels."""
-    reach = max(1, round(3 * deviation))
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(deviation, 1e-3)) ** 2)
-    weights /= weights.sum()
-    values = np.asarray(picture, dtype=np.float64)
-    for axis in (-1, -2):
-        pad = [(0, 0)] * values.ndim
-        pad[axis] = (reach, reach)
-        padded, side = np.pad(values, pad, mode="edge"), values.shape[axis]
-        values = sum(weight * np.take(padded, range(k, k + side), axis) for k, weight in enumerate(weights))
-    return values
-
-
 def blank_of(picture: Array) -> Array:
     """What stands for the parts of a picture [channels, height, width] that are taken away: the picture, blurred."""
-    return blurred(picture, BLUR * max(picture.shape[-2:])).astype(np.float32)
+    return smoothed(picture, BLUR * max(picture.shape[-2:])).astype(np.float32)
 
 
 def without(picture: Array, blank: Array, masks: Mask) -> Array:
@@ -85,16 +73,3 @@ def batches(count: int, size: int) -> Iterator[slice]:
     """`count` things in batches of at most `size`."""
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
-
-
-def enlarged(maps: npt.NDArray[Any], height: int, width: int) -> Array:
-    """Bilinear enlargement of [n, rows, columns]; values sit in the middle of their cells, as in torch and ONNX."""
-    values = np.asarray(maps, dtype=np.float64)
-    for axis, side in ((1, height), (2, width)):
-        held = values.shape[axis]
-        at = np.clip((np.arange(side) + 0.5) * held / side - 0.5, 0, held - 1)
-        low = np.minimum(at.astype(np.int64), max(held - 2, 0))
-        share = (at - low).reshape((-1, 1) if axis == 1 else (1, -1))
-        high = np.minimum(low + 1, held - 1)
-        values = np.take(values, low, axis) * (1 - share) + np.take(values, high, axis) * share
-    return values.astype(np.float32)

@@ -18,10 +18,11 @@ from fxpullback.contract.errors import EvaluateError
 from fxpullback.export.evaluate.attention import grid_of, rollout
 from fxpullback.export.evaluate.hooked import layers_run, map_layer, unseen
 from fxpullback.export.evaluate.methods import Explain, Indices, Method
-from fxpullback.export.evaluate.patches import Array, batches, enlarged
+from fxpullback.export.evaluate.patches import Array, batches
 from fxpullback.export.evaluate.served import Served, check_same
 from fxpullback.export.evaluate.settings import Settings, short
 from fxpullback.export.evaluate.sources import Source
+from fxpullback.export.pictures.smooth import enlarged
 
 EXTRA = "It needs Captum: pip install 'fxpullback[evaluate]'."
 TorchExplain = Callable[[Tensor, Tensor], Tensor]
@@ -96,7 +97,7 @@ def _numpy(run: TorchExplain, batch: int) -> Explain:
         for some in batches(len(x), batch):
             maps = run(torch.from_numpy(np.ascontiguousarray(x[some])), torch.from_numpy(classes[some]))
             held = maps.detach().numpy()
-            parts.append(held if held.ndim == 4 else enlarged(held, *x.shape[-2:]))
+            parts.append(held if held.ndim == 4 else enlarged(held, *x.shape[-2:]).astype(np.float32))
         return np.concatenate(parts).astype(np.float32)
 
     return explain

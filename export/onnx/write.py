@@ -185,6 +185,8 @@ def described(
         texts[md.PRECISION] = json.dumps(half.describe())
     if pb.contributions is not None:
         texts[md.CONTRIBUTIONS] = json.dumps(pb.contributions.to_dict())
+    if pb.parts is not None:
+        texts[md.PARTS] = json.dumps(pb.parts.to_dict())
     if pb.free:
         texts[md.SIZES] = json.dumps([asdict(axis) for axis in pb.free])
     if classes is not None:

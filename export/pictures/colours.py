@@ -1,4 +1,4 @@
-"""Colours of drawings, and the two things every tile does with numbers: scale them and smooth them."""
+"""Colours of drawings, and the scale that numbers are drawn on."""
 
 from __future__ import annotations
 
@@ -34,6 +34,16 @@ CARRIES: Ramp = (
     (255, 115, 0),
 )
 """Blue against, orange for: told apart with any of the common kinds of colour blindness, and from a grey picture."""
+SIGNED: Ramp = (
+    (0, 40, 130),
+    (40, 110, 220),
+    (160, 195, 240),
+    (252, 252, 252),
+    (255, 205, 130),
+    (245, 125, 0),
+    (150, 60, 0),
+)
+"""The same two on white, for maps that have no picture under them."""
 
 
 def scale(values: npt.NDArray[Any]) -> float:
@@ -47,16 +57,3 @@ def coloured(values: npt.NDArray[Any], colours: Ramp) -> Pixels:
     stops = np.linspace(0, 1, len(colours))
     channels = [np.interp(np.clip(values, 0, 1), stops, [colour[c] for colour in colours]) for c in range(3)]
     return np.stack(channels, -1).round().astype(np.uint8)
-
-
-def smoothed(values: npt.NDArray[Any], radius: float) -> npt.NDArray[Any]:
-    """Gaussian smoothing of [height, width], the edges repeated; `radius` is its standard deviation in pixels."""
-    reach = max(1, round(3 * radius))
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(radius, 1e-3)) ** 2)
-    for axis in (0, 1):
-        padded = np.pad(values, [(reach, reach) if axis == other else (0, 0) for other in (0, 1)], mode="edge")
-        values = (
-            sum(weight * np.take(padded, range(k, k + values.shape[axis]), axis) for k, weight in enumerate(weights))
-            / weights.sum()
-        )
-    return values

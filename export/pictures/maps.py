@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fxpullback.export.pictures.colours import CARRIES, HEAT, coloured, scale, smoothed
+from fxpullback.export.pictures.colours import CARRIES, HEAT, coloured, scale
+from fxpullback.export.pictures.smooth import enlarged, smoothed
 
 Array: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -16,36 +17,19 @@ FOCUS_RADIUS = 4 / 224
 """Standard deviation of the smoothing of a focus, as a share of the picture's side."""
 
 
-def enlarged(contribution: Array, height: int, width: int) -> Array:
-    """A map on the grid of a picture, bilinear, its values kept.
-
-    Args:
-        contribution: [h, w]; a leading batch axis of 1 is dropped.
-        height: Of the picture, in pixels.
-        width: Likewise.
-
-    Returns:
-        float64 [height, width].
-    """
-    values = np.asarray(contribution, dtype=np.float32)
-    values = values[0] if values.ndim == 3 and len(values) == 1 else values
-    drawn = Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(drawn, dtype=np.float64)
-
-
 def focus(contribution: Array, pullback: Array) -> Array:
     """What carries the class, drawn at the pixels that the class hangs on: it has no sign and sums to nothing.
 
     Args:
-        contribution: [h, w].
-        pullback: [channels, height, width].
+        contribution: [..., h, w].
+        pullback: [..., channels, height, width].
 
     Returns:
-        float64 [height, width], not negative: the positive part of the contribution times |pullback|, summed over
+        float64 [..., height, width], not negative: the positive part of the contribution times |pullback|, summed over
         colours and smoothed by a Gaussian of 4 pixels at a side of 224.
     """
     height, width = pullback.shape[-2:]
-    strength = smoothed(np.abs(np.asarray(pullback, dtype=np.float64)).sum(0), FOCUS_RADIUS * max(height, width))
+    strength = smoothed(np.abs(np.asarray(pullback, dtype=np.float64)).sum(-3), FOCUS_RADIUS * max(height, width))
     found: Array = np.maximum(enlarged(contribution, height, width), 0) * strength
     return found
 

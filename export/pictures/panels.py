@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from fxpullback.export.pictures.colours import CARRIES, DIVERGING, HEAT, Ramp, coloured, scale, smoothed
+from fxpullback.export.pictures.colours import CARRIES, DIVERGING, HEAT, Ramp, coloured, scale
 from fxpullback.export.pictures.maps import contribution_tile, focus_tile
+from fxpullback.export.pictures.smooth import smoothed
 
 Array: TypeAlias = npt.NDArray[np.floating[Any]]
 

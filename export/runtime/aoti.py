@@ -20,6 +20,7 @@ from fxpullback.certify.fresh import fresh_batch, fresh_target
 from fxpullback.contract import metadata as md
 from fxpullback.contract.errors import ExportError
 from fxpullback.contract.names import INPUT, TARGET
+from fxpullback.contract.parts import COLUMNS, PARTS
 from fxpullback.export.certify.file import Looks
 from fxpullback.export.onnx.write import certificate, described, refused, writable
 from fxpullback.export.runtime.package import DESCRIPTION, DEVICE, SIGNATURE, SUFFIX
@@ -102,6 +103,8 @@ def signature(pb: Compiled) -> dict[str, Any]:
     if pb.contributions is not None:
         grids = [pb.contributions.grid, *(place.grid for place in pb.contributions.places)]
         outputs |= {n: ["batch", *map(_extent, g)] for n, g in zip(pb.contributions.outputs, grids, strict=False)}
+    if pb.parts is not None:
+        outputs[PARTS] = ["batch", len(COLUMNS)]
     return {"inputs": inputs, "outputs": outputs}
 
 

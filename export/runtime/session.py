@@ -18,6 +18,7 @@ from fxpullback.contract import metadata as md
 from fxpullback.contract.arguments import Arguments, Array
 from fxpullback.contract.contribution import EACH
 from fxpullback.contract.errors import SessionError
+from fxpullback.contract.parts import COLUMNS, PARTS
 from fxpullback.export.runtime.onnx_file import OnnxFile
 from fxpullback.export.runtime.package import Package, is_package
 from fxpullback.export.runtime.providers import Provider, ProviderWarning
@@ -37,6 +38,8 @@ class Result:
         contribution: float32 [batch, height, width], or [batch, tokens]: what each place carries of the logit. None
             where the file was compiled without taps.
         contributions: each tap's own map by its name; empty unless the file was compiled with `each_tap`.
+        parts: float32 [batch, 3]: what of the logit the input, the biases and the gates add. They sum to it, or to what
+            the target makes of the logits. None where the file was compiled without `bias`.
     """
 
     logits: Array
@@ -45,6 +48,12 @@ class Result:
     counterfactual_logits: Array | None = None
     contribution: Array | None = None
     contributions: Mapping[str, Array] = field(default_factory=dict)
+    parts: Array | None = None
+
+    @property
+    def bias_share(self) -> Array | None:
+        """What the constants of the network add, float32 [batch]."""
+        return None if self.parts is None else self.parts[:, COLUMNS.index("biases")]
 
     @classmethod
     def of(cls, outputs: Mapping[str, Array]) -> Result:
@@ -87,6 +96,7 @@ class Session:
         ledger: What happened to every operator of the model.
         certificate: What was verified at export, or None.
         contributions: What the contribution maps are of, or None.
+        parts: What the parts of the logits are of, or None.
         outputs: Every output of the file, in order.
         inputs: Every input of the file by name, with its type and shape: `input`, what is passed through, `target`.
         extras: The inputs that are passed through and not explained, by name; empty for most files.
@@ -127,6 +137,7 @@ class Session:
         self.certificate = self.metadata.certificate
         self.sizes = self.metadata.sizes
         self.contributions = self.metadata.contributions
+        self.parts = self.metadata.parts
         self.inputs = file.inputs
         self.outputs = tuple(file.outputs)
         self.class_count = _class_count(self.path, file, self.metadata)
@@ -207,6 +218,8 @@ def _class_count(path: Path, file: Package | OnnxFile, metadata: md.Metadata) ->
         returned += ["counterfactual", "counterfactual_logits"]
     if metadata.contributions is not None:
         returned += metadata.contributions.outputs
+    if metadata.parts is not None:
+        returned.append(PARTS)
     if sorted(inputs) != sorted(wanted) or outputs != returned:
         raise SessionError(
             f"{path}: the file takes {', '.join(inputs)} and returns {', '.join(outputs)}, where its metadata promises "

@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fxpullback.contract.errors import VerifyError
 from fxpullback.graph.inputs import Inputs
+from fxpullback.parts.eager import parts_by_autograd
 from fxpullback.taps.contribution import Taps
 from fxpullback.target import Target, cotangent_of
 from fxpullback.unroll import NO_TAPS, Program, run_program
@@ -33,7 +34,7 @@ class _Keeping(fx.Interpreter):
 def soft_pullback(
     model: fx.GraphModule, inputs: Inputs, cotangent: Tensor, taps: Taps = NO_TAPS
 ) -> tuple[Tensor, Tensor, *tuple[Tensor, ...]]:
-    """(logits, pullback, map of each tap) of a batch by autograd through `model`, a graph in injected form.
+    """(logits, pullback, map of each tap, parts where asked for) of a batch by autograd through an injected form.
 
     A map is made of the value at its node and of autograd's gradient at that very node.
 
@@ -56,7 +57,8 @@ def soft_pullback(
     with torch.no_grad():
         pairs = zip(taps, values, gradients, strict=True)
         maps = [tap.plan(value, gradient) for tap, value, gradient in pairs]
-    return logits.detach(), pullback, *maps
+    parts = [parts_by_autograd(model, inputs, cotangent)] if taps.parts else []
+    return logits.detach(), pullback, *maps, *parts
 
 
 def run_eagerly(

@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fxpullback.certify.divergence import first_forward_difference, first_pullback_difference
 from fxpullback.certify.eager import run_eagerly, soft_pullback
 from fxpullback.certify.fresh import ExtraSpread, Spread, cotangents, fresh_batch, fresh_inputs, fresh_target
+from fxpullback.certify.parts import is_complete, part_checks
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
 from fxpullback.graph.float64 import Memo, in_float64
 from fxpullback.graph.inputs import Inputs
@@ -119,7 +120,7 @@ def _adjoint(
     pb: Compiled, wide: Mapping[str, fx.GraphModule], narrow: Inputs, u: Tensor, results: Sequence[Tensor]
 ) -> list[Check]:
     inputs, (found, *maps) = narrow.double(), results
-    _, wanted, *tapped = soft_pullback(wide["folded"], inputs, u, pb.taps)
+    logits, wanted, *tapped = soft_pullback(wide["folded"], inputs, u, pb.taps)
     # Two samples: at batch 1 torch's own adjoint of batch norm is wrong where a cotangent arrives transposed.
     before = pb.taps.held_in(wide["rewritten"])
     _, unfolded, *unfolded_maps = soft_pullback(wide["rewritten"], inputs[:2], u[:2], before)
@@ -133,6 +134,7 @@ def _adjoint(
         _before_folding(pb, narrow[:2], u[:2], found[:2], unfolded, detail),
         at_least("pullback is not zero", size, 1e-300),
         *_contributions(pb.taps, maps, tapped, unfolded_maps),
+        *_parts(pb, maps, tapped, logits, u),
     ]
 
 
@@ -142,6 +144,7 @@ def _contributions(
     """Of every tap: its value times the gradient that autograd has at that very node, folded and not; the worst."""
     if not taps:
         return []
+    found, wanted, unfolded = (maps[: len(tuple(taps))] for maps in (found, wanted, unfolded))
     errors = {tap.name: relative(here, there) for tap, here, there in zip(taps, found, wanted, strict=True)}
     before = {tap.name: relative(here[:2], there) for tap, here, there in zip(taps, found, unfolded, strict=True)}
     sizes = {tap.name: float(there.abs().max()) for tap, there in zip(taps, wanted, strict=True)}
@@ -150,6 +153,14 @@ def _contributions(
         _worst(before, "contribution: graph against autograd before folding", FOLD_BOUND),
         at_least("contribution is not zero", min(sizes.values()), 1e-300),
     ]
+
+
+def _parts(pb: Compiled, found: Sequence[Tensor], wanted: Sequence[Tensor], logits: Tensor, u: Tensor) -> list[Check]:
+    """Of the parts, which stand behind the maps of the taps."""
+    if not pb.taps.parts:
+        return []
+    complete = is_complete(pb.folded, pb.ledger, pb.extensions.vjp_table(), pb.extensions.operators())
+    return part_checks(found[-1], wanted[-1], logits, u, complete)
 
 
 def _worst(errors: Mapping[str, float], name: str, bound: float) -> Check:
@@ -248,8 +259,8 @@ def _sizes(pb: Compiled, wide: Mapping[str, fx.GraphModule], extras: list[ExtraS
             at_most(f"{place}: logits of the lowered graph", relative(found[0], wanted[0]), EXACT_BOUND),
             at_most(f"{place}: pullback against autograd, float64", relative(found[1], wanted[1]), EXACT_BOUND),
             *(
-                at_most(f"{place}: contribution at {tap.name}, float64", relative(here, there), EXACT_BOUND)
-                for tap, here, there in zip(pb.taps, found[2:], wanted[2:], strict=True)
+                at_most(f"{place}: {name}, float64", relative(here, there), EXACT_BOUND)
+                for name, here, there in zip(pb.taps.read, found[2:], wanted[2:], strict=True)
             ),
         ]
     return checks

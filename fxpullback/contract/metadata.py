@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fxpullback.contract.contribution import Contributions
+from fxpullback.contract.parts import Parts
 from fxpullback.contract.sizes import FreeAxis
 
 PREFIX = "fxpullback."
@@ -23,6 +24,7 @@ INPUTS = PREFIX + "inputs"
 SIZES = PREFIX + "sizes"
 REWRITES = PREFIX + "rewrites"
 CONTRIBUTIONS = PREFIX + "contributions"
+PARTS = PREFIX + "parts"
 PRECISION = PREFIX + "precision"
 ORACLE = PREFIX + "injected_form"
 WEIGHTS_SHA256 = PREFIX + "weights_sha256"
@@ -52,6 +54,7 @@ class Metadata:
             stay in it, by name), `operators` and `casts` of one pullback.
         rewrites: At how many places each rewrite of the lowering was made, by its name.
         contributions: What its contribution maps are of; None for a file without.
+        parts: What the parts of its logits are; None for a file without.
     """
 
     version: str
@@ -69,6 +72,7 @@ class Metadata:
     precision: dict[str, Any] = field(default_factory=lambda: {"name": "fp32"})
     rewrites: dict[str, int] = field(default_factory=dict)
     contributions: Contributions | None = None
+    parts: Parts | None = None
     raw: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -100,7 +104,7 @@ def parse(raw: Mapping[str, str]) -> Metadata:
     ledger = _required(raw, LEDGER)
     classes = _parsed(raw, CLASSES, list)
     inputs = _required(raw, INPUTS)
-    contributions = _parsed(raw, CONTRIBUTIONS, dict)
+    contributions, parts = _parsed(raw, CONTRIBUTIONS, dict), _parsed(raw, PARTS, dict)
     return Metadata(
         version=raw[VERSION],
         rules=_required(raw, RULES),
@@ -117,6 +121,7 @@ def parse(raw: Mapping[str, str]) -> Metadata:
         precision=_parsed(raw, PRECISION, dict) or {"name": "fp32"},
         rewrites=_required(raw, REWRITES),
         contributions=None if contributions is None else Contributions.from_dict(contributions),
+        parts=None if parts is None else Parts.from_dict(parts),
         raw=dict(raw),
     )
 

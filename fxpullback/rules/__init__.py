@@ -1,7 +1,8 @@
 """Gate rules and the rule sets made of them.
 
-`SEMANTIC` is the default; `REFERENCE` is what the method authors' code does, to the digit; `EXACT` has no rules and
-gives the plain gradient.
+`SEMANTIC` is the default, which `compile` calibrates where it is given no rules; by name it has the temperatures of the
+paper. `REFERENCE` is what the method authors' code does, to the digit; `EXACT` has no rules and gives the plain
+gradient.
 """
 
 from __future__ import annotations

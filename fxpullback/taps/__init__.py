@@ -15,6 +15,7 @@ from fxpullback.taps.choose import Values, automatic, named
 from fxpullback.taps.contribution import Taps, found_in
 
 AUTO = "auto"
+SHARE = "share"
 
 
 class TapWarning(UserWarning):
@@ -28,24 +29,29 @@ class Wanted:
     Attributes:
         names: modules; none for the automatic choice; None for no taps at all.
         each: each tap's own map as an output besides.
+        parts: the parts of the logit as an output besides.
     """
 
     names: tuple[str, ...] | None = None
     each: bool = False
+    parts: bool = False
 
     @classmethod
-    def of(cls, taps: str | Sequence[str] | None, each: bool = False) -> Wanted:
+    def of(cls, taps: str | Sequence[str] | None, each: bool = False, bias: str | None = None) -> Wanted:
         """Check what `compile` was given."""
+        if bias not in (None, SHARE):
+            raise TapError(f"bias is {bias!r}; give {SHARE!r} for the parts of every logit, or None.")
+        parts = bias == SHARE
         if taps is None:
             if each:
                 raise TapError("each_tap gives each tap's own map, and there are no taps: pass taps='auto' as well.")
-            return cls()
+            return cls(parts=parts)
         names = (taps,) if isinstance(taps, str) else tuple(taps)
         if not names or not all(isinstance(name, str) and name for name in names):
             raise TapError(f"taps is {taps!r}; give 'auto', names of modules, or None for no contribution.")
         if AUTO in names and len(names) > 1:
             raise TapError(f"taps is {taps!r}; give 'auto' or names of modules, not both.")
-        return cls(() if names == (AUTO,) else names, each)
+        return cls(() if names == (AUTO,) else names, each, parts)
 
 
 def choose_taps(
@@ -67,7 +73,7 @@ def choose_taps(
         TapError: a module that is named does not exist or has no contribution to show.
     """
     if wanted.names is None:
-        return Taps()
+        return Taps(parts=wanted.parts)
     reached = {row.node for row in ledger.rows if row.verdict not in ("frozen", "constant") or row.injected}
     values = Values(captured.graph, reached, compilation.operators)
     chosen = named(values, wanted.names) if wanted.names else automatic(values)
@@ -78,11 +84,11 @@ def choose_taps(
             TapWarning,
             stacklevel=4,
         )
-        return Taps()
+        return Taps(parts=wanted.parts)
     if len(chosen) > 1 and any(None in one.plan.grid for one in chosen):
         raise TapError(
             f"taps at {', '.join(one.name for one in chosen)} cannot be put on one grid, since its size is free. Name "
             "one module, or fix the size."
         )
     taps = found_in(folded, chosen)
-    return Taps(taps, wanted.each, "named" if wanted.names else AUTO)
+    return Taps(taps, wanted.each, "named" if wanted.names else AUTO, wanted.parts)

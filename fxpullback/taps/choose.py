@@ -36,7 +36,7 @@ from fxpullback.graph.ir import (
 from fxpullback.graph.operators import OPERATORS, OperatorTable, Trait
 from fxpullback.taps.axes import Axis
 from fxpullback.taps.layout import Sizes, layouts
-from fxpullback.taps.plan import Plan, plan_of
+from fxpullback.taps.plan import Plan, extents_of, plan_of
 
 BLOCKS = 3
 """How many residual additions, all of them on one grid, make a network one whose resolution stays."""
@@ -68,16 +68,19 @@ class Values:
 
     def __init__(self, graph: fx.Graph, reached: Collection[str], operators: OperatorTable = OPERATORS) -> None:
         self.graph, self.reached, self.operators = graph, reached, operators
-        sizes, found = Sizes.of(graph), layouts(graph, operators)
+        sizes = Sizes.of(graph)
+        found = layouts(graph, operators, sizes)
         self.between = [n for n in _between(graph) if n in found]
         self.through = _passed_by_all(self.between)
         self.plans: dict[fx.Node, Plan] = {}
+        self.grids: dict[fx.Node, tuple[int, ...]] = {}
         for node in self.between:
             layout = found[node]
             if node.op == "call_function" and layout and isinstance(layout[0], Axis):
                 plan = plan_of(layout, sizes.free)
-                if plan is not None and math.prod(plan.grid_or(2)) > 1:
-                    self.plans[node] = plan
+                grid = extents_of(layout)
+                if plan is not None and grid is not None and math.prod(grid) > 1:
+                    self.plans[node], self.grids[node] = plan, grid
         self.computed = _behind_products(self.between, operators)
 
     def candidates(self) -> list[fx.Node]:
@@ -98,7 +101,7 @@ def automatic(values: Values) -> list[Chosen]:
     found = values.candidates()
     main = [n for n in found if n in values.through]
     sums = [n for n in main if _is_sum(n, values)]
-    if len(sums) >= BLOCKS and len({values.plans[n].grid for n in sums}) == 1:
+    if len(sums) >= BLOCKS and len({values.grids[n] for n in sums}) == 1:
         taken = _behind_blocks(sums)
     else:
         taken = _coarsest(found, main, values)
@@ -123,20 +126,20 @@ def _coarsest(found: list[fx.Node], main: list[fx.Node], values: Values) -> list
     if not found:
         return []
 
-    def size(n: fx.Node) -> float:
-        return math.prod(values.plans[n].grid_or(math.inf))
+    def size(n: fx.Node) -> int:
+        return math.prod(values.grids[n])
 
     first = min(main or found, key=lambda n: (size(n), -values.between.index(n)))
     finer = [n for n in found if size(n) > size(first)]
     if not finer or None in values.plans[first].grid:
-        return [_last_of(values.plans[first].grid, found, main, values)]
+        return [_last_of(values.grids[first], found, main, values)]
     second = min(finer, key=size)
-    grids = [values.plans[second].grid, values.plans[first].grid]
+    grids = [values.grids[second], values.grids[first]]
     return [_last_of(grid, found, main, values) for grid in grids]
 
 
-def _last_of(grid: tuple[int | None, ...], found: list[fx.Node], main: list[fx.Node], values: Values) -> fx.Node:
-    there = [n for n in main if values.plans[n].grid == grid] or [n for n in found if values.plans[n].grid == grid]
+def _last_of(grid: tuple[int, ...], found: list[fx.Node], main: list[fx.Node], values: Values) -> fx.Node:
+    there = [n for n in main if values.grids[n] == grid] or [n for n in found if values.grids[n] == grid]
     return there[-1]
 
 
@@ -150,10 +153,9 @@ def named(values: Values, names: Sequence[str]) -> list[Chosen]:
 
 
 def _named(values: Values, name: str) -> Chosen:
-    inside = [n for n in calls(values.graph) if _is_in(n, name) and not is_size(n)]
-    if not inside:
-        raise TapError(f"no tap at {name!r}: {_unknown(values.graph, name)}")
-    leaving = [n for n in inside if _is_tensor(n) and any(not _is_in(user, name) for user in n.users)]
+    path = _path_of(values.graph, name)
+    inside = [n for n in calls(values.graph) if _is_in(n, path) and not is_size(n)]
+    leaving = [n for n in inside if _is_tensor(n) and any(not _is_in(user, path) for user in n.users)]
     ready = [n for n in leaving if n in values.plans and values.is_live(n)]
     if ready:
         return Chosen(ready[-1], name, values.plans[ready[-1]])
@@ -166,13 +168,20 @@ def _named(values: Values, name: str) -> Chosen:
     raise TapError(f"no tap at {name!r}: {reason}. Tap another module, such as {_some(ready_modules)}; or 'auto'.")
 
 
-def _unknown(graph: fx.Graph, name: str) -> str:
+def _path_of(graph: fx.Graph, name: str) -> str:
+    """The path of a module: its own, or the one that ends in it, as where the network was wrapped."""
     paths = {module_path(n) for n in calls(graph)} - {""}
     every = sorted({".".join(p.split(".")[:i]) for p in paths for i in range(1, p.count(".") + 2)})
+    if name in every:
+        return name
+    ending = [path for path in every if path.endswith(f".{name}")]
+    if len(ending) == 1:
+        return ending[0]
+    if ending:
+        raise TapError(f"no tap at {name!r}: there are {', '.join(ending)}. Name one of them.")
     close = difflib.get_close_matches(name, every, 3) or every[-3:]
-    if not every:
-        return "the graph knows no modules. Use taps='auto'."
-    return f"no module of this name computes anything. There are {', '.join(close)}, among others; or 'auto'."
+    there = f"There are {', '.join(close)}, among others; or 'auto'." if every else "Use taps='auto'."
+    raise TapError(f"no tap at {name!r}: no module of this name computes anything. {there}")
 
 
 def _some(names: Sequence[str]) -> str:

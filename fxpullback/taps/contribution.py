@@ -16,6 +16,7 @@ from torch import Tensor, fx
 
 from fxpullback.contract.contribution import CONTRIBUTION, output_of
 from fxpullback.contract.errors import TapError
+from fxpullback.contract.parts import PARTS
 from fxpullback.graph.ir import VALUE_OF, calls, constant_like
 from fxpullback.graph.resampling import resampling_matrix
 from fxpullback.taps.choose import Chosen
@@ -59,11 +60,13 @@ class Taps:
         taps: where, in the order of the network.
         each: whether every tap's own map is an output besides.
         chosen: `auto`, or `named`.
+        parts: whether the parts of the logit are read off as well.
     """
 
     taps: tuple[Tap, ...] = ()
     each: bool = False
     chosen: str = "auto"
+    parts: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.taps)
@@ -77,30 +80,39 @@ class Taps:
         return max((tap.plan.grid for tap in self.taps), key=lambda grid: [extent or 0 for extent in grid])
 
     def held_in(self, gm: fx.GraphModule) -> Taps:
-        """The same taps by the nodes of another graph of the compilation, the rewritten one."""
+        """The same taps by the nodes of another graph of the compilation, the rewritten one; without the parts."""
         holding = _holding(gm)
-        return replace(self, taps=tuple(replace(tap, node=holding[tap.operator]) for tap in self.taps))
+        taps = tuple(replace(tap, node=holding[tap.operator]) for tap in self.taps)
+        return replace(self, taps=taps, parts=False)
 
     def outputs(self, maps: Sequence[Any]) -> dict[str, Any]:
         """The outputs by name, of the maps of the taps.
 
         Args:
-            maps: one `[batch, *grid]` for each tap; tensors or values of a graph.
+            maps: one `[batch, *grid]` for each tap, then the parts where asked for; tensors or values of a graph.
         """
+        parts = {PARTS: maps[-1]} if self.parts else {}
         if not self.taps:
-            return {}
-        found = {CONTRIBUTION: mean_map(list(maps), self.grid)}
+            return parts
+        maps = list(maps[: len(self.taps)])
+        found = {CONTRIBUTION: mean_map(maps, self.grid)}
         own = zip((output_of(tap.name) for tap in self.taps), maps, strict=True)
-        return found | (dict(own) if self.each else {})
+        return found | (dict(own) if self.each else {}) | parts
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """What is read off beside the pullback, by name: the taps, then the parts."""
+        return (*(f"contribution at {tap.name}" for tap in self.taps), *((PARTS,) if self.parts else ()))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a file carries them."""
-        return {"taps": [tap.to_dict() for tap in self.taps], "each": self.each, "chosen": self.chosen}
+        taps = [tap.to_dict() for tap in self.taps]
+        return {"taps": taps, "each": self.each, "chosen": self.chosen, "parts": self.parts}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Taps:
         """Read back what `to_dict` wrote."""
-        return cls(tuple(map(Tap.from_dict, data["taps"])), data["each"], data["chosen"])
+        return cls(tuple(map(Tap.from_dict, data["taps"])), data["each"], data["chosen"], data.get("parts", False))
 
 
 def mean_map(maps: Sequence[Any], grid: Sequence[int | None]) -> Any:

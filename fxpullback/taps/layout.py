@@ -7,7 +7,7 @@ sum with a value whose axes are known makes them known again, as behind windows 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -39,9 +39,11 @@ class Sizes:
 
     Attributes:
         primes: the prime of every symbol, that of the batch first.
+        free: the numbers that stand for sizes of other symbols than the batch, of those asked for so far.
     """
 
     primes: dict[Any, int]
+    free: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, graph: fx.Graph) -> Sizes:
@@ -62,29 +64,28 @@ class Sizes:
         if not isinstance(size, torch.SymInt):
             return int(size)
         value = size.node.expr.subs(self.primes)
-        return int(value) if value.is_number else -1
+        found = int(value) if value.is_number else -1
+        if any(self.primes.get(symbol) != self.batch for symbol in size.node.expr.free_symbols):
+            self.free.add(found)
+        return found
 
     def shape(self, tensor: Tensor) -> tuple[int, ...]:
         """The sizes of a tensor."""
         return tuple(self.number(size) for size in tensor.shape)
 
-    @property
-    def free(self) -> frozenset[int]:
-        """What stands for other symbols than the batch."""
-        return frozenset(list(self.primes.values())[1:])
 
-
-def layouts(graph: fx.Graph, operators: OperatorTable = OPERATORS) -> dict[fx.Node, Any]:
+def layouts(graph: fx.Graph, operators: OperatorTable = OPERATORS, sizes: Sizes | None = None) -> dict[fx.Node, Any]:
     """What the axes are of every value that depends on the input.
 
     Args:
         graph: a captured graph.
         operators: what is true of every operator.
+        sizes: its sizes as numbers.
 
     Returns:
         A `Layout` for every such node; a tuple of them where an operator has several results.
     """
-    walk = _Walk(Sizes.of(graph), operators)
+    walk = _Walk(sizes or Sizes.of(graph), operators)
     source = explained(graph)
     walk.found[source] = _of_input(walk.sizes.shape(source.meta["val"]))
     reached = depends_on(graph, [source])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,10 +30,6 @@ class Plan:
     inner: tuple[int, ...] = ()
     order: tuple[int, ...] = ()
     merged: bool = False
-
-    def grid_or(self, size: float) -> tuple[float, ...]:
-        """The extents, `size` for one that is free."""
-        return tuple(size if extent is None else extent for extent in self.grid)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -70,7 +66,7 @@ class Plan:
         return product.reshape([-1, *self.grid]) if self.merged else product
 
 
-def plan_of(layout: Layout, free: frozenset[int] = frozenset()) -> Plan | None:
+def plan_of(layout: Layout, free: Collection[int] = ()) -> Plan | None:
     """The plan for a value, or None where its axes hold no grid.
 
     Args:
@@ -82,7 +78,7 @@ def plan_of(layout: Layout, free: frozenset[int] = frozenset()) -> Plan | None:
     ragged = [i for i, one in enumerate(layout) if one.ragged]
     if len(ragged) > 1 or (ragged and not layout[ragged[0]].places):
         return None
-    grid = _extents([atom for one in layout for atom in one.atoms if atom.role >= 0])
+    grid = extents_of(layout)
     if grid is None:
         return None
     summed = tuple(i for i, one in enumerate(layout) if i and one.only(FEATURES))
@@ -93,19 +89,23 @@ def plan_of(layout: Layout, free: frozenset[int] = frozenset()) -> Plan | None:
         one = layout[ragged[0]]
         narrow = (kept.index(ragged[0]), one.start, one.length)
     extents = tuple(None if size in free else size for size in grid)
-    if all(len(layout[i].atoms) == 1 for i in kept):
+    apart = all(len(layout[i].atoms) == 1 for i in kept)
+    if apart and len(atoms) == 1 + len(extents):
         return Plan(extents, summed, narrow, order=_order(atoms))
     if None in extents:
         return None
+    if apart:
+        return Plan(extents, summed, narrow, order=_order(atoms), merged=True)
     split = tuple(-1 if atom.role == BATCH else atom.size for atom in atoms)
     inner = tuple(i for i, atom in enumerate(atoms) if atom.role == FEATURES)
     parts = [atom for atom in atoms if atom.role != FEATURES]
     return Plan(extents, summed, narrow, split, inner, _order(parts), merged=len(parts) > 1 + len(extents))
 
 
-def _extents(atoms: list[Atom]) -> tuple[int, ...] | None:
-    """Extents of the grid, if the parts of each of its axes are there and continue each other."""
+def extents_of(layout: Layout) -> tuple[int, ...] | None:
+    """Extents of the grid, if the parts of its axes are there and continue each other; a free one is a prime."""
     found = []
+    atoms = [atom for one in layout for atom in one.atoms if atom.role >= 0]
     for role in sorted({atom.role for atom in atoms}):
         extent = 1
         parts = sorted((atom for atom in atoms if atom.role == role), key=lambda atom: atom.stride)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 import fxpullback
+from fxpullback import SEMANTIC
 from fxpullback.capture import capture
 from fxpullback.contract.errors import CaptureError, InputError
 from tests.helpers import assert_near, draw, pulled_back
@@ -84,7 +85,7 @@ def test_exported_programs(case: str, tmp_path: Path) -> None:
     u = draw(3, CLASSES, seed=8)
     wanted = compiled(case)(x, u, *extras)[1]
     for model in (program, tmp_path / "model.pt2"):
-        pb = fxpullback.compile(model, examples, target="cotangent")
+        pb = fxpullback.compile(model, examples, rules=SEMANTIC, target="cotangent")
         assert [e.batched for e in pb.extras] == [e.batched for e in compiled(case).extras]
         assert_near(pb(x, u, *extras)[1], wanted)
 

@@ -166,3 +166,42 @@ def test_logistic_noise(network: str) -> None:
         "compile", network, "--size", 8, "--rules", "exact", "--noise", "logistic", "-o", "exact.onnx", code=1
     )
     assert "no rule of the set exact takes noise" in " ".join(said.split())
+
+
+def test_taps_and_what_is_drawn_of_them(network: str, picture: Path) -> None:
+    _, said = run("compile", network, "--size", 8, "--each-tap", "-o", "net.onnx")
+    assert "note: contribution: 6x6, at 1, 2" in said
+    session = Session("net.onnx")
+    assert session.outputs == ("logits", "pullback", "contribution", "contribution.1", "contribution.2")
+    printed, _ = run("explain", "net.onnx", picture, "-o", "two.png")
+    assert re.search(r"contribution: -?[\d.]+ of the logit, 6x6, at 1, 2", " ".join(printed.split()))
+    run("explain", "net.onnx", picture, "--draw", "contribution", "-o", "one.png")
+    run("explain", "net.onnx", picture, "--draw", "contribution,focus", "--draw", "strength", "-o", "three.png")
+    assert width_of("one.png") < width_of("two.png") < width_of("three.png")
+    printed, _ = run("inspect", "net.onnx")
+    assert re.search(r"contribution +6x6, at 1, 2", printed)
+    printed, _ = run("verify", "net.onnx", "--seed", 1)
+    assert "contribution" in printed
+
+
+def test_a_module_is_tapped_by_name(network: str) -> None:
+    run("compile", network, "--size", 8, "--tap", "0", "-o", "net.onnx")
+    session = Session("net.onnx")
+    assert session.contributions is not None
+    assert str(session.contributions) == "6x6, at 0"
+    _, said = run("compile", network, "--size", 8, "--tap", "conv9", "-o", "other.onnx", code=1)
+    assert "no module of this name computes anything" in said
+    assert not Path("other.onnx").exists()
+
+
+def test_without_taps(network: str, picture: Path) -> None:
+    run("compile", network, "--size", 8, "--tap", "none", "-o", "net.onnx")
+    assert Session("net.onnx").outputs == ("logits", "pullback")
+    _, said = run("explain", "net.onnx", picture, "--draw", "focus", code=1)
+    assert "it has no contribution to draw. Compile the model with --tap auto" in said
+    _, said = run("explain", "net.onnx", picture, "--draw", "heat", code=2)
+    assert "give contribution, focus, pullback, strength" in " ".join(re.sub(r"[│╭╰─╮╯]", " ", said).split())
+    _, said = run("compile", network, "--size", 8, "--tap", "none", "--tap", "0", code=2)
+    assert "none stands alone" in " ".join(re.sub(r"[│╭╰─╮╯]", " ", said).split())
+    _, said = run("compile", network, "--size", 8, "--tap", "none", "--each-tap", code=1)
+    assert "there are no taps" in said

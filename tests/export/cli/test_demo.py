@@ -29,6 +29,17 @@ def test_share_of_an_even_pullback_is_the_area() -> None:
     np.testing.assert_allclose(share, masks.mean((1, 2)), rtol=1e-6)
 
 
+def test_share_of_a_contribution_counts_what_is_for_the_class() -> None:
+    contribution = np.zeros((2, 2, 2), np.float32)
+    contribution[0, 0, 0], contribution[0, 1, 1] = 2, -7
+    masks = np.zeros((2, 8, 8), bool)
+    masks[:, :4, :4] = True
+    first, second = demo.contribution_share(contribution, masks)
+    assert 0.7 < first < 1  # the rest is what enlarging spreads over the border
+    assert second == 0
+    assert demo.contribution_share(np.ones((2, 2, 2), np.float32), masks) == pytest.approx(0.25)
+
+
 def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file, not a folder")
     with pytest.raises(ExportError, match="cannot be written"):
@@ -63,12 +74,17 @@ def test_demo_writes_a_file_for_every_program_and_a_picture_for_every_class(repo
 
 def test_demo_reports_shares_and_certificates(report: tuple[Path, str]) -> None:
     _, text = report
-    lines = {line.replace("│", " ").split()[0]: line for line in text.splitlines() if "│" in line}
+    rows = [line.replace("│", " ").split() for line in text.splitlines() if "│" in line]
+    lines = {cells[0]: cells for cells in rows if cells}
     for name in demo.programs():
         assert "passed" in lines[name]
-    area, gradient, soft, double, ascent = (float(v.rstrip("%")) for v in lines["all"].replace("│", " ").split()[2:])
+    carried, pulled = ([float(v.rstrip("%")) for v in cells[2:]] for cells in rows if cells[:1] == ["all"])
+    area, gradient, soft, double, ascent = pulled
     assert 2 * area < gradient < min(soft, double)
     assert 2 * area < ascent
+    area, gradient, soft, double, _ = carried
+    assert 2 * area < gradient < min(soft, double)
+    assert max(pulled) < soft
     rises = re.search(r"rises in\s+(\d+)%", text)
     assert rises
     assert int(rises[1]) > 90

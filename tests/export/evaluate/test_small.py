@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 from fxpullback.export.evaluate import localisation, robustness, sanity
 from fxpullback.export.evaluate.intervals import difference, mean_of, t_quantile
-from fxpullback.export.evaluate.patches import blurred, enlarged
 from fxpullback.export.evaluate.similarity import cosine, pearson, ranks, sameness, spearman
+from fxpullback.export.pictures.smooth import enlarged, smoothed
 
 
 def test_correlations_are_those_of_numpy_and_of_ranks() -> None:
@@ -94,10 +94,10 @@ def test_enlargement_is_that_of_torch() -> None:
 
 
 def test_blur_keeps_what_is_flat_and_spreads_a_point() -> None:
-    np.testing.assert_allclose(blurred(np.full((2, 6, 6), 3.0), 2), 3)
+    np.testing.assert_allclose(smoothed(np.full((2, 6, 6), 3.0), 2), 3)
     point = np.zeros((31, 31))
     point[15, 15] = 1
-    spread = blurred(point, 2)
+    spread = smoothed(point, 2)
     assert spread.sum() == pytest.approx(1)
     assert spread[15, 15] / spread[15, 17] == pytest.approx(math.exp(0.5), rel=1e-6)
 

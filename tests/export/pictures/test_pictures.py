@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from fxpullback.contract.errors import ModelSourceError
-from fxpullback.export.pictures import panels
-from fxpullback.export.pictures.colours import smoothed
+from fxpullback.export.pictures import maps, panels
 from fxpullback.export.pictures.load import load_picture, panel, prepare, read_picture
 from fxpullback.export.pictures.preprocessing import Preprocessing
+from fxpullback.export.pictures.smooth import smoothed
 
 PLAIN = Preprocessing((8, 8), 8)
 
@@ -173,6 +173,38 @@ def test_channels_that_cancel_are_seen_in_the_overlay_alone() -> None:
     assert np.asarray(panels.pullback_tile(pullback)).min() >= 245
     overlay = np.asarray(panels.overlay_tile(np.zeros((3, 64, 64)), pullback)).astype(int)
     assert overlay[31, 31, 0] > overlay[5, 5, 0] + 60
+
+
+def test_colours_of_a_contribution() -> None:
+    """Orange for, blue against, the picture itself where there is nothing."""
+    contribution = np.zeros((4, 4))
+    contribution[0, 0], contribution[3, 3] = 2, -2
+    grey = np.full((32, 32), 100.0)
+    pixels = np.asarray(maps.contribution_tile(grey, contribution)).astype(int)
+    orange, blue, nothing = pixels[2, 2], pixels[29, 29], pixels[2, 29]
+    assert orange[0] > orange[1] > orange[2] + 50
+    assert blue[2] > blue[0] + 80
+    assert nothing.tolist() == [100, 100, 100]
+
+
+def test_a_focus_needs_both() -> None:
+    contribution, pullback = np.zeros((2, 2)), np.zeros((3, 16, 16))
+    contribution[0, 0], contribution[1, 1], pullback[:, 3, 3], pullback[:, 12, 12] = 1, -1, 1, 1
+    found = maps.focus(contribution, pullback)
+    assert found.argmax() == 3 * 16 + 3
+    assert found[12, 12] == 0
+    assert found.min() == 0
+    both = maps.focus(np.stack([contribution, -contribution]), np.stack([pullback, pullback]))
+    np.testing.assert_allclose(both[0], found)
+    assert both[1, 3, 3] == 0
+
+
+def test_a_panel_draws_what_is_asked_for() -> None:
+    x, coarse = np.zeros((3, 64, 64)), np.ones((4, 4))
+    widths = [panel(x, x, "zebra", contribution=coarse, draw=kinds).width for kinds in (None, panels.KINDS, ["focus"])]
+    assert widths[2] < widths[0] < widths[1]
+    with pytest.raises(ValueError, match="there is none"):
+        panel(x, x, "zebra", draw=["contribution"])
 
 
 @pytest.mark.parametrize("size", [8, 32, 64, 224, 384])
