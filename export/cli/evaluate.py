@@ -24,6 +24,7 @@ from fxpullback.export.evaluate.page import page
 from fxpullback.export.evaluate.report import Report
 from fxpullback.export.evaluate.run import evaluate
 from fxpullback.export.evaluate.settings import Settings
+from fxpullback.export.runtime.session import Session
 
 ROWS, TABLE, SUMMARY, PAGE = "rows.jsonl", "table.csv", "report.json", "index.html"
 
@@ -62,7 +63,7 @@ def run(job: Job, console: Console) -> None:
     """
     sources: list[Callable[..., Any]] = [] if job.baseline is None else [exact_baselines(job.baseline)]
     if job.model is not None:
-        sources.append(torch_source(*job.model))
+        sources.append(torch_source(*job.model, job.file))
     make_folder(job.output)
     with spoken_warnings(), _Bar() as bar:
         report = evaluate(
@@ -87,12 +88,13 @@ def run(job: Job, console: Console) -> None:
     console.print(f"{job.output / PAGE}: the same with plots; {TABLE}, {SUMMARY}, {ROWS} beside it", soft_wrap=True)
 
 
-def torch_source(spec: str, source: dict[str, Any]) -> Callable[..., Any]:
-    """Baselines through the model that `spec` names."""
+def torch_source(spec: str, source: dict[str, Any], file: Path) -> Callable[..., Any]:
+    """Baselines through the model that `spec` names, built for pictures of the file's size."""
     from fxpullback.export.evaluate.torch_methods import torch_baselines
     from fxpullback.export.zoo.models import load_model
 
-    loaded = load_model(spec, **source)
+    size = [side for side in Session(file).input_shape[1:] if isinstance(side, int)]
+    loaded = load_model(spec, size=size if len(size) == 3 and not spec.endswith(".pt2") else None, **source)
     for note in loaded.notes:
         say("note", note)
     return torch_baselines(loaded.model)  # type: ignore[arg-type] # a .pt2 file is refused there

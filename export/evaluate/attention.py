@@ -103,5 +103,6 @@ def rollout(model: nn.Module, x: Tensor, classes: Tensor, *, weighted: bool) -> 
         step = heads + one if weighted else (heads + one) / 2
         flow = step.expand_as(heads) if flow is None else step @ flow
     assert flow is not None
-    seen = flow[:, 0, front:] if front else flow.mean(1)
+    # Without a class token: what came from elsewhere, since what each patch keeps of itself tells none apart.
+    seen = flow[:, 0, front:] if front else (flow - one * weighted).mean(1)
     return seen.reshape(len(x), side, side)
