@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,8 @@ from fxpullback.export import to_onnx
 from fxpullback.export.cli.demo import PICTURES, SEED, TAPS
 from fxpullback.export.evaluate.cases import LABELS, Case, find
 from fxpullback.export.evaluate.exact import exact_baselines
-from fxpullback.export.evaluate.run import evaluate
+from fxpullback.export.evaluate.run import MOSAIC, evaluate
+from fxpullback.export.evaluate.settings import Settings
 from fxpullback.export.pictures.panels import picture_tile
 from fxpullback.export.pictures.preprocessing import Preprocessing
 from fxpullback.export.zoo import demo_model as demo
@@ -40,6 +42,8 @@ MARKERS = "<!-- gallery -->", "<!-- /gallery -->"
 COUNT = 6
 ASKED = ("occlusion", "insertion", "mosaic")
 CIFAR = 32
+SETTINGS = Settings(grid=7, steps=14)
+"""Patches of a seventh of the side: what takes most of the time grows with their number."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +91,16 @@ def of_demo(build: Path) -> Network:
     return Network("demo", demo.demo_model(), plain, folder, dict(enumerate(demo.CLASSES)), TAPS)
 
 
-def of_specs(specs: Sequence[str], weights: Sequence[str], folder: Path) -> Iterator[Network]:
-    """Networks of the reader's own; one without weights takes those that its library downloads."""
+def of_specs(specs: Sequence[str], weights: Sequence[str], size: int | None, folder: Path) -> Iterator[Network]:
+    """Networks of the reader's own; one of timm or torchvision without weights takes those that are downloaded."""
     for spec, file in zip_longest(specs, weights[: len(specs)]):
-        loaded = load_model(spec, weights=None if file is None else Path(file), pretrained=file is None)
+        hub = spec.startswith(("timm:", "torchvision:"))
+        path = None if file is None else Path(file)
+        loaded = load_model(spec, weights=path, pretrained=hub and path is None, size=size)
         if loaded.preprocessing is None:
             raise SystemExit(f"{spec}: it takes no pictures.")
         known = dict(enumerate(loaded.classes or [])) | names_in(folder)
-        yield Network(spec.replace(":", "-"), loaded.model, loaded.preprocessing, folder, known)
+        yield Network(re.sub(r"\W+", "-", spec), loaded.model, loaded.preprocessing, folder, known)
 
 
 def names_in(folder: Path) -> dict[int, str]:
@@ -143,15 +149,16 @@ def section(network: Network, build: Path, count: int) -> Section:
     with torch.no_grad():
         classes = int(network.model(example).shape[1])
     pictures = linked(network, classes, build / "pictures")
-    say(f"{network.name}: measure")
+    labels = {case.label for case in find(pictures, None, classes)} - {None}
     report = evaluate(
         paths["soft"],
         pictures,
         sources=[exact_baselines(paths["gradient"])],
-        metrics=ASKED,
+        metrics=[metric for metric in ASKED if metric != "mosaic" or len(labels) >= MOSAIC],
         methods=list(METHODS),
+        settings=SETTINGS,
         limit=count,
-        only_correct=True,
+        only_correct=bool(labels),
         reference="contribution",
         rows=build / "rows.jsonl",
         progress=lambda done, of, what: say(f"{network.name}: {done} of {of}, {what}"),
@@ -160,7 +167,7 @@ def section(network: Network, build: Path, count: int) -> Section:
 
 
 def say(text: str) -> None:
-    """Progress, on a terminal alone in full."""
+    """Progress."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -170,7 +177,7 @@ def networks(options: argparse.Namespace, build: Path) -> Iterator[Network]:
     if data is not None and not (data / "zoo.py").is_file():
         if not options.model:
             raise SystemExit(f"{data}: pictures alone; name a network with --model, such as timm:resnet18.")
-        yield from of_specs(options.model, options.weights, data)
+        yield from of_specs(options.model, options.weights, options.size, data)
         return
     if data is not None:
         os.environ["FXPULLBACK_SHARED"] = str(data)
@@ -188,6 +195,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="a folder with zoo.py, or of pictures with labels.csv")
     parser.add_argument("--model", action="append", default=[], help="timm:NAME and the like, for --data; repeatable")
     parser.add_argument("--weights", action="append", default=[], help="weights of each --model, in order")
+    parser.add_argument("--size", type=int, help="side of the pictures that --model takes, where it does not say")
     parser.add_argument("--count", type=int, default=COUNT, help="pictures of each network")
     parser.add_argument("-o", "--output", type=Path, default=BUILD / "gallery.html")
     return parser.parse_args(arguments)

@@ -37,7 +37,7 @@ METHODS = {
     "pullback": ("soft pullback", "strength of the soft pullback at the pixels: what would raise the logit"),
 }
 """What each method of an evaluation is called on the page, and what it shows; in the order of the columns."""
-COLUMNS = {"occlusion, wide": "occ2", "grid pointing": "GP", "insertion - deletion": "i-d"}
+COLUMNS = {"occlusion": "occ", "grid pointing": "GP", "insertion - deletion": "i-d"}
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ def _numbers(report: Report, method: str, picture: str) -> list[tuple[str, str]]
 def short_number(value: float) -> str:
     """Two digits, without the zero in front: `.54`, `-.08`."""
     text = f"{value:.2f}"
-    text = "0.00" if float(text) == 0 else text
+    if float(text) == 0:
+        return "0.00"
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
@@ -159,6 +160,7 @@ def page(sections: Sequence[Section]) -> str:
                 "about": one.about,
                 "cells": cells_of(one),
                 "rows": one.rows,
+                "columns": [(COLUMNS[column.name], column.name) for column in one.columns],
                 "means": [
                     [head, *(number(one.report.mean(c, m)) for c in one.columns)] for m, (head, _) in METHODS.items()
                 ],
