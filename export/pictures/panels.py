@@ -94,9 +94,9 @@ def _tile(kind: str, picture: Array, pullback: Array, contribution: Array | None
         raise ValueError(f"{kind} is drawn of a contribution, and there is none")
     if kind == FOCUS:
         text = f"focus: where {name} is carried and the pullback is strong"
-        return Tile(focus_tile(_dim(picture), contribution, pullback), text, (HEAT, "0", "strong"))
+        return Tile(focus_tile(dim(picture), contribution, pullback), text, (HEAT, "0", "strong"))
     text = f"contribution: what carries {name}"
-    return Tile(contribution_tile(_dim(picture), contribution), text, (CARRIES, "against", "for"))
+    return Tile(contribution_tile(dim(picture), contribution), text, (CARRIES, "against", "for"))
 
 
 def picture_tile(picture: Array) -> Image.Image:
@@ -116,13 +116,13 @@ def overlay_tile(picture: Array, pullback: Array) -> Image.Image:
     magnitude = np.sqrt((pullback.astype(np.float64) ** 2).sum(0))
     smooth = smoothed(magnitude, max(magnitude.shape) * 0.015)
     smooth = np.clip(smooth / scale(smooth), 0, 1)[..., None]
-    grey = _dim(picture)[..., None]
+    grey = dim(picture)[..., None]
     alpha = np.clip(1.25 * smooth - 0.12, 0, 0.85)
     mixed = grey * (1 - alpha) + coloured(smooth[..., 0], HEAT) * alpha
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
-def _dim(picture: Array) -> npt.NDArray[Any]:
+def dim(picture: Array) -> npt.NDArray[Any]:
     """The picture in dim grey, [height, width] from 0 to 255: what overlays lie on."""
     grey: npt.NDArray[Any] = np.asarray(picture_tile(picture).convert("L"), dtype=np.float64) * 0.6 + 30
     return grey
