@@ -24,9 +24,9 @@ from fxpullback import EXACT, Ascent, Double, RuleSet, Soft
 from fxpullback.contract.errors import ExportError, VerifyError
 from fxpullback.export.cli.terminal import Stages, save_picture
 from fxpullback.export.onnx.write import to_onnx
-from fxpullback.export.pictures.maps import enlarged
 from fxpullback.export.pictures.panels import panel
 from fxpullback.export.pictures.preprocessing import Preprocessing
+from fxpullback.export.pictures.smooth import enlarged
 from fxpullback.export.runtime.session import Result, Session
 from fxpullback.export.zoo.demo_model import CLASSES, SIZE, demo_model, draw
 

@@ -41,6 +41,34 @@ def soft_pullback(
     Raises:
         VerifyError: the graph has no node of a tap.
     """
+    logits, pullback, values, gradients = _differentiated(model, inputs, cotangent, taps)
+    with torch.no_grad():
+        pairs = zip(taps, values, gradients, strict=True)
+        maps = [tap.plan(value, gradient) for tap, value, gradient in pairs]
+    pushes = {push.node: push for push in taps.pushes}
+    parts = parts_by_autograd(model, inputs, cotangent, pushes) if taps.parts else ()
+    return logits, pullback, *maps, *parts
+
+
+def cancellation(model: fx.GraphModule, inputs: Inputs, cotangent: Tensor, taps: Taps) -> dict[str, float]:
+    """By how much the products that a map sums up exceed the map, by the name of its tap; one at least.
+
+    Rounding is relative to what is summed. With the exact derivative of a norm behind it the products of a place cancel
+    almost wholly.
+    """
+    _, _, values, gradients = _differentiated(model, inputs, cotangent, taps)
+    found = {}
+    for tap, value, gradient in zip(taps, values, gradients, strict=True):
+        whole = float(tap.plan(value.abs(), gradient.abs()).max())
+        map_ = float(tap.plan(value, gradient).abs().max())
+        found[tap.name] = max(1.0, whole / map_) if map_ > 0 else 1.0
+    return found
+
+
+def _differentiated(
+    model: fx.GraphModule, inputs: Inputs, cotangent: Tensor, taps: Taps
+) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+    """Logits, pullback, and the value and gradient at every tap."""
     leaf = inputs.x.detach().clone().requires_grad_(True)
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         values: list[Tensor] = []
@@ -54,12 +82,7 @@ def soft_pullback(
         else:
             logits = model(*inputs.at(leaf))[0]
         pullback, *gradients = torch.autograd.grad((logits * cotangent).sum(), [leaf, *values])
-    with torch.no_grad():
-        pairs = zip(taps, values, gradients, strict=True)
-        maps = [tap.plan(value, gradient) for tap, value, gradient in pairs]
-    pushes = {push.node: push for push in taps.pushes}
-    parts = parts_by_autograd(model, inputs, cotangent, pushes) if taps.parts else ()
-    return logits.detach(), pullback, *maps, *parts
+    return logits.detach(), pullback, [value.detach() for value in values], gradients
 
 
 def run_eagerly(

@@ -17,10 +17,11 @@ from torch import Tensor, fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fxpullback.certify.divergence import first_forward_difference, first_pullback_difference
-from fxpullback.certify.eager import run_eagerly, soft_pullback
+from fxpullback.certify.eager import cancellation, run_eagerly, soft_pullback
 from fxpullback.certify.fresh import ExtraSpread, Spread, cotangents, fresh_batch, fresh_inputs, fresh_target
 from fxpullback.certify.parts import is_complete, part_checks
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
+from fxpullback.contract.contribution import CONTRIBUTION, output_of
 from fxpullback.graph.float64 import Memo, in_float64
 from fxpullback.graph.inputs import Inputs
 from fxpullback.graph.ir import calls, operator_name
@@ -49,14 +50,15 @@ def verify(pb: Compiled, *, seed: int = 0) -> Certificate:
     note = _enliven(wide["captured"], memo, wide_inputs, seed)
     with torch.no_grad():
         logits, pullback, *maps = wide["step"](*wide_inputs, u)
+    slack = cancellation(wide["folded"], wide_inputs, u, pb.taps) if pb.taps else {}
     checks = [
         *_logits(pb, wide, inputs, logits, note),
-        *_adjoint(pb, wide, inputs, u, (pullback, *maps)),
+        *_adjoint(pb, wide, inputs, u, (pullback, *maps), slack),
         *_linearity(wide, wide_inputs, u, pullback, seed),
         _dot_test(wide, wide_inputs, u, pullback, seed),
-        *_program(pb, wide, wide_inputs, seed),
-        _batch(wide, wide_inputs, u, (logits, pullback, *maps)),
-        *_sizes(pb, wide, extras, seed),
+        *_program(pb, wide, wide_inputs, seed, slack),
+        _batch(wide, wide_inputs, u, (logits, pullback, *maps), slack),
+        *_sizes(pb, wide, extras, seed, slack),
     ]
     return Certificate(tuple(checks), environment(seed))
 
@@ -117,7 +119,12 @@ def _variation(values: Tensor) -> float:
 
 
 def _adjoint(
-    pb: Compiled, wide: Mapping[str, fx.GraphModule], narrow: Inputs, u: Tensor, results: Sequence[Tensor]
+    pb: Compiled,
+    wide: Mapping[str, fx.GraphModule],
+    narrow: Inputs,
+    u: Tensor,
+    results: Sequence[Tensor],
+    slack: Mapping[str, float],
 ) -> list[Check]:
     inputs, (found, *maps) = narrow.double(), results
     logits, wanted, *tapped = soft_pullback(wide["folded"], inputs, u, pb.taps)
@@ -133,20 +140,28 @@ def _adjoint(
         at_most("pullback: graph against autograd, float64", error, EXACT_BOUND, detail),
         _before_folding(pb, narrow[:2], u[:2], found[:2], unfolded, detail),
         at_least("pullback is not zero", size, 1e-300),
-        *_contributions(pb.taps, maps, tapped, unfolded_maps),
+        *_contributions(pb.taps, maps, tapped, unfolded_maps, slack),
         *_parts(pb, maps, tapped, logits, u),
     ]
 
 
 def _contributions(
-    taps: Taps, found: Sequence[Tensor], wanted: Sequence[Tensor], unfolded: Sequence[Tensor]
+    taps: Taps,
+    found: Sequence[Tensor],
+    wanted: Sequence[Tensor],
+    unfolded: Sequence[Tensor],
+    slack: Mapping[str, float],
 ) -> list[Check]:
-    """Of every tap: its value times the gradient that autograd has at that very node, folded and not; the worst."""
+    """Of every tap: its value times the gradient that autograd has at that very node, folded and not; the worst.
+
+    Errors are relative to the absolute products that are summed.
+    """
     if not taps:
         return []
     found, wanted, unfolded = (maps[: len(tuple(taps))] for maps in (found, wanted, unfolded))
-    errors = {tap.name: relative(here, there) for tap, here, there in zip(taps, found, wanted, strict=True)}
-    before = {tap.name: relative(here[:2], there) for tap, here, there in zip(taps, found, unfolded, strict=True)}
+    triples = list(zip(taps, found, wanted, unfolded, strict=True))
+    errors = {tap.name: relative(here, there) / slack[tap.name] for tap, here, there, _ in triples}
+    before = {tap.name: relative(here[:2], there) / slack[tap.name] for tap, here, _, there in triples}
     sizes = {tap.name: float(there.abs().max()) for tap, there in zip(taps, wanted, strict=True)}
     return [
         _worst(errors, "contribution: graph against autograd at that node, float64", EXACT_BOUND),
@@ -231,7 +246,9 @@ def _foreign(gm: fx.GraphModule) -> str:
     return ", ".join(sorted(name for name in named if name.partition(".")[0] not in ("aten", "fxpullback")))
 
 
-def _program(pb: Compiled, wide: Mapping[str, fx.GraphModule], inputs: Inputs, seed: int) -> list[Check]:
+def _program(
+    pb: Compiled, wide: Mapping[str, fx.GraphModule], inputs: Inputs, seed: int, slack: Mapping[str, float]
+) -> list[Check]:
     """The compiled graph with its target, against the program run by eager autograd, on one sample."""
     one = inputs[1:2]
     given = fresh_target(pb.target, 1, pb.classes, one.x, seed + 4)
@@ -240,13 +257,23 @@ def _program(pb: Compiled, wide: Mapping[str, fx.GraphModule], inputs: Inputs, s
         found = wide["graph"](*one, *([] if given is None else [given]))
     bound = EXACT_BOUND if isinstance(pb.program, Soft) else ASCENT_BOUND
     label = type(pb.program).__name__.lower()
+    sums = {output_of(name): factor for name, factor in slack.items()}
+    sums[CONTRIBUTION] = max(slack.values(), default=1.0)
     return [
-        at_most(f"{label}: {name} against autograd, float64", relative(value, wanted[name]), bound)
+        at_most(
+            f"{label}: {name} against autograd, float64", relative(value, wanted[name]) / sums.get(name, 1.0), bound
+        )
         for name, value in zip(pb.output_names, found, strict=True)
     ]
 
 
-def _sizes(pb: Compiled, wide: Mapping[str, fx.GraphModule], extras: list[ExtraSpread], seed: int) -> list[Check]:
+def _sizes(
+    pb: Compiled,
+    wide: Mapping[str, fx.GraphModule],
+    extras: list[ExtraSpread],
+    seed: int,
+    slack: Mapping[str, float],
+) -> list[Check]:
     """At other sizes, where sizes are free: logits against the model, pullback against autograd."""
     checks = []
     for draw in range(OTHER_SIZES if pb.free else 0):
@@ -264,17 +291,31 @@ def _sizes(pb: Compiled, wide: Mapping[str, fx.GraphModule], extras: list[ExtraS
             at_most(f"{place}: logits of the lowered graph", relative(found[0], wanted[0]), EXACT_BOUND),
             at_most(f"{place}: pullback against autograd, float64", relative(found[1], wanted[1]), EXACT_BOUND),
             *(
-                at_most(f"{place}: {name}, float64", relative(here, there), EXACT_BOUND)
-                for name, here, there in zip(pb.taps.read, found[2:], wanted[2:], strict=True)
+                at_most(f"{place}: {name}, float64", relative(here, there) / factor, EXACT_BOUND)
+                for name, here, there, factor in zip(
+                    pb.taps.read, found[2:], wanted[2:], _factors(slack, len(found) - 2), strict=True
+                )
             ),
         ]
     return checks
 
 
-def _batch(wide: Mapping[str, fx.GraphModule], inputs: Inputs, u: Tensor, together: Sequence[Tensor]) -> Check:
+def _factors(slack: Mapping[str, float], count: int) -> list[float]:
+    """What errors of the maps, and then of the parts, are divided by."""
+    return [*slack.values(), *[1.0] * (count - len(slack))]
+
+
+def _batch(
+    wide: Mapping[str, fx.GraphModule],
+    inputs: Inputs,
+    u: Tensor,
+    together: Sequence[Tensor],
+    slack: Mapping[str, float],
+) -> Check:
     with torch.no_grad():
         alone = wide["step"](*inputs[-1:], u[-1:])  # not the middle one, which a reversed batch leaves in its place
-    error = max(relative(a, t[-1:]) for a, t in zip(alone, together, strict=True))
+    factors = [1.0, 1.0, *_factors(slack, len(together) - 2)]
+    error = max(relative(a, t[-1:]) / f for a, t, f in zip(alone, together, factors, strict=True))
     detail = "" if error <= EXACT_BOUND else _mixing(wide["folded"], inputs, u)
     return at_most("a sample alone gives what it gives in a batch", error, EXACT_BOUND, detail)
 

@@ -22,7 +22,8 @@ from fxpullback.export import Session, to_onnx
 from fxpullback.export.certify.recheck import recheck
 from fxpullback.graph.ir import RULE, aten, calls
 from fxpullback.taps import TapWarning
-from fxpullback.taps.contribution import mean_map, spreading_matrix
+from fxpullback.taps.contribution import mean_map
+from fxpullback.taps.spread import spreading_matrix
 from tests.helpers import assert_near, changed, draw
 from tests.taps.nets import Vision, Windows, falling
 
@@ -217,6 +218,27 @@ def test_free_sizes_allow_one_tap() -> None:
     assert pb(torch.zeros(2, 3, 24, 32), torch.tensor([0, 1]))[2].shape == (2, 6, 8)
     with pytest.raises(TapError, match="one grid"):
         fxpullback.compile(falling(), x, rules=SEMANTIC, free_size=True, taps=("1", "2"))
+
+
+def test_products_that_cancel_are_measured_by_what_is_summed() -> None:
+    """In front of an exact norm alone a place carries nothing but what eps leaves: a part in a million of its products."""
+
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.norm, self.head = nn.Linear(6, 8), nn.LayerNorm(8, eps=1e-6), nn.Linear(8, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.head(self.norm(self.first(x) * 30).mean(1))
+            return result
+
+    torch.manual_seed(0)
+    model, x = Normed().double().eval(), draw(2, 7, 6)
+    pb = fxpullback.compile(model, x, rules=EXACT, target="cotangent", taps="first")
+    products = hooked(model, "first", x, U[:2])
+    assert float(products.sum(2).abs().max()) < 1e-4 * float(products.abs().sum(2).max())
+    certificate = pb.verify()
+    assert certificate.passed, str(certificate)
 
 
 def test_a_wrong_contribution_is_caught() -> None:
