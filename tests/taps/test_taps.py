@@ -221,7 +221,7 @@ def test_free_sizes_allow_one_tap() -> None:
 
 
 def test_products_that_cancel_are_measured_by_what_is_summed() -> None:
-    """In front of an exact norm alone a place carries nothing but what eps leaves: a part in a million of its products."""
+    """In front of an exact norm a place carries what eps leaves: a part in a million of its products."""
 
     class Normed(nn.Module):
         def __init__(self) -> None:
