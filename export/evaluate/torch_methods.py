@@ -25,6 +25,7 @@ from fxpullback.export.evaluate.sources import Source
 from fxpullback.export.pictures.smooth import enlarged
 
 EXTRA = "It needs Captum: pip install 'fxpullback[evaluate]'."
+TOKENS = "it computes tokens and no map; name a layer that gives one: torch_baselines(model, layer=...)."
 TorchExplain = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -76,9 +77,9 @@ def _methods(
             absent[name] = reason
 
     no_map = None if at is not None else "no module of the model gives a map [batch, channels, height, width]."
-    if tokens is None or layer is not None:
-        add("Grad-CAM", lambda x, y: cam(model, at or "", x, y, layerwise=False), f"at {at}, rectified", no_map)
-        add("LayerCAM", lambda x, y: cam(model, at or "", x, y, layerwise=True), f"at {at}", no_map)
+    no_cam = no_map if tokens is None or layer is not None else TOKENS
+    add("Grad-CAM", lambda x, y: cam(model, at or "", x, y, layerwise=False), f"at {at}, rectified", no_cam)
+    add("LayerCAM", lambda x, y: cam(model, at or "", x, y, layerwise=True), f"at {at}", no_cam)
     captum = None if find_spec("captum") else EXTRA
     guided = no_map or captum or unseen(model, x, guided=True)
     add("guided Grad-CAM", lambda x, y: _guided(model, at or "", x, y), f"Captum, at {at}", guided)
