@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import opening
+from fxpullback.export.cli.demo import PICTURES, SEED
 from fxpullback.export.pictures.colours import SIGNED
 from fxpullback.export.zoo.demo_model import CLASSES, demo_model, draw
 
@@ -24,7 +25,7 @@ def test_the_command_makes_the_picture_again(tmp_path: Path) -> None:
 
 
 def test_what_it_says_of_the_network_is_so() -> None:
-    x, y, _ = draw(opening.SEED, opening.PICTURES)
+    x, y, _ = draw(SEED, PICTURES)
     first = [int((y == CLASSES.index(name)).nonzero()[0]) for name in opening.CLASSES]
     assert demo_model()(x[first]).argmax(1).equal(y[first])
 
