@@ -95,6 +95,9 @@ def choose_taps(
             f"taps at {', '.join(one.name for one in chosen)} cannot be put on one grid, since its size is free. Name "
             "one module, or fix the size."
         )
+    if len({len(one.plan.grid) for one in chosen}) > 1:
+        grids = ", ".join(f"{one.name} {list(one.plan.grid)}" for one in chosen)
+        raise TapError(f"taps on grids of different numbers of axes cannot be one map: {grids}. Name such of one kind.")
     taps = Taps(found_in(folded, chosen), wanted.each, "named" if wanted.names else AUTO, wanted.parts)
     return _with_pushes(taps, folded, values) if wanted.pushed else taps
 

@@ -17,11 +17,11 @@ from torch import fx
 from fxpullback.contract.contribution import CONTRIBUTION, output_of
 from fxpullback.contract.errors import TapError
 from fxpullback.contract.parts import PARTS, PUSHED
-from fxpullback.graph.ir import VALUE_OF, calls, constant_like
+from fxpullback.graph.ir import VALUE_OF, calls
 from fxpullback.taps.choose import Chosen
 from fxpullback.taps.plan import Plan
 from fxpullback.taps.push import Push
-from fxpullback.taps.spread import spreading_matrix
+from fxpullback.taps.spread import spread_over
 
 SMALL = 1e-12
 """A map whose absolute values sum to less is taken for zero: it has no share in the mean."""
@@ -149,17 +149,6 @@ def mean_map(maps: Sequence[Any], grid: Sequence[int | None]) -> Any:
     total = reduce(lambda a, b: a + b, weights)
     weighed = reduce(lambda a, b: a + b, (one * weight for one, weight in zip(spread, weights, strict=True)))
     return weighed / (total + SMALL)
-
-
-def spread_over(one: Any, grid: Sequence[int | None]) -> Any:
-    """A map on a finer grid: every place's amount is spread as bilinear resampling spreads it, and the sum stays."""
-    for axis, extent in enumerate(grid, 1):
-        size = one.shape[axis]
-        if extent is None or size == extent:
-            continue
-        matrix = constant_like(spreading_matrix(int(size), extent), one)
-        one = torch.matmul(one.transpose(axis, -1), matrix).transpose(axis, -1)
-    return one
 
 
 def found_in(folded: fx.GraphModule, chosen: Sequence[Chosen]) -> tuple[Tap, ...]:

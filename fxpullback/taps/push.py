@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
-from fxpullback.graph.ir import GETITEM, ORIGIN, arg, aten, calls, constant_like, node_argument
+from fxpullback.graph.ir import GETITEM, ORIGIN, arg, aten, calls, node_argument
 from fxpullback.graph.shapes import same_shape
 from fxpullback.parts.additive import ADDITIVE
 from fxpullback.parts.carrying import carrying
 from fxpullback.taps.choose import Values
 from fxpullback.taps.plan import Plan
-from fxpullback.taps.spread import spreading_matrix
+from fxpullback.taps.spread import spread_over
 
 JOINING = {aten.cat.default, aten.stack.default, aten.slice_scatter.default}
 """What these add stands beside what they are given, and keeps to the number."""
@@ -42,13 +41,7 @@ class Push:
             constant: what is added, broadcast to the cotangent; a number, a tensor or a value of a graph.
             cotangent: that of the operator's result.
         """
-        found = self.plan(constant, cotangent)
-        for axis, (size, extent) in enumerate(zip(self.plan.grid, self.grid, strict=True), 1):
-            if size != extent:
-                assert size is not None, "a push has a known grid"
-                matrix = constant_like(moving_matrix(size, extent), found)
-                found = torch.matmul(found.transpose(axis, -1), matrix).transpose(axis, -1)
-        return found
+        return spread_over(self.plan(constant, cotangent), self.grid)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a file carries them."""
@@ -88,14 +81,3 @@ def pushes_of(folded: fx.GraphModule, values: Values, grid: tuple[int | None, ..
 def _maker(node: fx.Node) -> fx.Node:
     """The operator that a value is of: of the first of several results, as of a layer norm, the norm itself."""
     return node_argument(node, 0) if node.target is GETITEM and arg(node, 1) == 0 else node
-
-
-def moving_matrix(size: int, wanted: int) -> Tensor:
-    """`[size, wanted]`, float64, rows summing to one: linear to a finer grid, by overlaps to a coarser one."""
-    if size <= wanted:
-        return spreading_matrix(size, wanted)
-    ends = torch.arange(size + 1, dtype=torch.float64) * (wanted / size)
-    places = torch.arange(wanted, dtype=torch.float64)
-    overlap = torch.minimum(ends[1:, None], places + 1) - torch.maximum(ends[:-1, None], places)
-    overlap = overlap.clamp(min=0.0)
-    return overlap / overlap.sum(1, keepdim=True)

@@ -20,7 +20,7 @@ from fxpullback.export import Session, to_onnx
 from fxpullback.export.certify.recheck import recheck
 from fxpullback.graph.ir import RULE, aten, calls
 from fxpullback.taps import TapWarning
-from fxpullback.taps.push import moving_matrix
+from fxpullback.taps.spread import moving_matrix
 from tests.helpers import assert_near, changed, draw
 from tests.taps.nets import Vision, falling
 

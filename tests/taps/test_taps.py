@@ -23,7 +23,7 @@ from fxpullback.export.certify.recheck import recheck
 from fxpullback.graph.ir import RULE, aten, calls
 from fxpullback.taps import TapWarning
 from fxpullback.taps.contribution import mean_map
-from fxpullback.taps.spread import spreading_matrix
+from fxpullback.taps.spread import moving_matrix
 from tests.helpers import assert_near, changed, draw
 from tests.taps.nets import Vision, Windows, falling
 
@@ -93,11 +93,35 @@ def test_one_map_of_two_by_hand() -> None:
     assert bool(((total >= parts.amin(0) - 1e-12) & (total <= parts.amax(0) + 1e-12)).all())
 
 
-@pytest.mark.parametrize(("size", "wanted"), [(7, 14), (13, 27), (4, 4), (1, 5), (5, 7)])
+@pytest.mark.parametrize(("size", "wanted"), [(7, 14), (13, 27), (4, 4), (1, 5), (5, 7), (14, 4), (9, 2)])
 def test_spreading_keeps_sums(size: int, wanted: int) -> None:
-    matrix = spreading_matrix(size, wanted)
+    matrix = moving_matrix(size, wanted)
     assert_near(matrix.sum(1), torch.ones(size, dtype=torch.float64))
     assert bool((matrix >= 0).all())
+
+
+def test_grids_of_which_neither_is_the_finer() -> None:
+    wide, high = draw(2, 12, 3, seed=1).abs(), draw(2, 4, 9, seed=2).abs()
+    found = mean_map([wide, high], (12, 3))
+    assert found.shape == (2, 12, 3)
+    assert bool(torch.isfinite(found).all())
+    parts = torch.stack([wide.sum((1, 2)), high.sum((1, 2))])
+    total = found.sum((1, 2))
+    assert bool(((total >= parts.amin(0) - 1e-9) & (total <= parts.amax(0) + 1e-9)).all())
+
+
+def test_places_and_a_series_are_no_one_map() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.picture, self.series, self.head = nn.Conv2d(3, 4, 4, 4), nn.Conv1d(4, 4, 3, 1, 1), nn.Linear(4, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.head(self.series(self.picture(x).mean(3)).mean(2))
+            return result
+
+    with pytest.raises(TapError, match=r"different numbers of axes.*picture \[4, 4\], series \[4\]"):
+        fxpullback.compile(Both().eval(), torch.zeros(1, 3, 16, 16), rules=SEMANTIC, taps=("picture", "series"))
 
 
 def test_a_map_of_zeros_has_no_weight() -> None:
