@@ -13,7 +13,7 @@ from fxpullback.graph.inputs import Inputs
 from fxpullback.graph.ir import COTANGENT_OF, HOLDS, calls, given_inputs, where
 
 
-class _Recorder(fx.Interpreter):
+class Recorder(fx.Interpreter):
     """Runs a graph and keeps the tensors of some nodes, or of all.
 
     Attributes:
@@ -74,7 +74,7 @@ def first_forward_difference(wanted: fx.GraphModule, found: fx.GraphModule, inpu
     are compared.
     """
     with torch.no_grad():
-        oracle = _Recorder(wanted)
+        oracle = Recorder(wanted)
         oracle.run(*inputs)
         values = {name: value for name, value in oracle.values.items() if value.is_floating_point()}
         graph = _Comparer(found, HOLDS, values)
@@ -93,7 +93,7 @@ def first_pullback_difference(
     """Name the first operator, from the logits backwards, whose cotangent in `step` differs from autograd's."""
     leaf = inputs.x.detach().clone().requires_grad_(True)
     recorded = {name for node in step.graph.nodes for name in node.meta.get(COTANGENT_OF, {})}
-    oracle = _Recorder(injected, recorded, leaf=True)
+    oracle = Recorder(injected, recorded, leaf=True)
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         logits = oracle.run(*inputs.at(leaf))[0]
         (logits * cotangent).sum().backward()

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fxpullback.certify.divergence import Recorder
 from fxpullback.contract.errors import VerifyError
 from fxpullback.graph.inputs import Inputs
 from fxpullback.parts.eager import parts_by_autograd
 from fxpullback.taps.contribution import Taps
 from fxpullback.target import Target, cotangent_of
 from fxpullback.unroll import NO_TAPS, Program, run_program
-
-
-class _Keeping(fx.Interpreter):
-    """Runs a graph and keeps the values of some nodes."""
-
-    def __init__(self, gm: fx.GraphModule, names: Collection[str]) -> None:
-        super().__init__(gm)
-        self.names, self.kept = names, dict[str, Tensor]()
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if n.name in self.names:
-            self.kept[n.name] = result
-        return result
 
 
 def soft_pullback(
@@ -73,12 +59,12 @@ def _differentiated(
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         values: list[Tensor] = []
         if taps:
-            runner = _Keeping(model, {tap.node for tap in taps})
+            runner = Recorder(model, {tap.node for tap in taps})
             logits = runner.run(*inputs.at(leaf))[0]
-            missing = [tap.node for tap in taps if tap.node not in runner.kept]
+            missing = [tap.node for tap in taps if tap.node not in runner.values]
             if missing:
                 raise VerifyError(f"the injected form has no node {missing[0]}, where a contribution was read off.")
-            values = [runner.kept[tap.node] for tap in taps]
+            values = [runner.values[tap.node] for tap in taps]
         else:
             logits = model(*inputs.at(leaf))[0]
         pullback, *gradients = torch.autograd.grad((logits * cotangent).sum(), [leaf, *values])

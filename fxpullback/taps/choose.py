@@ -25,6 +25,7 @@ from fxpullback.graph.ir import (
     GETITEM,
     aten,
     calls,
+    depends_on,
     explained,
     input_nodes,
     is_call,
@@ -81,7 +82,8 @@ class Values:
                 grid = extents_of(layout)
                 if plan is not None and grid is not None and math.prod(grid) > 1:
                     self.plans[node], self.grids[node] = plan, grid
-        self.computed = _behind_products(self.between, operators)
+        products = [n for n in self.between if Trait.CONTRACTION in operators.at(n)]
+        self.computed = depends_on(graph, products)  # what lies in front of the first is the picture itself
 
     def candidates(self) -> list[fx.Node]:
         """Values on a grid, computed by the network, that a cotangent reaches; what only moves numbers is none."""
@@ -93,7 +95,7 @@ class Values:
 
     def _computes(self, node: fx.Node) -> bool:
         moves = Trait.MOVES in self.operators.at(node)
-        return not moves or is_call(node, aten.cat.default) or (node.target is GETITEM and node in self.plans)
+        return not moves or is_call(node, aten.cat.default) or node.target is GETITEM
 
 
 def automatic(values: Values) -> list[Chosen]:
@@ -206,10 +208,7 @@ def _between(graph: fx.Graph) -> list[fx.Node]:
     for node in reversed(list(graph.nodes)):
         if node in needed:
             needed.update(input_nodes(node))
-    reached = {explained(graph)}
-    for node in graph.nodes:
-        if node.op == "call_function" and not is_size(node) and any(n in reached for n in input_nodes(node)):
-            reached.add(node)
+    reached = depends_on(graph, [explained(graph)])
     return [n for n in graph.nodes if n in needed and n in reached]
 
 
@@ -221,13 +220,4 @@ def _passed_by_all(between: Sequence[fx.Node]) -> set[fx.Node]:
         if farthest <= i:
             found.add(node)
         farthest = max([farthest, *(places[user] for user in node.users if user in places)])
-    return found
-
-
-def _behind_products(between: Sequence[fx.Node], operators: OperatorTable) -> set[fx.Node]:
-    """The values behind a first convolution or linear map: what is in front of it is the picture itself."""
-    found: set[fx.Node] = set()
-    for node in between:
-        if Trait.CONTRACTION in operators.at(node) or any(n in found for n in input_nodes(node)):
-            found.add(node)
     return found
