@@ -27,28 +27,27 @@ def soft_pullback(
     Raises:
         VerifyError: the graph has no node of a tap.
     """
-    logits, pullback, values, gradients = _differentiated(model, inputs, cotangent, taps)
-    with torch.no_grad():
-        pairs = zip(taps, values, gradients, strict=True)
-        maps = [tap.plan(value, gradient) for tap, value, gradient in pairs]
-    pushes = {push.node: push for push in taps.pushes}
-    parts = parts_by_autograd(model, inputs, cotangent, pushes) if taps.parts else ()
-    return logits, pullback, *maps, *parts
+    return with_cancellation(model, inputs, cotangent, taps)[0]
 
 
-def cancellation(model: fx.GraphModule, inputs: Inputs, cotangent: Tensor, taps: Taps) -> dict[str, float]:
-    """By how much the products that a map sums up exceed the map, by the name of its tap; one at least.
+def with_cancellation(
+    model: fx.GraphModule, inputs: Inputs, cotangent: Tensor, taps: Taps
+) -> tuple[tuple[Tensor, Tensor, *tuple[Tensor, ...]], dict[str, float]]:
+    """`soft_pullback`, and by how much the products that a map sums up exceed the map, by its tap; one at least.
 
     Rounding is relative to what is summed. With the exact derivative of a norm behind it the products of a place cancel
     almost wholly.
     """
-    _, _, values, gradients = _differentiated(model, inputs, cotangent, taps)
-    found = {}
-    for tap, value, gradient in zip(taps, values, gradients, strict=True):
-        whole = float(tap.plan(value.abs(), gradient.abs()).max())
-        map_ = float(tap.plan(value, gradient).abs().max())
-        found[tap.name] = max(1.0, whole / map_) if map_ > 0 else 1.0
-    return found
+    logits, pullback, values, gradients = _differentiated(model, inputs, cotangent, taps)
+    maps, excess = [], {}
+    with torch.no_grad():
+        for tap, value, gradient in zip(taps, values, gradients, strict=True):
+            maps.append(tap.plan(value, gradient))
+            whole, size = float(tap.plan(value.abs(), gradient.abs()).max()), float(maps[-1].abs().max())
+            excess[tap.name] = max(1.0, whole / size) if size > 0 else 1.0
+    pushes = {push.node: push for push in taps.pushes}
+    parts = parts_by_autograd(model, inputs, cotangent, pushes) if taps.parts else ()
+    return (logits, pullback, *maps, *parts), excess
 
 
 def _differentiated(
