@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fxpullback.contract.errors import EvaluateError
-from fxpullback.export.cli.terminal import err, say, spoken_warnings
+from fxpullback.export.cli.terminal import err, say, spoken_warnings, written_whole
 from fxpullback.export.evaluate.exact import exact_baselines
 from fxpullback.export.evaluate.intervals import Mean
 from fxpullback.export.evaluate.metrics import Metric
@@ -78,7 +77,8 @@ def run(job: Job, console: Console) -> None:
             **job.options,
         )
     for name, text in ((TABLE, report.csv()), (SUMMARY, report.json()), (PAGE, page(report))):
-        write_text(job.output / name, text)
+        with written_whole(job.output / name) as draft:
+            draft.write_text(text, encoding="utf-8")
     for skipped in report.skipped:
         say("note", f"left out: {skipped}")
     for note in report.notes:
@@ -119,16 +119,6 @@ def make_folder(folder: Path) -> None:
         raise EvaluateError(f"{folder}: the folder cannot be made ({error.strerror}). Name another with -o.") from error
     if not os.access(folder, os.W_OK):
         raise EvaluateError(f"{folder}: the folder cannot be written to. Name another with -o.")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, whole or not at all."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
-        file.write(text)
-    mask = os.umask(0)
-    os.umask(mask)
-    os.chmod(file.name, 0o666 & ~mask)
-    os.replace(file.name, path)
 
 
 def table_of(metric: Metric, report: Report) -> Table:

@@ -146,10 +146,17 @@ def check_output(path: Path) -> None:
 
 def save_picture(image: Any, path: Path) -> None:
     """Write a Pillow picture, whole or not at all."""
+    with written_whole(path) as draft:
+        image.save(draft)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its place in the end; after an error nothing is left of it."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
     try:
-        image.save(name)
+        yield Path(name)
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(name, 0o666 & ~mask)
