@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -21,18 +19,14 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, fx
 
-from fxpullback.certify.eager import run_eagerly
-from fxpullback.certify.fresh import ExtraSpread, Spread, fresh_batch, fresh_target
 from fxpullback.certify.graph import relative, verify
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
 from fxpullback.contract.errors import VerifyError
+from fxpullback.export.certify.oracle import Drawn, Looks, Oracle
 from fxpullback.export.runtime.package import Package
 from fxpullback.export.runtime.session import Result, Session
-from fxpullback.graph.float64 import in_float64
 from fxpullback.graph.text import to_text
-from fxpullback.taps.contribution import Taps
-from fxpullback.target import Target
-from fxpullback.unroll import NO_TAPS, Ascent, Program
+from fxpullback.unroll import Ascent, Program
 
 if TYPE_CHECKING:
     from fxpullback.compiled import Compiled
@@ -44,29 +38,6 @@ BATCHES = (1, 3)
 HALF = ("float16", "bfloat16")
 LATER = ("pullback", "counterfactual", "counterfactual_logits")
 """What ascent makes of many steps, each rounded itself."""
-
-
-@dataclass(frozen=True)
-class Looks:
-    """What the inputs of a file look like: all that fresh ones are drawn by."""
-
-    spread: Spread
-    extras: tuple[ExtraSpread, ...]
-
-    @classmethod
-    def of(cls, pb: Compiled) -> Looks:
-        """Of the examples that a model was compiled with."""
-        return cls(Spread.of(pb.example), tuple(ExtraSpread.of(extra) for extra in pb.extras))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as a file carries them."""
-        return {"inputs": asdict(self.spread), "extras": [extra.to_dict() for extra in self.extras]}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Looks:
-        """Read back what `to_dict` wrote."""
-        extras = tuple(ExtraSpread.from_dict(extra) for extra in data["extras"])
-        return cls(Spread.from_dict(data["inputs"]), extras)
 
 
 def oracle_text(pb: Compiled, model: ir.Model) -> str | None:
@@ -109,7 +80,7 @@ def certify(pb: Compiled, path: str | os.PathLike[str], *, seed: int = 0) -> Cer
         The graph's own certificate (`Pullback.verify`) with the checks of the file added.
     """
     session = Session(path)
-    checks = runtime_checks(session, pb.folded, pb.program, pb.target, Looks.of(pb), seed + 10, pb.taps)
+    checks = runtime_checks(session, Oracle.of(pb), seed + 10)
     if session.runtime == Package.runtime:
         return verify(pb, seed=seed).with_checks(tuple(checks), runtime=session.runtime)
     return verify(pb, seed=seed).with_checks((*file_checks(path), *checks), onnxruntime=ort.__version__)
@@ -132,75 +103,46 @@ def file_checks(path: str | os.PathLike[str]) -> list[Check]:
     ]
 
 
-def runtime_checks(
-    session: Session,
-    injected: fx.GraphModule,
-    program: Program,
-    target: Target,
-    looks: Looks,
-    seed: int,
-    taps: Taps = NO_TAPS,
-) -> list[Check]:
+def runtime_checks(session: Session, oracle: Oracle, seed: int) -> list[Check]:
     """What runs the file against eager autograd in float64, on fresh inputs at batch sizes of which none was captured.
 
     Args:
         session: the loaded file.
-        injected: the model in injected form, in float32.
-        program: the file's program.
-        target: the file's target.
-        looks: what its inputs look like.
+        oracle: what it is checked against.
         seed: seed of the fresh inputs.
-        taps: where contributions are read off, by nodes of `injected`.
     """
-    runs = partial(_runs, session, injected, program, target, taps)
-    checks = runs(looks, seed, BATCHES)
+    checks = _runs(session, oracle, seed, BATCHES)
     if session.sizes:
-        elsewhere = replace(looks, spread=looks.spread.at(session.sizes, seed))
-        place = f", size {'x'.join(map(str, elsewhere.spread.shape[1:]))}"
-        checks += runs(elsewhere, seed + 2, (2,), place)
+        elsewhere = oracle.at(session.sizes, seed)
+        checks += _runs(session, elsewhere, seed + 2, (2,), f", size {elsewhere.size}")
     return checks
 
 
-def _runs(
-    session: Session,
-    injected: fx.GraphModule,
-    program: Program,
-    target: Target,
-    taps: Taps,
-    looks: Looks,
-    seed: int,
-    batches: Sequence[int],
-    place: str = "",
-) -> list[Check]:
+def _runs(session: Session, oracle: Oracle, seed: int, batches: Sequence[int], place: str = "") -> list[Check]:
     """`runtime_checks` for inputs of one size."""
-    most = max(batches)
-    inputs = fresh_batch(looks.spread, looks.extras, most, seed, torch.empty(0))
-    given = fresh_target(target, most, session.class_count, inputs.x, seed + 1)
-    wide = given.double() if given is not None and given.is_floating_point() else given
-    wanted = run_eagerly(in_float64(injected), program, target, inputs.double(), wide, taps)
-    rounding = _Rounding(lambda: run_eagerly(injected, program, target, inputs, given, taps), wanted)
+    drawn = oracle.draw(max(batches), session.class_count, seed)
+    rounding = _Rounding(drawn)
     checks: list[Check] = []
     for batch in batches:
-        x, *extras = (tensor.numpy() for tensor in inputs[:batch])
-        found = session(x, None if given is None else given[:batch].numpy(), *extras)
-        checks += _compare(found, wanted, rounding, program, session.runtime, f"batch {batch}{place}")
+        found = drawn.through(session, batch)
+        checks += _compare(found, drawn.wanted, rounding, oracle.program, session.runtime, f"batch {batch}{place}")
     return checks
 
 
 class _Rounding:
     """By how much eager autograd in float32 is off, found out only when it matters."""
 
-    def __init__(self, run: Callable[[], dict[str, Tensor]], wanted: dict[str, Tensor]) -> None:
-        self.run, self.wanted = run, wanted
+    def __init__(self, drawn: Drawn) -> None:
+        self.drawn = drawn
         self.narrow: dict[str, Tensor] | None = None
 
     def of(self, name: str) -> float:
-        self.narrow = self.narrow or self.run()
-        return relative(self.narrow[name].double(), self.wanted[name])
+        self.narrow = self.narrow or self.drawn.in_float32()
+        return relative(self.narrow[name].double(), self.drawn.wanted[name])
 
 
 def _compare(
-    found: Result, wanted: dict[str, Tensor], rounding: _Rounding, program: Program, runtime: str, place: str
+    found: Result, wanted: Mapping[str, Tensor], rounding: _Rounding, program: Program, runtime: str, place: str
 ) -> list[Check]:
     """A file may be off by the bound, or by ten times what torch's own float32 is off, whichever is more."""
     checks = []

@@ -8,8 +8,6 @@ graph is certified in torch, and the file in ONNX Runtime besides, where that ca
 from __future__ import annotations
 
 import os
-from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -17,22 +15,17 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, fx
 
-from fxpullback.certify.eager import run_eagerly
-from fxpullback.certify.fresh import fresh_batch, fresh_target
 from fxpullback.certify.graph import verify
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
 from fxpullback.contract.contribution import CONTRIBUTION
 from fxpullback.contract.errors import SessionError
 from fxpullback.contract.parts import PARTS, PUSHED
-from fxpullback.export.certify.file import BATCHES, Looks, file_checks
+from fxpullback.export.certify.file import BATCHES, file_checks
+from fxpullback.export.certify.oracle import Drawn, Oracle
 from fxpullback.export.runtime.session import Session
-from fxpullback.graph.float64 import in_float64
-from fxpullback.graph.inputs import Inputs
 from fxpullback.graph.ir import input_nodes, where
 from fxpullback.half.autocast import TYPES, HalfPrecision
-from fxpullback.taps.contribution import Taps
-from fxpullback.target import Target
-from fxpullback.unroll import NO_TAPS, Program, Soft
+from fxpullback.unroll import Soft
 
 if TYPE_CHECKING:
     from fxpullback.compiled import Compiled
@@ -70,16 +63,13 @@ def certify_half(pb: Compiled, half: HalfPrecision, path: str | os.PathLike[str]
         The checks of the float32 graph, those of the cast graph in torch, and those of the file.
     """
     checks = [*verify(pb, seed=seed).checks, *file_checks(path), *_kernel_checks(path, half.precision)]
-    looks = Looks.of(pb)
-    draw = partial(_Draw.of, pb.folded, pb.program, pb.target, pb.taps)
-    drawn = draw(looks, pb.classes, seed + 10)
-    checks += drawn.graph_checks(half.graph, half.precision, "")
+    oracle = Oracle.of(pb)
+    drawn = oracle.draw(max(BATCHES), pb.classes, seed + 10)
+    checks += _graph_checks(drawn, half.graph, half.precision, "")
     if pb.free:
-        elsewhere = replace(looks, spread=looks.spread.at(pb.free, seed))
-        other = draw(elsewhere, pb.classes, seed + 12)
-        checks += other.graph_checks(
-            half.graph, half.precision, f", size {'x'.join(map(str, elsewhere.spread.shape[1:]))}"
-        )
+        elsewhere = oracle.at(pb.free, seed)
+        other = elsewhere.draw(max(BATCHES), pb.classes, seed + 12)
+        checks += _graph_checks(other, half.graph, half.precision, f", size {elsewhere.size}")
     try:
         session = Session(path, providers=["cpu"])
     except SessionError:
@@ -87,25 +77,17 @@ def certify_half(pb: Compiled, half: HalfPrecision, path: str | os.PathLike[str]
             raise
         ran = "not run: ONNX Runtime's CPU provider has no bfloat16 arithmetic; certified in torch alone"
     else:
-        checks += drawn.session_checks(session, half.precision)
+        checks += _session_checks(drawn, session, half.precision)
         ran = ort.__version__
     environment = {"torch": torch.__version__, "seed": seed, "batches": list(BATCHES), "onnxruntime": ran}
     return Certificate(tuple(checks), environment)
 
 
-def half_checks(
-    session: Session,
-    injected: fx.GraphModule,
-    program: Program,
-    target: Target,
-    looks: Looks,
-    seed: int,
-    taps: Taps = NO_TAPS,
-) -> list[Check]:
+def half_checks(session: Session, oracle: Oracle, seed: int) -> list[Check]:
     """A half-precision file in ONNX Runtime against float64 autograd, on fresh inputs; see `runtime_checks`."""
     precision = session.metadata.precision_name
-    drawn = _Draw.of(injected, program, target, taps, looks, session.class_count, seed)
-    return [*_kernel_checks(session.path, precision), *drawn.session_checks(session, precision)]
+    drawn = oracle.draw(max(BATCHES), session.class_count, seed)
+    return [*_kernel_checks(session.path, precision), *_session_checks(drawn, session, precision)]
 
 
 def _kernel_checks(path: str | os.PathLike[str], precision: str) -> list[Check]:
@@ -124,65 +106,42 @@ def _kernel_checks(path: str | os.PathLike[str], precision: str) -> list[Check]:
     return [at_most(name, float(len(missing)), 0.0, ", ".join(missing))]
 
 
-class _Draw:
-    """Fresh inputs, a target, and what float64 autograd makes of them."""
+def _graph_checks(drawn: Drawn, graph: fx.GraphModule, precision: str, place: str) -> list[Check]:
+    """The cast graph in torch, which rounds after every operator."""
+    arguments = [*drawn.inputs, *([] if drawn.given is None else [drawn.given])]
+    with torch.no_grad():
+        found = dict(zip(drawn.wanted, graph(*arguments), strict=True))
+    detail = "" if all(bool(torch.isfinite(v).all()) for v in found.values()) else _overflow(graph, arguments)
+    return _compare(drawn, f"{precision} in torch{place}", found, precision, detail)
 
-    def __init__(self, inputs: Inputs, given: Tensor | None, wanted: dict[str, Tensor], program: Program) -> None:
-        self.inputs, self.given, self.wanted, self.program = inputs, given, wanted, program
 
-    @classmethod
-    def of(
-        cls,
-        injected: fx.GraphModule,
-        program: Program,
-        target: Target,
-        taps: Taps,
-        looks: Looks,
-        classes: int,
-        seed: int,
-    ) -> _Draw:
-        """Draw, and run the program by autograd through the injected form."""
-        inputs = fresh_batch(looks.spread, looks.extras, max(BATCHES), seed, torch.empty(0))
-        given = fresh_target(target, max(BATCHES), classes, inputs.x, seed + 1)
-        wide = given.double() if given is not None and given.is_floating_point() else given
-        wanted = run_eagerly(in_float64(injected), program, target, inputs.double(), wide, taps)
-        return cls(inputs, given, wanted, program)
+def _session_checks(drawn: Drawn, session: Session, precision: str) -> list[Check]:
+    """The file in ONNX Runtime."""
+    checks: list[Check] = []
+    for batch in BATCHES:
+        result = drawn.through(session, batch)
+        found = {name: torch.from_numpy(result[name]) for name in drawn.wanted}
+        checks += _compare(drawn, f"{precision} in ONNX Runtime, batch {batch}", found, precision)
+    return checks
 
-    def graph_checks(self, graph: fx.GraphModule, precision: str, place: str) -> list[Check]:
-        """The cast graph in torch, which rounds after every operator."""
-        arguments = [*self.inputs, *([] if self.given is None else [self.given])]
-        with torch.no_grad():
-            found = dict(zip(self.wanted, graph(*arguments), strict=True))
-        detail = "" if all(bool(torch.isfinite(v).all()) for v in found.values()) else _overflow(graph, arguments)
-        return self.compare(f"{precision} in torch{place}", found, precision, detail)
 
-    def session_checks(self, session: Session, precision: str) -> list[Check]:
-        """The file in ONNX Runtime."""
-        checks: list[Check] = []
-        for batch in BATCHES:
-            x, *extras = (tensor.numpy() for tensor in self.inputs[:batch])
-            result = session(x, None if self.given is None else self.given[:batch].numpy(), *extras)
-            found = {name: torch.from_numpy(result[name]) for name in self.wanted}
-            checks += self.compare(f"{precision} in ONNX Runtime, batch {batch}", found, precision)
-        return checks
-
-    def compare(self, label: str, found: dict[str, Tensor], precision: str, detail: str = "") -> list[Check]:
-        """Finite outputs; logits and pullback by relative L2 error and cosine, of the worst sample."""
-        wrong = sum(int((~torch.isfinite(value)).sum()) for value in found.values())
-        checks = [at_most(f"{label}: values that are not finite", float(wrong), 0.0, detail)]
-        bound = bound_of(precision)
-        for name in ("logits", "pullback", *(name for name in found if name.startswith((CONTRIBUTION, PARTS, PUSHED)))):
-            wanted, here = (v.double().flatten(1) for v in (self.wanted[name][: len(found[name])], found[name]))
-            error = float(((here - wanted).norm(dim=1) / wanted.norm(dim=1).clamp(min=1e-300)).max())
-            cosine = float(torch.nn.functional.cosine_similarity(here, wanted, dim=1, eps=1e-300).min())
-            if name == "logits":
-                checks.append(at_most(f"{label}: logits, relative L2", error, bound / 4))
-            elif isinstance(self.program, Soft):
-                checks.append(at_most(f"{label}: {name}, relative L2", error, bound))
-                checks.append(at_least(f"{label}: {name}, cosine", cosine, 1 - bound**2 / 2))
-            else:  # the second pass starts at a point that is rounded itself: twice the error
-                checks.append(at_least(f"{label}: {name}, cosine", cosine, 1 - (2 * bound) ** 2 / 2))
-        return checks
+def _compare(drawn: Drawn, label: str, found: dict[str, Tensor], precision: str, detail: str = "") -> list[Check]:
+    """Finite outputs; logits and pullback by relative L2 error and cosine, of the worst sample."""
+    wrong = sum(int((~torch.isfinite(value)).sum()) for value in found.values())
+    checks = [at_most(f"{label}: values that are not finite", float(wrong), 0.0, detail)]
+    bound = bound_of(precision)
+    for name in ("logits", "pullback", *(name for name in found if name.startswith((CONTRIBUTION, PARTS, PUSHED)))):
+        wanted, here = (v.double().flatten(1) for v in (drawn.wanted[name][: len(found[name])], found[name]))
+        error = float(((here - wanted).norm(dim=1) / wanted.norm(dim=1).clamp(min=1e-300)).max())
+        cosine = float(torch.nn.functional.cosine_similarity(here, wanted, dim=1, eps=1e-300).min())
+        if name == "logits":
+            checks.append(at_most(f"{label}: logits, relative L2", error, bound / 4))
+        elif isinstance(drawn.oracle.program, Soft):
+            checks.append(at_most(f"{label}: {name}, relative L2", error, bound))
+            checks.append(at_least(f"{label}: {name}, cosine", cosine, 1 - bound**2 / 2))
+        else:  # the second pass starts at a point that is rounded itself: twice the error
+            checks.append(at_least(f"{label}: {name}, cosine", cosine, 1 - (2 * bound) ** 2 / 2))
+    return checks
 
 
 class _NotFinite(fx.Interpreter):

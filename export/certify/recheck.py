@@ -15,8 +15,9 @@ import torch
 from fxpullback.contract import metadata as md
 from fxpullback.contract.certificate import Certificate, Check, at_most
 from fxpullback.contract.errors import VerifyError
-from fxpullback.export.certify.file import BATCHES, HALF, Looks, file_checks, runtime_checks
+from fxpullback.export.certify.file import BATCHES, HALF, file_checks, runtime_checks
 from fxpullback.export.certify.half import half_checks
+from fxpullback.export.certify.oracle import Looks, Oracle
 from fxpullback.export.onnx.digest import weights_sha256
 from fxpullback.export.runtime.package import Package
 from fxpullback.export.runtime.session import Session
@@ -53,7 +54,7 @@ def recheck(path: str | os.PathLike[str], seed: int = 1) -> Certificate:
     program, looks = program_of(session.metadata.program), Looks.from_dict(carried)
     taps = Taps.from_dict(carried["contributions"]) if "contributions" in carried else NO_TAPS
     check = runtime_checks if session.metadata.precision_name == "fp32" else half_checks
-    ran = check(session, injected, program, target, looks, seed, taps)
+    ran = check(session, Oracle(injected, program, target, looks, taps), seed)
     checks = (*file_checks(path), _weights_check(path, session), *ran)
     environment = {"torch": torch.__version__, "onnxruntime": ort.__version__, "seed": seed, "batches": list(BATCHES)}
     return Certificate(checks, {**environment, "providers": list(session.providers)})

@@ -21,7 +21,7 @@ from fxpullback.contract import metadata as md
 from fxpullback.contract.errors import ExportError
 from fxpullback.contract.names import INPUT, TARGET
 from fxpullback.contract.parts import COLUMNS, PARTS, PUSHED
-from fxpullback.export.certify.file import Looks
+from fxpullback.export.certify.oracle import Looks
 from fxpullback.export.onnx.write import certificate, described, refused, writable
 from fxpullback.export.runtime.package import DESCRIPTION, DEVICE, SIGNATURE, SUFFIX
 

@@ -1,0 +1,114 @@
+"""What a file is checked against: its model in injected form, run by eager autograd on inputs that nobody has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+
+from fxpullback.certify.eager import run_eagerly
+from fxpullback.certify.fresh import ExtraSpread, Spread, fresh_batch, fresh_target
+from fxpullback.contract.sizes import FreeAxis
+from fxpullback.export.runtime.session import Result, Session
+from fxpullback.graph.float64 import in_float64
+from fxpullback.graph.inputs import Inputs
+from fxpullback.taps.contribution import Taps
+from fxpullback.target import Target
+from fxpullback.unroll import NO_TAPS, Program
+
+if TYPE_CHECKING:
+    from fxpullback.compiled import Compiled
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What the inputs of a file look like: all that fresh ones are drawn by."""
+
+    spread: Spread
+    extras: tuple[ExtraSpread, ...]
+
+    @classmethod
+    def of(cls, pb: Compiled) -> Looks:
+        """Of the examples that a model was compiled with."""
+        return cls(Spread.of(pb.example), tuple(ExtraSpread.of(extra) for extra in pb.extras))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a file carries them."""
+        return {"inputs": asdict(self.spread), "extras": [extra.to_dict() for extra in self.extras]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Looks:
+        """Read back what `to_dict` wrote."""
+        extras = tuple(ExtraSpread.from_dict(extra) for extra in data["extras"])
+        return cls(Spread.from_dict(data["inputs"]), extras)
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """What a file of any precision is checked against.
+
+    Attributes:
+        injected: the model in injected form, in float32.
+        program: the file's program.
+        target: the file's target.
+        looks: what its inputs look like.
+        taps: where contributions are read off, by nodes of `injected`.
+    """
+
+    injected: fx.GraphModule
+    program: Program
+    target: Target
+    looks: Looks
+    taps: Taps = NO_TAPS
+
+    @classmethod
+    def of(cls, pb: Compiled) -> Oracle:
+        """That of a compiled model."""
+        return cls(pb.folded, pb.program, pb.target, Looks.of(pb), pb.taps)
+
+    def at(self, free: Sequence[FreeAxis], seed: int) -> Oracle:
+        """The same for inputs of other sizes along the free axes."""
+        return replace(self, looks=replace(self.looks, spread=self.looks.spread.at(free, seed)))
+
+    @property
+    def size(self) -> str:
+        """The size of an input behind its channels, `32x48`."""
+        return "x".join(map(str, self.looks.spread.shape[1:]))
+
+    def draw(self, count: int, classes: int, seed: int) -> Drawn:
+        """Draw a batch and a target, and run the program by autograd in float64."""
+        inputs = fresh_batch(self.looks.spread, self.looks.extras, count, seed, torch.empty(0))
+        given = fresh_target(self.target, count, classes, inputs.x, seed + 1)
+        wide = given.double() if given is not None and given.is_floating_point() else given
+        wanted = run_eagerly(in_float64(self.injected), self.program, self.target, inputs.double(), wide, self.taps)
+        return Drawn(self, inputs, given, wanted)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Fresh inputs, a target, and what float64 autograd makes of them.
+
+    Attributes:
+        oracle: what made it.
+        inputs: the batch, in float32.
+        given: the target; None for top-1.
+        wanted: tensors in float64 by output name.
+    """
+
+    oracle: Oracle
+    inputs: Inputs
+    given: Tensor | None
+    wanted: Mapping[str, Tensor]
+
+    def through(self, session: Session, count: int) -> Result:
+        """What a file makes of the first samples."""
+        x, *extras = (tensor.numpy() for tensor in self.inputs[:count])
+        return session(x, None if self.given is None else self.given[:count].numpy(), *extras)
+
+    def in_float32(self) -> dict[str, Tensor]:
+        """What float32 autograd makes of them."""
+        oracle = self.oracle
+        return run_eagerly(oracle.injected, oracle.program, oracle.target, self.inputs, self.given, oracle.taps)
