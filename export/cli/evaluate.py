@@ -23,6 +23,7 @@ from fxpullback.export.evaluate.page import page
 from fxpullback.export.evaluate.report import Report
 from fxpullback.export.evaluate.run import evaluate
 from fxpullback.export.evaluate.settings import Settings
+from fxpullback.export.evaluate.sources import other_file
 from fxpullback.export.runtime.session import Session
 
 ROWS, TABLE, SUMMARY, PAGE = "rows.jsonl", "table.csv", "report.json", "index.html"
@@ -39,6 +40,7 @@ class Job:
         metrics: Which, by name; empty for all that apply.
         methods: Likewise.
         baseline: A file of the same model compiled without rules.
+        beside: Other files of the same model, each with the name that goes before its methods.
         model: A model for baselines in torch, with the keyword arguments of `load_model`; None for none.
         options: Further keyword arguments of `evaluate`.
     """
@@ -49,6 +51,7 @@ class Job:
     metrics: list[str]
     methods: list[str]
     baseline: Path | None
+    beside: list[tuple[str, Path]]
     model: tuple[str, dict[str, Any]] | None
     settings: Settings
     options: dict[str, Any]
@@ -61,6 +64,7 @@ def run(job: Job, console: Console) -> None:
         FxPullbackError: The file, the pictures, a name or the folder is at fault; rows that were written stay.
     """
     sources: list[Callable[..., Any]] = [] if job.baseline is None else [exact_baselines(job.baseline)]
+    sources += [other_file(name, path) for name, path in job.beside]
     if job.model is not None:
         sources.append(torch_source(*job.model, job.file))
     make_folder(job.output)
@@ -182,6 +186,18 @@ class _Bar:
 def names_of(given: list[str] | None) -> list[str]:
     """Names that may be given one by one or with commas between."""
     return [name.strip() for item in given or [] for name in item.split(",") if name.strip()]
+
+
+def named_file(given: str) -> tuple[str, Path]:
+    """`NAME=FILE`.
+
+    Raises:
+        typer.BadParameter: It is not that.
+    """
+    name, found, path = given.partition("=")
+    if not (found and name.strip() and path.strip()):
+        raise typer.BadParameter(f"--beside {given}: a name and a file are wanted, such as double=double.onnx.")
+    return name.strip(), Path(path.strip())
 
 
 def settings_of(**given: Any) -> Settings:

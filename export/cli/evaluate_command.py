@@ -10,6 +10,10 @@ import typer
 from fxpullback.export.cli.terminal import option, out
 
 _METRICS, _METHODS = "Metrics", "Methods"
+_Beside = Annotated[
+    list[str] | None,
+    option(text="Another file of the same model, as double=double.onnx; repeatable", meta="NAME=FILE", panel=_METHODS),
+]
 
 
 def evaluate(
@@ -38,6 +42,7 @@ def evaluate(
         Path | None,
         option(text="The model compiled with --rules exact, for gradient baselines", meta="FILE", panel=_METHODS),
     ] = None,
+    beside: _Beside = None,
     model: Annotated[
         str | None, option(text="The model itself, for Grad-CAM and the like", meta="MODEL", panel=_METHODS)
     ] = None,
@@ -60,6 +65,7 @@ def evaluate(
         metrics=work.names_of(metric),
         methods=work.names_of(method),
         baseline=baseline,
+        beside=[work.named_file(item) for item in beside or []],
         model=None if model is None else (model, {"weights": weights, "pretrained": pretrained}),
         settings=work.settings_of(seed=seed, grid=grid, steps=steps, runs=runs),
         options={

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fxpullback.export.evaluate.report import Report
     from fxpullback.export.evaluate.run import evaluate
     from fxpullback.export.evaluate.settings import Settings
+    from fxpullback.export.evaluate.sources import other_file
     from fxpullback.export.evaluate.torch_methods import torch_baselines
 
 _HOMES = {
@@ -24,6 +25,7 @@ _HOMES = {
     "report": ("Report",),
     "run": ("evaluate",),
     "settings": ("Settings",),
+    "sources": ("other_file",),
     "torch_methods": ("torch_baselines",),
 }
 
@@ -34,6 +36,7 @@ __all__ = [
     "Settings",
     "evaluate",
     "exact_baselines",
+    "other_file",
     "quantus_metric",
     "torch_baselines",
 ]

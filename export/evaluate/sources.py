@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fxpullback.export.evaluate.methods import Method, controls
 from fxpullback.export.evaluate.randomise import randomised_copy
-from fxpullback.export.evaluate.served import Served
+from fxpullback.export.evaluate.served import OWN, Served, check_same
 from fxpullback.export.evaluate.settings import Settings
 
 Made = Callable[[Served], list[Method]]
@@ -50,6 +50,27 @@ def of_file(served: Served, settings: Settings, made: Made = Served.methods) -> 
 
     identity = digest_of(served.path)
     return Source(made(served), identity, again if served.path.suffix != ".pt2" else None)
+
+
+def other_file(name: str, file: str | Path) -> Callable[[Served, Settings], Source]:
+    """Another file of the same network, for `evaluate(sources=)`: other rules, another program, another precision.
+
+    Args:
+        name: What comes before the names of its methods: `double` gives `double pullback`, `double contribution`.
+        file: A file written by fxpullback.
+
+    Raises:
+        EvaluateError: Its logits are not those of the file that is evaluated.
+        SessionError: It cannot be loaded.
+    """
+
+    def make(served: Served, settings: Settings) -> Source:
+        called = {kind: f"{name} {own}" for kind, own in OWN.items()}
+        other = Served(Path(file), served.providers, called, served.batch)
+        check_same(served, other.predict, str(file))
+        return of_file(other, settings)
+
+    return make
 
 
 def of_controls(settings: Settings) -> Source:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.gallery import by_turns, main, names_in, of_demo
+from benchmarks.gallery import main
 from benchmarks.gallery_page import METHODS, short_number, tiles_of, uri
+from benchmarks.networks import by_turns, names_in, of_demo
 from fxpullback.export.evaluate.cases import Case
 
 

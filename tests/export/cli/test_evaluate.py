@@ -57,6 +57,14 @@ def test_chosen_metrics_methods_and_reference(net: Path, tmp_path: Path) -> None
     assert {cell["column"] for cell in held["cells"]} == {"occlusion", "occlusion, wide", "random logit"}
 
 
+def test_another_file_beside(net: Path, tmp_path: Path) -> None:
+    pictures, plain = nets.folder(tmp_path / "pictures"), nets.linear(tmp_path / "plain.onnx", rules="exact")
+    text, _ = run("evaluate", net, pictures, "--beside", f"plain={plain}", "--metric", "occlusion", "-o", "out", *FEW)
+    assert "plain pullback" in text
+    _, said = run("evaluate", net, pictures, "--beside", "plain.onnx", code=2)
+    assert "a name and a file are wanted" in " ".join(said.split())
+
+
 def test_names_are_escaped_in_the_page(tmp_path: Path) -> None:
     net = nets.linear(tmp_path / "<b>&net.onnx")
     run("evaluate", net, nets.folder(tmp_path / "pictures"), "--metric", "occlusion", "-o", "out", *FEW)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fxpullback.errors import EvaluateError
-from fxpullback.export.evaluate import Settings, evaluate, exact_baselines
+from fxpullback.export.evaluate import Settings, evaluate, exact_baselines, other_file
 from fxpullback.export.evaluate.metrics import METRICS
 from fxpullback.export.evaluate.report import Report
 from tests.export import handmade
@@ -245,6 +245,16 @@ def test_a_baseline_of_other_weights_is_refused(file: Path, tmp_path: Path) -> N
     other = nets.linear(tmp_path / "other.onnx", rules="exact", held=2 * nets.weights())
     with pytest.raises(EvaluateError, match="another network, or other weights"):
         run(file, nets.folder(tmp_path / "pictures"), sources=[exact_baselines(other)])
+
+
+def test_another_file_beside_the_first(file: Path, tmp_path: Path) -> None:
+    other = nets.linear(tmp_path / "other.onnx", rules="exact")
+    report = run(file, nets.folder(tmp_path / "pictures"), sources=[other_file("plain", other)], metrics=["occlusion"])
+    assert {"plain pullback", "plain pullback * input"} <= {name for name, _ in report.methods}
+    assert value(report, "occlusion", "plain pullback") == value(report, "occlusion", "pullback")
+    wrong = nets.linear(tmp_path / "wrong.onnx", held=2 * nets.weights())
+    with pytest.raises(EvaluateError, match=r"wrong\.onnx: its logits are others"):
+        run(file, tmp_path / "pictures", sources=[other_file("wrong", wrong)])
 
 
 def test_settings_that_make_no_sense() -> None:
