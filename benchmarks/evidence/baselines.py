@@ -157,8 +157,9 @@ the best of each column but controls in bold. What each column says: docs/evalua
 
 ## The best of ours beside the best baseline
 
-Each cell: the best of our methods, the best baseline, and the mean difference picture by picture with its 95 % interval,
-positive where ours is better. Both are chosen by their means, so each side has the luck of the best of several.
+Each cell: the best of our methods, the best baseline, and the mean difference picture by picture with its 95 %
+interval, positive where ours is better. Both are chosen by their means, so each side has the luck of the best of
+several.
 """
 FIGURE = "Infidelity against max-sensitivity, a panel for each network; methods of ours have a black rim"
 
