@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from fxpullback.export.evaluate.intervals import Mean
+
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5d5d66", "#000000")
 """Okabe and Ito, Color universal design, 2008; without its yellow, which is lost on white."""
 MARKERS = "osD^vPX*"
@@ -49,17 +51,8 @@ def svg(drawn: Any) -> str:
     return "\n".join(line.rstrip() for line in held.getvalue().splitlines()) + "\n"
 
 
-def line(
-    axis: Any,
-    number: int,
-    label: str,
-    x: Sequence[float],
-    y: Sequence[float],
-    low: Sequence[float],
-    high: Sequence[float],
-) -> None:
-    """One line with its interval as a band."""
-    colour = COLOURS[number % len(COLOURS)]
-    mean, low, high = zip(*y, strict=True)
-    axis.plot(x, mean, color=colour, marker=MARKERS[number % len(MARKERS)], markersize=4, linewidth=1.4, label=label)
-    axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+def line(axis: Any, number: int, label: str, x: Sequence[float], y: Sequence[Mean]) -> None:
+    """One line through means, their intervals as a band."""
+    colour, mark = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    axis.plot(x, [at.mean for at in y], color=colour, marker=mark, markersize=4, linewidth=1.4, label=label)
+    axis.fill_between(x, [at.low for at in y], [at.high for at in y], color=colour, alpha=0.15, linewidth=0)
