@@ -131,7 +131,7 @@ def picture(reports: Mapping[str, Report]) -> str:
                     number = places.setdefault(method, len(places))
                     ours = method in ours_of(report)
                     axis.scatter(
-                        [max(x.mean, 1e-3)],
+                        [x.mean],
                         [y.mean],
                         color=COLOURS[number % len(COLOURS)],
                         marker=MARKERS[number % len(MARKERS)],
@@ -140,7 +140,7 @@ def picture(reports: Mapping[str, Report]) -> str:
                         linewidths=0.8,
                         label=method,
                     )
-            axis.set(title=name, xscale="log", xlabel="max-sensitivity", ylabel="infidelity, share")
+            axis.set(title=name, xlabel="max-sensitivity", ylabel="infidelity, share")
         for axis in list(axes.flat)[len(reports) :]:
             axis.set_axis_off()
         handles: dict[str, object] = {}

@@ -33,11 +33,13 @@ class Variant:
         name: What comes before the names of its methods in tables.
         rules: Its rule set; None for the default, calibrated on noise.
         program: What is unrolled.
+        taps: Where contributions are read off; None for the network's own choice.
     """
 
     name: str
     rules: RuleSet | None = None
     program: Program = field(default_factory=Soft)
+    taps: tuple[str, ...] | None = None
 
 
 OURS, PLAIN = Variant(DEFAULT), Variant(GRADIENT, EXACT)
@@ -53,7 +55,11 @@ def compiled(network: Network, variant: Variant, build: Path) -> Path:
         return path
     say(f"{network.name}: compile {variant.name}")
     pb = fxpullback.compile(
-        network.model, (example_of(network),), rules=variant.rules, program=variant.program, taps=network.taps
+        network.model,
+        (example_of(network),),
+        rules=variant.rules,
+        program=variant.program,
+        taps=variant.taps or network.taps,
     )
     to_onnx(pb, path, preprocessing=network.preprocessing.to_json(), certify=False)
     mark.write_text(stamp)
@@ -71,7 +77,8 @@ def _stamp(network: Network, variant: Variant) -> str:
     home = Path(fxpullback.__file__).parent
     sources = b"".join(path.read_bytes() for path in sorted([*home.rglob("*.py"), *(home / "export").rglob("*.py")]))
     weights = b"".join(value.numpy().tobytes() for value in network.model.state_dict().values())
-    told = f"{variant.program!r} {network.taps!r} {_rules(variant.rules)} {network.preprocessing.to_json()}"
+    taps = variant.taps or network.taps
+    told = f"{variant.program!r} {taps!r} {_rules(variant.rules)} {network.preprocessing.to_json()}"
     return sha256(sources + weights + told.encode()).hexdigest()
 
 
