@@ -14,7 +14,7 @@ import torch
 from benchmarks.evidence import baselines
 from benchmarks.evidence.baselines import double_of
 from benchmarks.evidence.command import Run, run_of
-from benchmarks.evidence.figures import COLOURS, MARKERS, figure, svg
+from benchmarks.evidence.figures import COLOURS, MARKERS, figure, legend, svg
 from benchmarks.evidence.sweep import Panel
 from benchmarks.evidence.tables import AHEAD, BEHIND, LEVEL, Verdict, as_csv, cell, markdown, verdict
 from benchmarks.evidence.variants import OURS, Variant, compiled, measured
@@ -195,11 +195,9 @@ def picture(ablations: Mapping[str, Ablation]) -> str:
                     axis.scatter([one.gap.mean], [row], s=22, alpha=1.0 if solid else 0.35, **style)
             axis.set(title=panel.heading, ylim=(len(names) - 0.5, -0.5))
             axis.set_yticks(range(len(names)), names if panel is PANELS[0] else [""] * len(names))
+            axis.locator_params(axis="x", nbins=4)
             axis.set_xlabel("better →")
-        handles: dict[str, object] = {}
-        for axis in axes.flat:
-            handles |= {kind: handle for handle, kind in zip(*axis.get_legend_handles_labels(), strict=True)}
-        drawn.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
+        legend(drawn, axes, loc="outside lower center", ncols=4)
         return svg(drawn)
 
 

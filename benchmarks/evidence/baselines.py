@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from benchmarks.evidence.command import Run, run_of
-from benchmarks.evidence.figures import COLOURS, MARKERS, figure, svg
+from benchmarks.evidence.figures import COLOURS, MARKERS, figure, legend, svg
 from benchmarks.evidence.tables import AHEAD, BEHIND, LEVEL, Verdict, as_csv, markdown, means, verdict
 from benchmarks.evidence.variants import Variant, measured
 from benchmarks.gallery_page import short_number
@@ -143,10 +143,7 @@ def picture(reports: Mapping[str, Report]) -> str:
             axis.set(title=name, xlabel="max-sensitivity", ylabel="infidelity, share")
         for axis in list(axes.flat)[len(reports) :]:
             axis.set_axis_off()
-        handles: dict[str, object] = {}
-        for axis in axes.flat:
-            handles |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-        drawn.legend(list(handles.values()), list(handles), loc="outside right center", fontsize=8)
+        legend(drawn, axes, loc="outside right center", fontsize=8)
         return svg(drawn)
 
 

@@ -56,3 +56,14 @@ def line(axis: Any, number: int, label: str, x: Sequence[float], y: Sequence[Mea
     colour, mark = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
     axis.plot(x, [at.mean for at in y], color=colour, marker=mark, markersize=4, linewidth=1.4, label=label)
     axis.fill_between(x, [at.low for at in y], [at.high for at in y], color=colour, alpha=0.15, linewidth=0)
+
+
+def legend(drawn: Any, axes: Any, **options: Any) -> None:
+    """One legend for all axes, each label once."""
+    found: dict[str, Any] = {}
+    for axis in axes.flat:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    shown = drawn.legend(list(found.values()), list(found), **options)
+    for handle in shown.legend_handles:
+        handle.set_alpha(1)

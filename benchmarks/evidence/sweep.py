@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.evidence.figures import figure, line, svg
+from benchmarks.evidence.figures import figure, legend, line, svg
 from benchmarks.evidence.tables import Verdict, cell, markdown, verdict
 from benchmarks.gallery_page import short_number
 from fxpullback.export.evaluate import Report
@@ -56,7 +56,8 @@ class Sweep:
     def panels(self) -> dict[Panel, Column]:
         """Those that were measured, in order."""
         known = {column.name: column for column in self.report.columns}
-        return {panel: known[panel.column] for panel in PANELS if panel.column in known}
+        measured = [panel for panel in PANELS if self.report.values(panel.column, panel.of(None))]
+        return {panel: known[panel.column] for panel in measured}
 
     def at(self, panel: Panel, variant: str | None) -> Mean:
         """A mean."""
@@ -152,10 +153,7 @@ def picture(sweeps: Mapping[str, Sweep], label: str) -> str:
                 axis.set_xticks([], minor=True)
                 if column == 0:
                     axis.set_ylabel(panel.heading)
-        handles: dict[str, object] = {}
-        for axis in axes.flat:
-            handles |= {kind: handle for handle, kind in zip(*axis.get_legend_handles_labels(), strict=True)}
-        drawn.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=len(handles))
+        legend(drawn, axes, loc="outside lower center", ncols=3)
         return svg(drawn)
 
 
