@@ -134,7 +134,7 @@ def picture(reports: Mapping[str, Report]) -> str:
                         [x.mean],
                         [y.mean],
                         color=COLOURS[number % len(COLOURS)],
-                        marker=MARKERS[number % len(MARKERS)],
+                        marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
                         s=44 if ours else 22,
                         edgecolors="black" if ours else "none",
                         linewidths=0.8,
