@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import torch
@@ -193,7 +194,8 @@ def says(results: Results, scales: Sequence[float]) -> list[str]:
     most, least = max(gaps, key=lambda at: gaps[at]), min(gaps, key=lambda at: gaps[at])
     found.append(
         f"The largest gain of the calibrated pullback over the gradient is {gaps[most]:+.3f} ({most[1]}, {most[0]}), "
-        f"its worst {gaps[least]:+.3f} ({least[1]}, {least[0]})."
+        f"its worst {gaps[least]:+.3f} ({least[1]}, {least[0]}), the median over all cells "
+        f"{median(gaps.values()):+.3f}."
     )
     if ("distractor", USUAL) in results:
         found.append(of_distractors(results["distractor", USUAL]))
@@ -202,7 +204,8 @@ def says(results: Results, scales: Sequence[float]) -> list[str]:
         held = ", ".join(f"{temperature:g}" for temperature, _ in best)
         found.append(
             f"By cosine to the true slope the best T is {held} and the best spread "
-            f"{', '.join(f'{one:g}' for _, one in best)} (in the order of the kinds)."
+            f"{', '.join(f'{one:g}' for _, one in best)}, in the order of the kinds; {scales[0]:g} and "
+            f"{scales[-1]:g} are the ends of what was tried."
         )
     return found
 
