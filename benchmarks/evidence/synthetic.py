@@ -201,9 +201,9 @@ def says(results: Results, scales: Sequence[float]) -> list[str]:
         found.append(of_distractors(results["distractor", USUAL]))
     if scales:
         best = [best_scales(one, SLOPE, scales) for one in results.values() if one.swept is not None]
-        held = ", ".join(f"{temperature:g}" for temperature, _ in best)
+        fixed_ones = ", ".join(f"{temperature:g}" for temperature, _ in best)
         found.append(
-            f"By cosine to the true slope the best T is {held} and the best spread "
+            f"By cosine to the true slope the best T is {fixed_ones} and the best spread "
             f"{', '.join(f'{one:g}' for _, one in best)}, in the order of the kinds; {scales[0]:g} and "
             f"{scales[-1]:g} are the ends of what was tried."
         )

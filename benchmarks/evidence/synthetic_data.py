@@ -176,7 +176,8 @@ def _pattern(width: int, norm: float, drawn: torch.Generator) -> Tensor:
     """Random signs and sizes from a half to one and a half, of a given norm."""
     signs = torch.randint(2, (width,), generator=drawn) * 2.0 - 1
     held = signs * (0.5 + torch.rand(width, generator=drawn))
-    return norm * held / held.norm()
+    scaled: Tensor = norm * held / held.norm()
+    return scaled
 
 
 KINDS: dict[str, Callable[[], Kind]] = {

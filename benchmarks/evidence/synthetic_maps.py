@@ -98,13 +98,19 @@ def smooth_gradient(exact: Explain, x: Tensor, seed: int) -> Tensor:
     drawn = torch.Generator().manual_seed(seed)
     deviation = NOISE * (x.amax(1, keepdim=True) - x.amin(1, keepdim=True))
     noise = torch.randn(COPIES, *x.shape, generator=drawn)
-    return exact((x + deviation * noise).flatten(0, 1)).unflatten(0, (COPIES, -1)).mean(0)
+    return _averaged(exact, x + deviation * noise)
 
 
 def integrated_gradient(exact: Explain, x: Tensor) -> Tensor:
     """Input times mean gradient on the way from 0: Sundararajan et al., Axiomatic Attribution, 2017."""
     share = (torch.arange(COPIES) + 0.5) / COPIES
-    return x * exact((share[:, None, None] * x).flatten(0, 1)).unflatten(0, (COPIES, -1)).mean(0)
+    return x * _averaged(exact, share[:, None, None] * x)
+
+
+def _averaged(exact: Explain, points: Tensor) -> Tensor:
+    """Mean gradient over points [copies, n, inputs]."""
+    mean: Tensor = exact(points.flatten(0, 1)).unflatten(0, points.shape[:2]).mean(0)
+    return mean
 
 
 def soft_at(model: nn.Module, examples: Tensor, y: Tensor, classes: int) -> Callable[[float, bool], Explain]:

@@ -56,7 +56,7 @@ def form_of(model: nn.Module, example: Tensor, rules: RuleSet) -> Form:
             x, weight, bias, mean, variance, momentum, epsilon = node.args
             node.target, node.args = TRAINED, (x, weight, bias, mean, variance, True, momentum, epsilon)
     trained = fx.GraphModule(root, moving)
-    return lambda x: trained(x)[0]  # type: ignore[no-any-return]
+    return lambda x: trained(x)[0]
 
 
 def without_gradient(model: nn.Module, form: Form, x: Tensor) -> dict[str, float]:
@@ -109,8 +109,8 @@ def _captured(model: nn.Module, example: Tensor) -> fx.GraphModule:
 
 def _shared(model: nn.Module, graph: nn.Module) -> dict[str, Tensor]:
     """What stands for each constant of a graph: the model's own tensor where it has one of that name."""
-    own = {f"p_{name.replace('.', '_')}": value for name, value in model.named_parameters()}
-    own |= {f"b_{name.replace('.', '_')}": value for name, value in model.named_buffers()}
+    own: dict[str, Tensor] = {f"p_{name.replace('.', '_')}": value for name, value in model.named_parameters()}
+    own.update({f"b_{name.replace('.', '_')}": value for name, value in model.named_buffers()})
     held = dict(graph.named_parameters()) | dict(graph.named_buffers())
     lost = [name for name, value in held.items() if isinstance(value, nn.Parameter) and name not in own]
     if lost:

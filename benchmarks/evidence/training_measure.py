@@ -102,8 +102,8 @@ def measure(run: Run, recipe: Recipe, ways: Sequence[Way], seeds: int, pictures:
         recipe=str(recipe),
         ways=tuple(ways),
         seeds=seeds,
-        accuracy=_report(right, ACCURACIES, [way.name for way in ways], seeds),
-        maps=_report(seen, _columns(metrics), [named(way, method) for way in ways for method in METHODS], seeds),
+        accuracy=report_of(right, ACCURACIES, [way.name for way in ways], seeds),
+        maps=report_of(seen, _columns(metrics), [named(way, method) for way in ways for method in METHODS], seeds),
         losses={way.name: fmean(one.losses[-1] for one in trained if one.way == way) for way in ways},
         untouched={way.name: untouched(recipe, way) for way in ways},
         count=len({row.picture for row in report.rows}),
@@ -155,7 +155,7 @@ def _columns(metrics: Sequence[str]) -> tuple[Column, ...]:
     return tuple(column for column in found if column.name in SHOWN)
 
 
-def _report(rows: Sequence[Row], columns: Sequence[Column], methods: Sequence[str], seeds: int) -> Report:
+def report_of(rows: Sequence[Row], columns: Sequence[Column], methods: Sequence[str], seeds: int) -> Report:
     """Rows as the tables take them; means over seeds are no hits, whatever they are means of."""
     held = tuple(Column(c.name, c.high, c.text, c.hits and seeds == 1) for c in columns)
     kept = {column.name for column in held}

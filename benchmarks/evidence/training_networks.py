@@ -119,7 +119,7 @@ def of_demo(epochs: int, pictures: int, tested: int = 1000) -> Recipe:
         return torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05)
 
     train, test = demo.draw(0, pictures)[:2], demo.draw(1, tested)[:2]
-    return Recipe("demo", demo.DemoNet, train, test, turned, optimiser, 3e-3, epochs, 64, 0.02, demo.CLASSES, TAPS, 0.1)
+    return Recipe("demo", demo.DemoNet, train, test, turned, optimiser, 3e-3, epochs, 32, 0.02, demo.CLASSES, TAPS, 0.1)
 
 
 def of_cifar(folder: Path, epochs: int, pictures: int, tested: int = 2000) -> Recipe:

@@ -88,8 +88,8 @@ def train(recipe: Recipe, way: Way, seed: int, folder: Path) -> Trained:
         losses.append(_epoch(recipe, way, model, optimiser, schedule, seed, epoch))
         spent += time.perf_counter() - began
         say(f"{path.stem}: epoch {epoch + 1} of {recipe.epochs}, loss {losses[-1]:.3f}, {spent:.0f} s")
-        parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
-        kept: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
+        parts: dict[str, Any] = {"model": model, "optimiser": optimiser, "schedule": schedule}
+        kept = {name: part.state_dict() for name, part in parts.items()}
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(kept | {"losses": losses, "spent": spent, "stamp": _stamp(recipe, way)}, path)
     return Trained(way, seed, model.eval().requires_grad_(False), tuple(losses))
