@@ -175,15 +175,16 @@ def each_column(results: Results, ours: str, theirs: str) -> str:
     return f"{ours} beside {theirs}, kinds ahead/level/behind: {', '.join(parts)}."
 
 
+def beside(results: Results, ours: str, theirs: str) -> str:
+    """Two methods and in how many cells the one is ahead, level and behind."""
+    held = words(results, ours, theirs)
+    return f"**{ours}** beside **{theirs}** {held[AHEAD]}/{held[LEVEL]}/{held[BEHIND]}"
+
+
 def says(results: Results, scales: Sequence[float]) -> list[str]:
     """What the numbers say, in sentences whose words come from them."""
-    found = []
-    for ours, theirs in PAIRS:
-        held = words(results, ours, theirs)
-        found.append(
-            f"**{ours}** beside **{theirs}**: of {held.total()} cells (kind by column, {USUAL} hidden layers) ahead in "
-            f"{held[AHEAD]}, level in {held[LEVEL]}, behind in {held[BEHIND]}."
-        )
+    usual = f"kind by column at {USUAL} hidden layers, ahead/level/behind"
+    found = [f"Cells, {usual}: {'; '.join(beside(results, ours, theirs) for ours, theirs in PAIRS)}."]
     found.append(each_column(results, CALIBRATED, GRADIENT))
     gaps = {
         (name, column): gap(one, column, CALIBRATED, GRADIENT)[1].mean

@@ -160,8 +160,10 @@ def test_training_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monke
     state = again.model.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in whole.model.state_dict().items())
     assert again.losses == whole.losses
-    other = train(tiny(), PAPER, 0, tmp_path / "whole").model.state_dict()
-    assert not torch.equal(other["conv.weight"], state["conv.weight"])
+    path = tmp_path / "whole" / "tiny-calibrated-0.pt"
+    assert training_run._read(path, tiny(), CALIBRATED)["losses"] == list(whole.losses)
+    assert training_run._read(path, tiny(epochs=3), CALIBRATED) == {}
+    assert training_run._read(path, tiny(), PAPER) == {}
 
 
 def test_ordinary_training_is_torchs(tmp_path: Path) -> None:
@@ -281,13 +283,15 @@ def fake(run: Run, recipe: Recipe, ways: Sequence[Way], seeds: int, pictures: Pa
 def test_the_page_says_what_the_numbers_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(training.FOLDER, raising=False)
     monkeypatch.setattr(training, "measure", fake)
+    monkeypatch.setattr(training, "of_demo", lambda epochs, images: tiny())
     run = training.main(["--images", "32", "--seeds", "1", "--count", "2", "--build", str(tmp_path)])
     written = (run.output / "training.md").read_text()
     assert "CIFAR-10 was left out" in written
-    assert "demo, calibrated: in accuracy ahead beside ordinary training, +0.100" in written
-    assert "under noise ahead in 3, level in 0, behind in 0 of 3. 25 % of its weights get no gradient." in written
-    assert "its pullback beside that of ordinary training is ahead in 0, level in 3, behind in 0 of 3" in written
-    assert "its gradient beside that of ordinary training is ahead in 0, level in 1, behind in 2 of 3" in written
+    assert "demo, calibrated, beside ordinary training: accuracy ahead, +0.100" in written
+    assert "under noise ahead in 3, level in 0, behind in 0 of 3 strengths" in written
+    assert "the pullback is ahead in 0, level in 3, behind in 0 of 3, the gradient ahead in 0, level in 1" in written
+    assert "25 % of the weights get no gradient this way" in written
+    assert "calibrated ahead in 2, level in 1, behind in 0 of 3" in written
     assert (run.output / "training.svg").is_file()
 
 
@@ -304,11 +308,11 @@ def test_one_network_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(training_measure, "measured", stand_in)
     run = Run("training", ("demo",), 3, tmp_path, tmp_path)
-    found = training_measure.measure(run, tiny(), (ORDINARY, PAPER), 2, tmp_path)
+    found = training_measure.measure(run, tiny(epochs=1), (ORDINARY, PAPER), 2, tmp_path)
     assert asked == [f"training/tiny-{way}-{seed}" for seed in (0, 1) for way in ("ordinary", "paper")]
     assert found.maps.values("occlusion", "paper: pullback") == {"seed 0": 0.5, "seed 1": 0.5}
     assert found.accuracy.values("accuracy", "ordinary").keys() == {"seed 0", "seed 1"}
     assert found.count == 3
-    single = training_measure.measure(run, tiny(), (ORDINARY,), 1, tmp_path)
+    single = training_measure.measure(run, tiny(epochs=1), (ORDINARY,), 1, tmp_path)
     assert single.maps.values("occlusion", "ordinary: gradient") == {"0.png": 0.0, "1.png": 0.5, "2.png": 1.0}
     assert len(single.accuracy.values("noise 0.1", "ordinary")) == 24
