@@ -315,8 +315,8 @@ def page(found: Mapping[str, Found]) -> str:
         "picture with its 95 % interval, positive where ours is better; for maps, where it changes less.\n",
         summary(found),
         "## Faithfulness to attacked pictures\n\nAgainst clean pictures, picture by picture: in how many cells, "
-        f"networks times {len(SHOWN)} metrics, a method gets better / worse / is not told apart. On *{LAST}* the class is "
-        "another.\n",
+        f"networks times {len(SHOWN)} metrics, a method gets better / worse / is not told apart. On *{LAST}* the class "
+        "is another.\n",
         moved({name: one.report for name, one in found.items()}),
     ]
     for name, one in found.items():

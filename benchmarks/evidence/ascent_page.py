@@ -7,14 +7,13 @@ from typing import Any
 
 from benchmarks.evidence.ascent_moves import DRAWN, KINDS, OWN, RUNNER_UP
 from benchmarks.evidence.figures import COLOURS, figure, line, svg
+from benchmarks.evidence.kept import column_of, report_of_rows
 from benchmarks.evidence.tables import AHEAD, BEHIND, LEVEL, Verdict, cell, markdown, means, verdict
 from benchmarks.gallery_page import short_number
 from fxpullback.export.evaluate import Report
 from fxpullback.export.evaluate.intervals import Mean
-from fxpullback.export.evaluate.methods import Method
-from fxpullback.export.evaluate.metrics import Column, Metric
+from fxpullback.export.evaluate.metrics import Column
 from fxpullback.export.evaluate.rows import Row
-from fxpullback.export.evaluate.trial import Trial, Values
 
 STUDY = "ascent"
 ALPHA, STEPS = 20.0, 5
@@ -60,26 +59,12 @@ def report_of(rows: Sequence[Row], count: int) -> Report:
         if kind in (RUNNER_UP, DRAWN):
             pairs.setdefault((measure, row.method, row.picture), []).append(row.value)
     both = [Row(f"{m}, {OTHERS}", method, name, sum(v) / len(v), "") for (m, method, name), v in pairs.items()]
-    found = {row.column for row in (*rows, *both)}
-    columns = tuple(column for column in COLUMNS if column.name in found)
-    methods = tuple((name, "") for name in dict.fromkeys(row.method for row in rows))
-    controls = tuple(name for name, _ in methods if name in CONTROLS)
-    metric = Metric(STUDY, columns, _kept, "What other networks make of moved pictures, and how far those are.")
-    return Report((*rows, *both), (metric,), methods, controls, PULLBACK, (), {"count": count})
-
-
-def _kept(trial: Trial, method: Method) -> Values:
-    raise NotImplementedError("the rows of this study are measured by `benchmarks.evidence.ascent`")
-
-
-def column_of(report: Report, measure: str, kind: str) -> Column | None:
-    """A column of the report; None where it was not measured."""
-    return next((column for column in report.columns if column.name == f"{measure}, {kind}"), None)
+    return report_of_rows(STUDY, (*rows, *both), COLUMNS, PULLBACK, count, CONTROLS)
 
 
 def gap(report: Report, measure: str, kind: str, other: str) -> Verdict | None:
     """The pullback beside another method in one column."""
-    column = column_of(report, measure, kind)
+    column = column_of(report, f"{measure}, {kind}")
     return None if column is None else verdict(report, column, [PULLBACK], [other])
 
 
@@ -158,7 +143,7 @@ def swept(report: Report) -> str:
 
 
 def _mean(report: Report, measure: str, method: str) -> Mean:
-    column = column_of(report, measure, OTHERS)
+    column = column_of(report, f"{measure}, {OTHERS}")
     return Mean(0, *[float("nan")] * 3) if column is None else report.mean(column, method)
 
 
@@ -219,7 +204,7 @@ def _range(reports: Mapping[str, Report], measure: str, kind: str, method: str) 
     found = [
         report.mean(column, method).mean
         for report in reports.values()
-        if (column := column_of(report, measure, kind)) is not None
+        if (column := column_of(report, f"{measure}, {kind}")) is not None
     ]
     return f"{short_number(min(found))} to {short_number(max(found))}"
 
