@@ -27,13 +27,12 @@ from fxpullback.export.evaluate import Report
 STUDY = "ablation"
 NAMES = (*baselines.NAMES, "demo")
 COUNT = 12
-ASKED = ("occlusion", "insertion", "mosaic", "infidelity")
+ASKED = ("occlusion", "mosaic", "infidelity")
 PANELS = (
     Panel("infidelity, share", "pullback", "pullback: infidelity"),
     Panel("predicted change", "pullback", "pullback: predicted"),
     Panel("occlusion, wide", "contribution", "contribution: occ2"),
     Panel("grid pointing", "contribution", "contribution: GP"),
-    Panel("insertion - deletion", "contribution", "contribution: i-d"),
 )
 POOLS = ("max_pool", "adaptive_max_pool", "amax", "maximum")
 NORMS = ("layer_norm", "group_norm", "rms_norm", "normalization_by_hand", "centring_by_hand")
@@ -206,7 +205,7 @@ ABOUT = """# What each part adds
 `python -m benchmarks.evidence.ablation`. The default with one thing changed; everything else stays. Correctly
 classified pictures. *exact* means differentiated as it is, in place of its rule; *everything exact* is the gradient,
 and HiResCAM at the same taps. Infidelity (share missed, lower is better) and predicted change are the pullback's; occ2
-(occlusion, wide), GP (grid pointing) and i-d (insertion less deletion) the contribution's.
+(occlusion, wide) and GP (grid pointing) the contribution's.
 """
 
 

@@ -12,7 +12,7 @@ from benchmarks.evidence.adversarial_attacks import CLEAN, FGSM_8, NOISE, PGD_2,
 from benchmarks.evidence.adversarial_maps import ENDED, FIRST, KINDS, SHARE, TRUE
 from benchmarks.evidence.figures import figure, line, svg
 from benchmarks.evidence.kept import column_of, report_of_rows
-from benchmarks.evidence.tables import AHEAD, BEHIND, LEVEL, Verdict, markdown, means, verdict
+from benchmarks.evidence.tables import AHEAD, BEHIND, LEVEL, Verdict, interval, markdown, means, verdict
 from benchmarks.gallery_page import short_number
 from fxpullback.export.evaluate import METRICS, Report
 from fxpullback.export.evaluate.intervals import Mean, difference
@@ -117,7 +117,7 @@ def _told(gap: Mean) -> str:
     if not gap.count:
         return ""
     word = f"**{direction(gap)}**: " if direction(gap) != HELD else ""
-    return f"{word}{short_number(gap.mean)} [{short_number(gap.low)}, {short_number(gap.high)}]"
+    return f"{word}{interval(gap)}"
 
 
 ROSE, FELL, HELD = "rises", "falls", "no change told"
@@ -153,7 +153,7 @@ def _verdict(one: Verdict | None) -> str:
     if one is None:
         return ""
     word = one.word if one.word == LEVEL else f"**{one.word}**"
-    gap = f"{short_number(one.gap.mean)} [{short_number(one.gap.low)}, {short_number(one.gap.high)}]"
+    gap = interval(one.gap)
     return f"{word}: {one.ours} to {one.theirs}, {gap}"
 
 

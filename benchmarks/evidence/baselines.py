@@ -13,9 +13,8 @@ import torch
 
 from benchmarks.evidence.command import Run, run_of
 from benchmarks.evidence.figures import COLOURS, MARKERS, figure, legend, svg
-from benchmarks.evidence.tables import AHEAD, BEHIND, LEVEL, Verdict, as_csv, markdown, means, verdict
+from benchmarks.evidence.tables import AHEAD, BEHIND, LEVEL, Verdict, as_csv, interval, markdown, means, verdict
 from benchmarks.evidence.variants import Variant, measured
-from benchmarks.gallery_page import short_number
 from fxpullback.export.evaluate import Report
 from fxpullback.unroll import Double
 
@@ -79,7 +78,7 @@ def verdicts(report: Report, ours: Sequence[str], theirs: Sequence[str]) -> list
 
 def told(one: Verdict) -> str:
     """A verdict in a cell: the word, the two methods, the gap."""
-    gap = f"{short_number(one.gap.mean)} [{short_number(one.gap.low)}, {short_number(one.gap.high)}]"
+    gap = interval(one.gap)
     word = f"**{one.word}**" if one.word != LEVEL else one.word
     return f"{word}: {one.ours} to {one.theirs}, {gap}"
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks.evidence.figures import figure, legend, line, svg
-from benchmarks.evidence.tables import Verdict, cell, markdown, verdict
-from benchmarks.gallery_page import short_number
+from benchmarks.evidence.tables import Verdict, cell, interval, markdown, verdict
 from fxpullback.export.evaluate import Report
 from fxpullback.export.evaluate.intervals import Mean
 from fxpullback.export.evaluate.metrics import Column
@@ -121,7 +120,7 @@ def _told(sweep: Sweep, panel: Panel) -> str:
     kind, value, one = sweep.best(panel)
     if one is None:
         return "the default"
-    gap = f"{short_number(one.gap.mean)} [{short_number(one.gap.low)}, {short_number(one.gap.high)}]"
+    gap = interval(one.gap)
     return f"{kind} {value:g}: default {one.word}, {gap}"
 
 

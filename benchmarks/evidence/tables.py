@@ -29,6 +29,13 @@ def cell(mean: Mean, *, best: bool = False, digits: Callable[[float], str] = sho
     return value if mean.count == 1 else f"{value} ± {digits((mean.high - mean.low) / 2)}"
 
 
+def interval(mean: Mean) -> str:
+    """A mean and its interval, such as `.54 [.46, .62]`; the mean alone where one value has none."""
+    if mean.count < 2:
+        return short_number(mean.mean)
+    return f"{short_number(mean.mean)} [{short_number(mean.low)}, {short_number(mean.high)}]"
+
+
 def means(report: Report, columns: Mapping[str, str], methods: Sequence[str] | None = None) -> str:
     """Methods in rows, columns (name in the report: heading) in columns; the best of each but controls in bold."""
     asked = [column for column in report.columns if column.name in columns]

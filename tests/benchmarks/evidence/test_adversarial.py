@@ -76,7 +76,7 @@ def test_a_linear_network_is_attacked_to_the_end_of_the_ball() -> None:
 
 
 def test_what_is_in_the_files(tmp_path: Path) -> None:
-    x = torch.cat([torch.full((1, 3, 4, 4), 1 / 127.5), torch.full((1, 3, 4, 4), 64 / 127.5)]) - 1 / 255 + 1 / 255
+    x = torch.cat([torch.full((1, 3, 4, 4), 1 / 127.5), torch.full((1, 3, 4, 4), 12 / 127.5)]) - 1 / 255 + 1 / 255
     x = rounded(x)
     made = attacked(Linear(), FGSM_8, x, (0, 0), ("a.png", "b.png"), tmp_path / "fgsm", 0)
     assert (made.before, made.after) == ((1, 0), (1, 0))  # the darker one turns

@@ -96,7 +96,7 @@ def test_changes_beside_the_default() -> None:
     assert [one.word for one in double.values()] == [AHEAD, BEHIND]
     assert [one.word for one in held.cells(changes[1]).values()] == [LEVEL, LEVEL]
     text = ablation.page({"net": held})
-    assert "| double | 1 / 0 / 0, +.10 |  |  | 0 / 0 / 1, -.10 |  |" in text
+    assert "| double | 1 / 0 / 0, +.10 |  |  | 0 / 0 / 1, -.10 |" in text
     assert " ▲ |" in text
     assert " ▼ |" in text
     assert ablation.picture({"net": held}).startswith("<?xml")
