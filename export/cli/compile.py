@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from fxpullback.contract import metadata as md
 from fxpullback.contract.calibrated import calibrated_text
 from fxpullback.contract.errors import ModelSourceError
 from fxpullback.export.cli.inspect import precision_text
-from fxpullback.export.cli.terminal import check_output, pairs, say, spoken_warnings
+from fxpullback.export.cli.terminal import check_output, options_of, pairs, say, spoken_warnings
 from fxpullback.export.onnx.write import to_onnx
 from fxpullback.export.pictures.load import SUFFIXES, load_picture
 from fxpullback.export.runtime.aoti import to_aoti
@@ -288,7 +287,7 @@ def source_of(
         "pretrained": pretrained,
         "size": None if size is None else _size(size),
         "input_shape": None if input_shape is None else _sample(input_shape),
-        "options": {key: _value(text) for key, text in pairs(options, "--model-option").items()},
+        "options": options_of(options),
         "classes": classes,
         "mean": None if mean is None else _numbers(mean, "--mean"),
         "std": None if std is None else _numbers(std, "--std"),
@@ -328,14 +327,3 @@ def _numbers(text: str, option: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise typer.BadParameter(f"{text!r}: numbers with commas between are wanted.", param_hint=option) from None
-
-
-def _value(text: str) -> object:
-    """A Python literal where the text is one (`7`, `0.5`, `(1, 2)`), true, false, none in any case, else text."""
-    word = {"true": True, "false": False, "none": None}
-    if text.lower() in word:
-        return word[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text

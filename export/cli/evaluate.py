@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fxpullback.contract.errors import EvaluateError
-from fxpullback.export.cli.terminal import err, say, spoken_warnings, written_whole
+from fxpullback.export.cli.terminal import err, options_of, say, spoken_warnings, written_whole
 from fxpullback.export.evaluate.exact import exact_baselines
 from fxpullback.export.evaluate.intervals import Mean
 from fxpullback.export.evaluate.metrics import Metric
@@ -102,6 +102,22 @@ def torch_source(spec: str, source: dict[str, Any], file: Path) -> Callable[...,
     for note in loaded.notes:
         say("note", note)
     return torch_baselines(loaded.model)  # type: ignore[arg-type] # a .pt2 file is refused there
+
+
+def model_of(
+    spec: str | None, weights: Path | None, pretrained: bool, options: list[str]
+) -> tuple[str, dict[str, Any]] | None:
+    """`Job.model` of what was given on the command line.
+
+    Raises:
+        typer.BadParameter: Something is said of a model, and no model is named; or an option is no KEY=VALUE.
+    """
+    if spec is None:
+        for given, name in ((weights, "--weights"), (pretrained, "--pretrained"), (options, "--model-option")):
+            if given:
+                raise typer.BadParameter("it says something of a model, and --model names none.", param_hint=name)
+        return None
+    return spec, {"weights": weights, "pretrained": pretrained, "options": options_of(options)}
 
 
 def default_output(file: Path) -> Path:

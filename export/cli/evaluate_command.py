@@ -14,6 +14,9 @@ _Beside = Annotated[
     list[str] | None,
     option(text="Another file of the same model, as double=double.onnx; repeatable", meta="NAME=FILE", panel=_METHODS),
 ]
+_Option = Annotated[
+    list[str] | None, option(text="For that model's constructor; repeatable", meta="KEY=VALUE", panel=_METHODS)
+]
 
 
 def evaluate(
@@ -50,6 +53,7 @@ def evaluate(
         Path | None, option(text="Weights of that model: safetensors, or a torch file", meta="FILE", panel=_METHODS)
     ] = None,
     pretrained: Annotated[bool, option("--pretrained", text="Fetch its published weights", panel=_METHODS)] = False,
+    model_option: _Option = None,
     reference: Annotated[
         str | None, option(text="Method to compare with (default: the first)", meta="NAME", panel=_METHODS)
     ] = None,
@@ -66,7 +70,7 @@ def evaluate(
         methods=work.names_of(method),
         baseline=baseline,
         beside=[work.named_file(item) for item in beside or []],
-        model=None if model is None else (model, {"weights": weights, "pretrained": pretrained}),
+        model=work.model_of(model, weights, pretrained, model_option or []),
         settings=work.settings_of(seed=seed, grid=grid, steps=steps, runs=runs),
         options={
             "limit": limit,

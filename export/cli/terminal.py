@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 import tempfile
@@ -179,3 +180,23 @@ def pairs(items: list[str], option: str) -> dict[str, str]:
             raise typer.BadParameter(f"{item!r}: KEY=VALUE is wanted, each key once.", param_hint=option)
         found[key.strip()] = value.strip()
     return found
+
+
+def options_of(items: list[str]) -> dict[str, object]:
+    """What `--model-option` gives the constructor of a model.
+
+    Raises:
+        typer.BadParameter: An item has no `=`, or a key comes twice.
+    """
+    return {key: _value(text) for key, text in pairs(items, "--model-option").items()}
+
+
+def _value(text: str) -> object:
+    """A Python literal where the text is one (`7`, `0.5`, `(1, 2)`), true, false, none in any case, else text."""
+    word = {"true": True, "false": False, "none": None}
+    if text.lower() in word:
+        return word[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -128,3 +128,35 @@ def test_the_command_is_listed() -> None:
     assert app is not None
     text, _ = run("--help")
     assert "evaluate" in text
+
+
+MODEL = """
+import numpy as np, torch
+from torch import nn
+from tests.export.evaluate import nets
+
+class Net(nn.Module):
+    def __init__(self, scale=2.0):
+        super().__init__()
+        self.keep = nn.Conv2d(3, 3, 1, bias=False)
+        self.head = nn.Linear(192, 4, bias=False)
+        with torch.no_grad():
+            self.keep.weight.copy_(torch.eye(3)[:, :, None, None])
+            self.head.weight.copy_(scale * torch.from_numpy(nets.weights()).flatten(1))
+    def forward(self, x):
+        return self.head(self.keep(x).flatten(1))
+"""
+
+
+def test_the_model_itself_takes_options(net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("own_net.py").write_text(MODEL)
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    pictures = nets.folder(tmp_path / "pictures")
+    asked = (net, pictures, "--model", "own_net:Net", "--metric", "occlusion", *FEW)
+    _, said = run("evaluate", *asked, "-o", "twice", code=1)
+    assert "logits" in said  # those of a network with other weights
+    text, _ = run("evaluate", *asked, "--model-option", "scale=1.0", "-o", "once")
+    assert "Grad-CAM" in text
+    for options in (("--model-option", "scale=1"), ("--weights", "a.pt"), ("--pretrained",)):
+        _, said = run("evaluate", net, pictures, *options, code=2)
+        assert "it says something of a model" in " ".join(said.split())
