@@ -14,6 +14,10 @@ _Beside = Annotated[
     list[str] | None,
     option(text="Another file of the same model, as double=double.onnx; repeatable", meta="NAME=FILE", panel=_METHODS),
 ]
+_Method = Annotated[
+    list[str] | None, option(text="Method; repeatable (default: all there are)", meta="NAME", panel=_METHODS)
+]
+_Steps = Annotated[int | None, option(text="Steps of insertion and deletion (default: 28)", panel=_METRICS)]
 _Option = Annotated[
     list[str] | None, option(text="For that model's constructor; repeatable", meta="KEY=VALUE", panel=_METHODS)
 ]
@@ -32,15 +36,13 @@ def evaluate(
     ] = None,
     seed: Annotated[int | None, option(text="Seed of everything random (default: 0)", panel=_METRICS)] = None,
     grid: Annotated[int | None, option(text="Patches in a row (default: 14)", panel=_METRICS)] = None,
-    steps: Annotated[int | None, option(text="Steps of insertion and deletion (default: 28)", panel=_METRICS)] = None,
+    steps: _Steps = None,
     runs: Annotated[int | None, option(text="Random changes of a picture (default: 100)", panel=_METRICS)] = None,
     limit: Annotated[int | None, option(text="At most so many pictures", panel=_METRICS)] = None,
     only_correct: Annotated[
         bool, option("--only-correct", text="Only pictures that are classified correctly", panel=_METRICS)
     ] = False,
-    method: Annotated[
-        list[str] | None, option(text="Method; repeatable (default: all there are)", meta="NAME", panel=_METHODS)
-    ] = None,
+    method: _Method = None,
     baseline: Annotated[
         Path | None,
         option(text="The model compiled with --rules exact, for gradient baselines", meta="FILE", panel=_METHODS),
