@@ -161,7 +161,9 @@ then compiled as any other, by the default (pullback, contribution) and without 
 about the same pictures for their true class. Noise is Gaussian on pixels in [-1, 1], not clipped.
 
 Intervals are of 95 %: over seeds where there are several; over test pictures where there is one, and those say nothing
-of another training. Columns: docs/evaluate.md; grid {SETTINGS.grid}, {SETTINGS.steps} steps, {SETTINGS.runs} changes.
+of another training. Level means not told apart, which comes easily with three seeds of a network that has hardly begun
+to learn; it does not mean equal. Columns: docs/evaluate.md; grid {SETTINGS.grid}, {SETTINGS.steps} steps,
+{SETTINGS.runs} changes.
 """
 
 
