@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from fxpullback.capture.canonical import canonicalise, decompose
+from fxpullback.capture.complex_values import refuse_complex
 from fxpullback.capture.dynamic_sizes import check_module, export_dynamic, wanted_axes
 from fxpullback.capture.flatten import check_free_axes, check_output, flatten
 from fxpullback.capture.program import Model, TrainingModeWarning, check_inputs, export
@@ -65,6 +66,7 @@ def capture(
         gm, compilation = flatten(decompose(program), free), compilation or Compilation()
     if free:
         compilation.watch = Watch(gm, free, example)
+    refuse_complex(gm)
     gm = canonicalise(gm, compilation)
     check_free_axes(gm)
     check_output(gm)
