@@ -19,6 +19,7 @@ import torch
 from fxpullback.contract import metadata as md
 from fxpullback.contract.errors import ExportError
 from fxpullback.contract.names import INPUT
+from fxpullback.contract.text import Text
 from fxpullback.export.certify.file import certify as certify_file
 from fxpullback.export.certify.file import demand, oracle_text
 from fxpullback.export.certify.half import advice, certify_half
@@ -47,6 +48,7 @@ def to_onnx(
     *,
     classes: Sequence[str] | None = None,
     preprocessing: Mapping[str, object] | str | None = None,
+    text: Text | None = None,
     precision: str = "fp32",
     cotangent_scale: float | None = None,
     certify: bool = True,
@@ -60,6 +62,7 @@ def to_onnx(
         path: The file. Weights above `external_above` bytes go to `<path>.data` beside it.
         classes: Class names in the order of the logits.
         preprocessing: How a picture becomes an input; a mapping, or JSON text.
+        text: How a text becomes an input: the tokenizer of a file that takes tokens.
         precision: `fp32`, or `fp16` or `bf16` for weights and activations of half the size; inputs and outputs stay
             float32. See `fxpullback.half`.
         cotangent_scale: For half precision, what cotangents are scaled by; measured by default.
@@ -90,7 +93,7 @@ def to_onnx(
     return write(
         pb.graph if half is None else half.graph,
         path,
-        lambda: described(pb, classes, preprocessing, half),
+        lambda: described(pb, classes, preprocessing, half, text),
         oracle=lambda model: oracle_text(pb, model),
         certificate=(lambda file: certificate(pb, file, half)) if certify else None,
         external_above=external_above,
@@ -168,6 +171,7 @@ def described(
     classes: Sequence[str] | None,
     preprocessing: Mapping[str, object] | str | None,
     half: HalfPrecision | None = None,
+    text: Text | None = None,
 ) -> dict[str, str]:
     """The metadata of a compiled pullback, as texts."""
     if classes is not None and len(classes) != pb.classes:
@@ -193,6 +197,8 @@ def described(
         texts[md.CLASSES] = json.dumps(list(classes))
     if preprocessing is not None:
         texts[md.PREPROCESSING] = preprocessing if isinstance(preprocessing, str) else json.dumps(dict(preprocessing))
+    if text is not None:
+        texts[md.TEXT] = json.dumps(text.to_dict())
     return texts
 
 

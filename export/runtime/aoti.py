@@ -21,6 +21,7 @@ from fxpullback.contract import metadata as md
 from fxpullback.contract.errors import ExportError
 from fxpullback.contract.names import INPUT, TARGET
 from fxpullback.contract.parts import COLUMNS, PARTS, PUSHED
+from fxpullback.contract.text import Text
 from fxpullback.export.certify.oracle import Looks
 from fxpullback.export.onnx.write import certificate, described, refused, writable
 from fxpullback.export.runtime.package import DESCRIPTION, DEVICE, SIGNATURE, SUFFIX
@@ -39,6 +40,7 @@ def to_aoti(
     *,
     classes: Sequence[str] | None = None,
     preprocessing: Mapping[str, object] | str | None = None,
+    text: Text | None = None,
     certify: bool = True,
 ) -> Path:
     """Compile a pullback ahead of time and write it as a package, which `Session` runs as it runs an ONNX file.
@@ -51,6 +53,7 @@ def to_aoti(
         path: The file; its name ends in `.pt2`.
         classes: Class names in the order of the logits.
         preprocessing: How a picture becomes an input; a mapping, or JSON text.
+        text: How a text becomes an input: the tokenizer of a file that takes tokens.
         certify: Run the package on fresh inputs, compare it with autograd, and keep the outcome in it.
 
     Returns:
@@ -66,7 +69,7 @@ def to_aoti(
         raise ExportError(f"{target}: the name of a package ends in {SUFFIX}, by which torch knows it.")
     if pb.example.dtype != torch.float32:
         raise ExportError(f"the model was compiled in {pb.example.dtype}; files are float32. Compile model.float().")
-    texts = described(pb, classes, preprocessing)
+    texts = described(pb, classes, preprocessing, text=text)
     texts[SIGNATURE], texts[DEVICE] = json.dumps(signature(pb)), pb.example.device.type
     texts[md.WEIGHTS_SHA256] = _constants_sha256(pb.graph)
     _demand_compiler()

@@ -100,6 +100,7 @@ class Session:
         certificate: What was verified at export, or None.
         contributions: What the contribution maps are of, or None.
         parts: What the parts of the logits are of, or None.
+        text: How a text becomes an input, or None.
         outputs: Every output of the file, in order.
         inputs: Every input of the file by name, with its type and shape: `input`, what is passed through, `target`.
         extras: The inputs that are passed through and not explained, by name; empty for most files.
@@ -141,6 +142,7 @@ class Session:
         self.sizes = self.metadata.sizes
         self.contributions = self.metadata.contributions
         self.parts = self.metadata.parts
+        self.text = self.metadata.text
         self.inputs = file.inputs
         self.outputs = tuple(file.outputs)
         self.class_count = _class_count(self.path, file, self.metadata)

@@ -19,7 +19,7 @@ from fxpullback.export.runtime.package import is_compiled
 from fxpullback.export.zoo.arrays import read_examples
 from fxpullback.export.zoo.hubs import Source
 
-FORMS = "timm:NAME, torchvision:NAME, package.module:factory, or file.pt2"
+FORMS = "timm:NAME, torchvision:NAME, hf:FOLDER, package.module:factory, or file.pt2"
 
 
 def split_spec(spec: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from fxpullback.contract.errors import ModelSourceError
+from fxpullback.contract.text import Text
 from fxpullback.export.pictures.preprocessing import INTERPOLATIONS, Preprocessing
 
 RANDOM = "the weights are random: neither --weights nor --pretrained was given"
@@ -30,6 +31,8 @@ class Source:
         notes: What the user should be told.
         after_weights: What is left to do once weights are in.
         examples: Example inputs, the explained one first; None where the shape says all there is to say.
+        names: Names of the examples, where they are passed by name.
+        text: How a text becomes an input; None for a model that takes something else.
     """
 
     model: nn.Module | ExportedProgram
@@ -39,6 +42,8 @@ class Source:
     notes: tuple[str, ...] = ()
     after_weights: Callable[[], None] | None = None
     examples: tuple[Tensor, ...] | None = None
+    names: tuple[str, ...] = ()
+    text: Text | None = None
 
 
 def from_timm(

@@ -1,4 +1,4 @@
-"""Models by name: `timm:NAME`, `torchvision:NAME`, `package.module:factory` or `file.pt2`.
+"""Models by name: `timm:NAME`, `torchvision:NAME`, `hf:FOLDER`, `package.module:factory` or `file.pt2`.
 
 timm and torchvision networks get the normalisation of their weights in front, so that they take RGB pixels scaled to
 [-1, 1].
@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from fxpullback.contract.errors import ModelSourceError
+from fxpullback.contract.text import Text
 from fxpullback.export.pictures.preprocessing import Preprocessing
 from fxpullback.export.zoo.factories import from_example, from_factory, from_file, made_by, split_spec, training_note
 from fxpullback.export.zoo.hubs import Source, from_timm, from_torchvision
+from fxpullback.export.zoo.hugging_face import from_folder
 from fxpullback.export.zoo.normalise import Normalise
 from fxpullback.export.zoo.weights import load_weights
 
@@ -26,6 +28,7 @@ _SIZES = (
     "Pass the size it takes with --size, for an input that is no picture its shape with --input-shape, and for "
     "several inputs a file of examples with --example."
 )
+HF = "hf:"
 Size = int | Sequence[int] | None
 
 
@@ -41,6 +44,8 @@ class LoadedModel:
         name: What the user called it.
         notes: What the user should be told: random weights, a size that was assumed, and the like.
         extras: Examples of the inputs that are passed through.
+        names: Names of the examples, where the model is called by name.
+        text: How a text becomes an input; None for a model that takes something else.
     """
 
     model: nn.Module | ExportedProgram
@@ -50,6 +55,8 @@ class LoadedModel:
     name: str
     notes: tuple[str, ...] = ()
     extras: tuple[Tensor, ...] = ()
+    names: tuple[str, ...] = ()
+    text: Text | None = None
 
 
 def load_model(
@@ -64,11 +71,12 @@ def load_model(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     example: Path | None = None,
+    length: int | None = None,
 ) -> LoadedModel:
     """Build the model that `spec` names.
 
     Args:
-        spec: `timm:NAME`, `torchvision:NAME`, `package.module:factory` or `file.pt2`.
+        spec: `timm:NAME`, `torchvision:NAME`, `hf:FOLDER`, `package.module:factory` or `file.pt2`.
         weights: Weights to load: safetensors, or a torch file of tensors.
         pretrained: Fetch the weights that timm or torchvision publish.
         size: Side in pixels, (height, width) or (channels, height, width); None for the network's own.
@@ -78,6 +86,7 @@ def load_model(
         mean: Mean the weights were trained with, in units of [0, 1]; None for the network's own.
         std: Standard deviation, likewise.
         example: File of example inputs, the explained one first, for a model that takes several.
+        length: Tokens of the examples of a model of text; None for as many as they have.
 
     Raises:
         ModelSourceError: Anything of the above is wrong; the message says what to pass instead.
@@ -88,6 +97,11 @@ def load_model(
         raise ModelSourceError("--mean and --std belong together: pass both.")
     shape = _shape(size) if input_shape is None else _sample_shape(spec, size, input_shape)
     source: Source
+    if spec.startswith(HF):
+        given = [weights, pretrained, size, input_shape, options, mean, std, example]
+        return _finished(spec, _of_text(spec, given, length), None, classes)
+    if length is not None:
+        raise ModelSourceError(f"{spec}: --length is for models of text, {HF}FOLDER; leave it out.")
     if spec.endswith(".pt2"):
         source = from_file(Path(spec), shape, weights=weights, pretrained=pretrained, options=options, example=example)
     elif example is not None:
@@ -103,6 +117,16 @@ def load_model(
     if mean is not None and std is not None:
         source = _renormalised(source, mean, std)
     return _finished(spec, source, weights, classes)
+
+
+def _of_text(spec: str, given: Sequence[object], length: int | None) -> Source:
+    """The model of a folder, which brings all that other models are told of with options."""
+    if any(value for value in given):
+        raise ModelSourceError(
+            f"{spec}: the folder brings its own weights, options and inputs. Leave --weights, --pretrained, --size, "
+            "--input-shape, --model-option, --mean, --std and --example out."
+        )
+    return from_folder(spec, Path(spec.removeprefix(HF)), length=length)
 
 
 def read_classes(path: Path) -> list[str]:
@@ -179,8 +203,8 @@ def _finished(spec: str, source: Source, weights: Path | None, classes: Path | N
     generator = torch.Generator().manual_seed(0)
     drawn = torch.rand((2, *source.shape), generator=generator) * 2 - 1
     example, *extras = source.examples or (drawn,)
-    count: int | None = None
-    if isinstance(model, nn.Module):
+    count = None if source.text is None or source.classes is None else len(source.classes)
+    if isinstance(model, nn.Module) and source.text is None:
         if weights is not None:
             load_weights(model, weights)
         if source.after_weights is not None:
@@ -198,7 +222,8 @@ def _finished(spec: str, source: Source, weights: Path | None, classes: Path | N
     if names is not None and count is not None and len(names) != count:
         names = None
         notes.append(f"no class names are known for {count} classes; pass --classes FILE")
-    return LoadedModel(model, example, source.preprocessing, names, spec, tuple(notes), tuple(extras))
+    about = source.names, source.text
+    return LoadedModel(model, example, source.preprocessing, names, spec, tuple(notes), tuple(extras), *about)
 
 
 def _class_count(spec: str, model: nn.Module, inputs: Sequence[Tensor]) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any
 from fxpullback.contract.contribution import Contributions
 from fxpullback.contract.parts import Parts
 from fxpullback.contract.sizes import FreeAxis
+from fxpullback.contract.text import Text
 
 PREFIX = "fxpullback."
 VERSION = PREFIX + "version"
@@ -28,6 +29,7 @@ PARTS = PREFIX + "parts"
 PRECISION = PREFIX + "precision"
 ORACLE = PREFIX + "injected_form"
 WEIGHTS_SHA256 = PREFIX + "weights_sha256"
+TEXT = PREFIX + "text"
 
 REQUIRED = (VERSION, RULES, PROGRAM, TARGET, LEDGER, INPUTS, REWRITES)
 TARGETS = ("index", "top1", "cotangent", "contrast")
@@ -55,6 +57,7 @@ class Metadata:
         rewrites: At how many places each rewrite of the lowering was made, by its name.
         contributions: What its contribution maps are of; None for a file without.
         parts: What the parts of its logits are; None for a file without.
+        text: How a text becomes an input; None for a file without a tokenizer.
     """
 
     version: str
@@ -73,6 +76,7 @@ class Metadata:
     rewrites: dict[str, int] = field(default_factory=dict)
     contributions: Contributions | None = None
     parts: Parts | None = None
+    text: Text | None = None
     raw: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -105,6 +109,7 @@ def parse(raw: Mapping[str, str]) -> Metadata:
     classes = _parsed(raw, CLASSES, list)
     inputs = _required(raw, INPUTS)
     contributions, parts = _parsed(raw, CONTRIBUTIONS, dict), _parsed(raw, PARTS, dict)
+    text = _parsed(raw, TEXT, dict)
     return Metadata(
         version=raw[VERSION],
         rules=_required(raw, RULES),
@@ -122,6 +127,7 @@ def parse(raw: Mapping[str, str]) -> Metadata:
         rewrites=_required(raw, REWRITES),
         contributions=None if contributions is None else Contributions.from_dict(contributions),
         parts=None if parts is None else Parts.from_dict(parts),
+        text=None if text is None else Text.from_dict(text),
         raw=dict(raw),
     )
 
