@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from fxpullback.contract.errors import ModelSourceError
-from fxpullback.export.zoo.hugging_face import SENTENCES
+from fxpullback.export.zoo.hugging_face_tokenizer import SENTENCES
 from fxpullback.export.zoo.models import LoadedModel, load_model
 from tests.export.text.tiny import LABELS, VOCABULARY, bert, bert_config, tokenizer
 
