@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from fxpullback.capture.canonical import canonicalise, decompose
-from fxpullback.capture.complex_values import refuse_complex
+from fxpullback.capture.complex_values import in_real_numbers
 from fxpullback.capture.dynamic_sizes import check_module, export_dynamic, wanted_axes
 from fxpullback.capture.flatten import check_free_axes, check_output, flatten
 from fxpullback.capture.program import Model, TrainingModeWarning, check_inputs, export
@@ -66,8 +66,7 @@ def capture(
         gm, compilation = flatten(decompose(program), free), compilation or Compilation()
     if free:
         compilation.watch = Watch(gm, free, example)
-    refuse_complex(gm)
-    gm = canonicalise(gm, compilation)
+    gm = canonicalise(in_real_numbers(gm, compilation), compilation)
     check_free_axes(gm)
     check_output(gm)
     mark_values(gm.graph)

@@ -86,17 +86,25 @@ def _nested(site: Site, seen: dict[tuple[Any, ...], Value]) -> Any:
 def fold_constants(gm: fx.GraphModule, compilation: Compilation | None = None) -> Graph:
     """Compute what depends on constants alone, except layouts of large ones."""
     known: dict[fx.Node, Tensor] = {}
+    exact: dict[fx.Node, Tensor] = {}
     layouts: set[fx.Node] = set()
 
     def compute(site: Site) -> Any:
         node = site.node
         if node.op == "get_attr":
             known[node] = getattr(gm, str(node.target))
+            if str(node.target) in site.builder.exact:
+                exact[node] = site.builder.exact[str(node.target)]
             layouts.add(node)
         elif _foldable(node, known):
             known[node] = _run(node, known)
+            if Trait.LAYOUT in site.traits and all(n in exact for n in input_nodes(node)):
+                exact[node] = _run(node, exact)
             if not _stays(site, layouts, known[node]):
-                return site.builder.constant(f"folded_{node.name}", known[node])
+                made = site.builder.constant(f"folded_{node.name}", known[node])
+                if node in exact:
+                    site.builder.exact[str(made.node.target)] = exact[node]
+                return made
             layouts.add(node)
         return NotImplemented
 

@@ -22,6 +22,7 @@ KEPT_EXACT: dict[Any, str] = {
     aten.log2.default: _SMOOTH,
     aten.sin.default: _SMOOTH,
     aten.cos.default: _SMOOTH,
+    aten.atan2.default: _SMOOTH,
     aten.pow.Tensor_Scalar: _SMOOTH,
     aten.square.default: _SMOOTH,
     aten.sqrt.default: _SMOOTH,
