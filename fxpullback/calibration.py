@@ -152,7 +152,7 @@ def _parts(captured: fx.GraphModule, batch: tuple[Tensor, ...]) -> Iterator[Inpu
     """A batch, four samples at a time."""
     x, *given = batch
     extras = [extra_of(node, value) for node, value in zip(extra_inputs(captured), given, strict=True)]
-    held = arguments(extras, given, {}, x.shape[0])
+    held = arguments(extras, given, {}, x)
     inputs = Inputs(x, held, tuple(extra.batched for extra in extras))
     return (inputs[start : start + 4] for start in range(0, x.shape[0], 4))
 

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from fxpullback.contract.contribution import Contributions, Place
+from fxpullback.contract.ends import Ends
 from fxpullback.contract.errors import InputError
 from fxpullback.contract.parts import Parts
 from fxpullback.contract.sizes import FreeAxis, misfits
 from fxpullback.extensions import Extensions
+from fxpullback.graph.entry import Entry
 from fxpullback.graph.inputs import Extra, arguments
 from fxpullback.graph.ir import outputs
 from fxpullback.graph.module import Graph
@@ -38,8 +40,11 @@ class Compiled:
         rules: the rule set.
         program: `Soft`, `Double` or `Ascent`.
         target: what the input `target` holds: index, top1, cotangent or contrast.
-        example: one example input, `[1, ...]`.
-        extras: the inputs that are passed through and not explained, in order.
+        example: one example of the explained input, `[1, ...]`.
+        extras: the inputs of `captured` that are passed through and not explained, in order.
+        entry: what stands in front of the explained input in `graph`, where that takes ids; the ids are the first of
+            `extras` then. None where the explained input is what is passed.
+        ends: what of the model is explained: its input or embeddings, which output, at which positions.
         rewrites: at how many places of one pullback each rewrite of the lowering was made, by its name.
         extensions: what was passed in beside the package's own rules.
         taps: where contributions are read off; empty where none were asked for.
@@ -59,6 +64,13 @@ class Compiled:
     rewrites: Mapping[str, int] = field(default_factory=dict)
     extensions: Extensions = field(default_factory=Extensions)
     taps: Taps = field(default_factory=Taps)
+    entry: Entry | None = None
+    ends: Ends = field(default_factory=Ends)
+
+    @property
+    def passed(self) -> tuple[Extra, ...]:
+        """What a call takes beside what is explained, in order."""
+        return self.extras if self.entry is None else self.extras[1:]
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -100,7 +112,7 @@ class Compiled:
         """Logits and pullback of a batch.
 
         Args:
-            x: `[batch, ...]`, of the size and type the graph was compiled for.
+            x: `[batch, ...]`, of the size and type the graph was compiled for; ids where it was compiled at a lookup.
             target: class indices `[batch]`; pairs `[batch, 2]`; a cotangent `[batch, classes]`; None for top-1.
             *extras: what else the model takes, in order; of the kinds it was compiled for, NaN aside of any value.
             **named: the same by name, as in `pb(x, target, mask=mask)`.
@@ -114,7 +126,9 @@ class Compiled:
         """
         self.check_input(x)
         check_given(self.target, target, x.shape[0], self.classes)
-        passed = arguments(self.extras, extras, named, x.shape[0])
+        passed = arguments(self.passed, extras, named, x, self.free)
+        if self.ends.positions is not None:
+            self.ends.check(passed[-1], {axis.name: x.shape[axis.axis] for axis in self.free})
         with torch.no_grad():
             results: tuple[Tensor, ...] = self.graph(x, *passed, *([] if target is None else [target]))
         return results
@@ -123,7 +137,7 @@ class Compiled:
         """Refuse an input the graph was not compiled for."""
         if not isinstance(x, Tensor):
             raise InputError(f"the input is a {type(x).__name__}; pass a tensor [batch, ...].")
-        wanted = self.example
+        wanted = self.example if self.entry is None else self.extras[0].example
         free = {axis.axis: axis.name for axis in self.free}
         fixed = [i for i in range(1, wanted.ndim) if i not in free]
         if x.ndim != wanted.ndim or any(x.shape[i] != wanted.shape[i] for i in fixed) or x.shape[0] == 0:
@@ -133,5 +147,7 @@ class Compiled:
             raise InputError(f"the input is {list(x.shape)}: {'; '.join(wrong)}.")
         if x.dtype != wanted.dtype:
             raise InputError(f"the input is of {x.dtype}; this graph was compiled for {wanted.dtype}.")
-        if not bool(torch.isfinite(x).all()):
+        if self.entry is not None:
+            self.entry.check_ids(x)
+        elif not bool(torch.isfinite(x).all()):
             raise InputError("the input holds NaN or infinite values.")

@@ -14,6 +14,7 @@ from fxpullback.capture import Model, capture
 from fxpullback.certify.graph import verify
 from fxpullback.compiled import Compiled
 from fxpullback.contract.certificate import Certificate
+from fxpullback.contract.ends import Ends
 from fxpullback.contract.errors import UnknownOperatorError
 from fxpullback.differentiate import differentiate
 from fxpullback.extensions import Extension, Extensions
@@ -23,6 +24,7 @@ from fxpullback.graph.inputs import extra_of, given_examples
 from fxpullback.graph.ir import ORIGIN, RULE, calls, extra_inputs, is_size, where
 from fxpullback.graph.module import Graph
 from fxpullback.graph.operators import OperatorTable
+from fxpullback.graph.positions import example_positions, with_extents
 from fxpullback.ledger import Ledger
 from fxpullback.lower import lower, simplify
 from fxpullback.lowering.folding import fold
@@ -65,6 +67,9 @@ def compile(
     taps: str | Sequence[str] | None = None,
     each_tap: bool = False,
     bias: str | None = None,
+    at: str | None = None,
+    output: str | int | None = None,
+    positions: str | None = None,
     progress: Progress | None = None,
 ) -> Pullback:
     """Compile a model and its pullback into one forward-only graph.
@@ -72,26 +77,22 @@ def compile(
     Args:
         model: an `nn.Module`, an `ExportedProgram`, or the path of a `.pt2` file. It is left as it is.
         example_inputs: one example input `[batch, ...]`, alone or in a tuple; the batch stays free. Of several, the
-            first is the one explained; the others are passed through, tensors of any type and rank. One whose leading
-            axis has the extent of the batch is batched, all else about it is fixed: where an extra's leading extent is
-            no batch, pass examples of a batch of another size. A mapping passes them to the forward by name.
-        rules: `SEMANTIC`, `REFERENCE`, `EXACT`, or a set made of them, at its own temperatures. Without,
-            `SEMANTIC.with_spread()`: a temperature for each gate, calibrated as `calibrate` does it, on noise with the
-            spectrum of pictures, or on the examples where they are no pictures.
+            first is explained; the others, of any type and rank, are passed through, batched where their leading axis
+            has the extent of the batch. A mapping passes them by name.
+        rules: `SEMANTIC`, `REFERENCE`, `EXACT`, or a set made of them; by default `SEMANTIC.with_spread()`.
         program: `Soft()` (default), `Double(...)` or `Ascent(...)`.
         target: what the input `target` will hold: "index", "top1", "cotangent" or "contrast".
         keep_exact: rules or operators that keep their exact derivative, as `rules.keep_exact(...)`.
-        free_size: True leaves the size behind the channels free; or the axes to be free. Else the batch alone is.
-        without: names of optional rewrites in `fxpullback.lower.REWRITES` to leave out, for a plainer graph.
+        free_size: True leaves the size behind the channels free; or the axes to be free.
+        without: names of optional rewrites in `fxpullback.lower.REWRITES` to leave out.
         extensions: gate rules, patterns, VJP rules, traits and rewrites of your own; see docs/architecture.md.
-        taps: where contributions are read off, for a further output `contribution` `[batch, height, width]`, or
-            `[batch, tokens]`: names of modules, or "auto" for a choice made from the graph; see docs/contributions.md.
-        each_tap: give each tap's own map besides, as an output `contribution.NAME`.
+        taps: where contributions are read off, for a further output `contribution`: names of modules, or "auto".
+            `each_tap` gives each tap's own map besides. See docs/contributions.md.
         bias: "share" for the parts of each logit, output `parts`; "pushed" for a map as well: docs/completeness.md.
+        at: "embeddings" for a model of ids, its first input: what they are looked up as is explained; docs/text.md.
+        output: which of several outputs holds the logits, by name or place: "logits", "aux.0", 1; see docs/outputs.md.
+        positions: for logits at many positions, what a further input `positions` holds: "index", "mask" or "weights".
         progress: called with the name of each stage as it begins.
-
-    Returns:
-        The compiled `Pullback`.
 
     Raises:
         CaptureError, UnsupportedGateError, DifferentiateError, LowerError, ProgramError, RuleError, TapError: each.
@@ -107,6 +108,7 @@ def compile(
         without,
         Extensions.of(extensions),
         Wanted.of(taps, each_tap, bias),
+        Ends(at, output, positions),
         progress or (lambda stage: None),
     )
 
@@ -122,16 +124,15 @@ def _compiled(
     without: Sequence[str],
     extensions: Extensions,
     wanted: Wanted,
+    ends: Ends,
     say: Progress,
 ) -> Pullback:
     """The stages, in order."""
-    names, (example, *others) = examples
     rules = extensions.rule_set(rules).keep_exact(*keep_exact)
     vjps = extensions.vjp_table()
     compilation = Compilation(operators=extensions.operators())
     say("capture")
-    captured = capture(model, example, others, names, free_size, compilation)
-    invariants.check_captured(captured)
+    captured, (example, *others) = _captured(model, examples, free_size, compilation, ends)
     rules = _with_temperatures(rules, captured, (example, *others), vjps, compilation, say)
     say("rewrite")
     rewritten, ledger = rewrite(captured, rules, compilation, vjps)
@@ -154,9 +155,8 @@ def _compiled(
     say("unroll")
     graph = simplify(unroll(step, program, target, compilation, taps), compilation)
     invariants.check_lowered(graph)
-
     return Pullback(
-        graph=_settled(graph, compilation),
+        graph=_settled(_with_entry(graph, compilation), compilation),
         rewritten=_settled(rewritten, compilation),
         captured=_settled(captured, compilation),
         folded=_settled(folded, compilation),
@@ -170,7 +170,32 @@ def _compiled(
         rewrites=rewrites,
         extensions=extensions,
         taps=taps,
+        entry=compilation.entry,
+        ends=with_extents(ends, captured),
     )
+
+
+def _captured(
+    model: Model,
+    examples: tuple[list[str], list[Tensor]],
+    free_size: bool | Sequence[int],
+    compilation: Compilation,
+    ends: Ends,
+) -> tuple[Graph, list[Tensor]]:
+    """The captured graph and an example of each of its inputs."""
+    names, (example, *others) = examples
+    captured = capture(model, example, others, names, free_size, compilation, ends)
+    invariants.check_captured(captured)
+    given = [example, *others]
+    if compilation.entry is not None:
+        given = [compilation.entry.embedded(example), *given]
+    if ends.positions is not None:
+        given.append(example_positions(captured, given[0], ends.positions))
+    return captured, given
+
+
+def _with_entry(gm: Graph, compilation: Compilation) -> Graph:
+    return gm if compilation.entry is None else compilation.entry.in_front(gm)
 
 
 def _with_temperatures(

@@ -19,12 +19,14 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, fx
 
+from fxpullback.certify.fresh import Looks
 from fxpullback.certify.graph import relative, verify
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
 from fxpullback.contract.errors import VerifyError
-from fxpullback.export.certify.oracle import Drawn, Looks, Oracle
+from fxpullback.export.certify.oracle import Drawn, Oracle
 from fxpullback.export.runtime.package import Package
 from fxpullback.export.runtime.session import Result, Session
+from fxpullback.graph.entry import lookup_tables
 from fxpullback.graph.text import to_text
 from fxpullback.unroll import Ascent, Program
 
@@ -54,7 +56,8 @@ def oracle_text(pb: Compiled, model: ir.Model) -> str | None:
     graph = to_text(pb.folded, held)
     if graph is None:
         return None
-    return json.dumps({"graph": graph, **Looks.of(pb).to_dict(), "contributions": pb.taps.to_dict()})
+    tables = [] if pb.entry is None else lookup_tables(pb.graph, pb.entry.ids)
+    return json.dumps({"graph": graph, **Looks.of(pb).to_dict(tables), "contributions": pb.taps.to_dict()})
 
 
 def _same(gm: fx.GraphModule, name: str, held: ir.Value) -> bool:

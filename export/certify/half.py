@@ -108,7 +108,7 @@ def _kernel_checks(path: str | os.PathLike[str], precision: str) -> list[Check]:
 
 def _graph_checks(drawn: Drawn, graph: fx.GraphModule, precision: str, place: str) -> list[Check]:
     """The cast graph in torch, which rounds after every operator."""
-    arguments = [*drawn.inputs, *([] if drawn.given is None else [drawn.given])]
+    arguments = [*drawn.passed, *([] if drawn.given is None else [drawn.given])]
     with torch.no_grad():
         found = dict(zip(drawn.wanted, graph(*arguments), strict=True))
     detail = "" if all(bool(torch.isfinite(v).all()) for v in found.values()) else _overflow(graph, arguments)

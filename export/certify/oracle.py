@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, fx
 
 from fxpullback.certify.eager import run_eagerly
-from fxpullback.certify.fresh import ExtraSpread, Spread, fresh_batch, fresh_target
+from fxpullback.certify.fresh import Looks, fresh_target
 from fxpullback.contract.sizes import FreeAxis
 from fxpullback.export.runtime.session import Result, Session
 from fxpullback.graph.float64 import in_float64
@@ -21,29 +21,6 @@ from fxpullback.unroll import NO_TAPS, Program
 
 if TYPE_CHECKING:
     from fxpullback.compiled import Compiled
-
-
-@dataclass(frozen=True)
-class Looks:
-    """What the inputs of a file look like: all that fresh ones are drawn by."""
-
-    spread: Spread
-    extras: tuple[ExtraSpread, ...]
-
-    @classmethod
-    def of(cls, pb: Compiled) -> Looks:
-        """Of the examples that a model was compiled with."""
-        return cls(Spread.of(pb.example), tuple(ExtraSpread.of(extra) for extra in pb.extras))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as a file carries them."""
-        return {"inputs": asdict(self.spread), "extras": [extra.to_dict() for extra in self.extras]}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Looks:
-        """Read back what `to_dict` wrote."""
-        extras = tuple(ExtraSpread.from_dict(extra) for extra in data["extras"])
-        return cls(Spread.from_dict(data["inputs"]), extras)
 
 
 @dataclass(frozen=True)
@@ -71,16 +48,16 @@ class Oracle:
 
     def at(self, free: Sequence[FreeAxis], seed: int) -> Oracle:
         """The same for inputs of other sizes along the free axes."""
-        return replace(self, looks=replace(self.looks, spread=self.looks.spread.at(free, seed)))
+        return replace(self, looks=self.looks.at(free, seed))
 
     @property
     def size(self) -> str:
         """The size of an input behind its channels, `32x48`."""
-        return "x".join(map(str, self.looks.spread.shape[1:]))
+        return self.looks.size
 
     def draw(self, count: int, classes: int, seed: int) -> Drawn:
         """Draw a batch and a target, and run the program by autograd in float64."""
-        inputs = fresh_batch(self.looks.spread, self.looks.extras, count, seed, torch.empty(0))
+        inputs = self.looks.draw(count, seed, torch.empty(0))
         given = fresh_target(self.target, count, classes, inputs.x, seed + 1)
         wide = given.double() if given is not None and given.is_floating_point() else given
         wanted = run_eagerly(in_float64(self.injected), self.program, self.target, inputs.double(), wide, self.taps)
@@ -103,9 +80,14 @@ class Drawn:
     given: Tensor | None
     wanted: Mapping[str, Tensor]
 
+    @property
+    def passed(self) -> tuple[Tensor, ...]:
+        """What of the batch the graph that runs is given."""
+        return self.oracle.looks.passed(self.inputs)
+
     def through(self, session: Session, count: int) -> Result:
         """What a file makes of the first samples."""
-        x, *extras = (tensor.numpy() for tensor in self.inputs[:count])
+        x, *extras = (tensor.numpy() for tensor in self.oracle.looks.passed(self.inputs[:count]))
         return session(x, None if self.given is None else self.given[:count].numpy(), *extras)
 
     def in_float32(self) -> dict[str, Tensor]:

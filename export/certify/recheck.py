@@ -12,12 +12,13 @@ import onnx_ir as ir
 import onnxruntime as ort
 import torch
 
+from fxpullback.certify.fresh import Looks
 from fxpullback.contract import metadata as md
 from fxpullback.contract.certificate import Certificate, Check, at_most
 from fxpullback.contract.errors import VerifyError
 from fxpullback.export.certify.file import BATCHES, HALF, file_checks, runtime_checks
 from fxpullback.export.certify.half import half_checks
-from fxpullback.export.certify.oracle import Looks, Oracle
+from fxpullback.export.certify.oracle import Oracle
 from fxpullback.export.onnx.digest import weights_sha256
 from fxpullback.export.runtime.package import Package
 from fxpullback.export.runtime.session import Session
@@ -51,7 +52,7 @@ def recheck(path: str | os.PathLike[str], seed: int = 1) -> Certificate:
     weights = {name: torch.from_numpy(array.copy()) for name, array in _initializers(path).items()}
     injected = from_text(carried["graph"], weights)
     target: Target = session.target  # type: ignore[assignment]
-    program, looks = program_of(session.metadata.program), Looks.from_dict(carried)
+    program, looks = program_of(session.metadata.program), Looks.from_dict(carried, weights)
     taps = Taps.from_dict(carried["contributions"]) if "contributions" in carried else NO_TAPS
     check = runtime_checks if session.metadata.precision_name == "fp32" else half_checks
     ran = check(session, Oracle(injected, program, target, looks, taps), seed)

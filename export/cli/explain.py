@@ -153,7 +153,9 @@ def extras_of(session: Session, given: list[str]) -> dict[str, npt.NDArray[Any]]
 def _batch_of_one(extra: TensorInput, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A sample's own array with the batch axis in front, where that is what is missing."""
     lacks = extra.shape[:1] == ("batch",) and value.ndim == len(extra.shape) - 1
-    return extra.checked(value[None] if lacks else value, 1)
+    held = value[None] if lacks else value
+    free = {str(size): extent for size, extent in zip(extra.shape, held.shape, strict=False) if isinstance(size, str)}
+    return extra.checked(held, free | {"batch": 1})
 
 
 def ask(

@@ -183,7 +183,7 @@ def described(
         md.TARGET: pb.target,
         md.LEDGER: pb.ledger.to_json(),
         md.REWRITES: json.dumps(pb.rewrites),
-        md.INPUTS: json.dumps({"explained": INPUT, "extras": [extra.name for extra in pb.extras]}),
+        md.INPUTS: json.dumps(_inputs(pb)),
     }
     if half is not None:
         texts[md.PRECISION] = json.dumps(half.describe())
@@ -200,6 +200,12 @@ def described(
     if text is not None:
         texts[md.TEXT] = json.dumps(text.to_dict())
     return texts
+
+
+def _inputs(pb: Compiled) -> dict[str, Any]:
+    """The inputs of a file, beside the target."""
+    named = {"explained": INPUT, "extras": [extra.name for extra in pb.passed], **pb.ends.to_dict()}
+    return named if pb.entry is None else {**named, "explained": pb.entry.ids, "vocabulary": pb.entry.vocabulary}
 
 
 def writable(path: str | os.PathLike[str]) -> Path:

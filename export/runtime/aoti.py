@@ -16,13 +16,12 @@ import torch
 from torch import Tensor, fx
 
 from fxpullback.capture.quiet import quiet
-from fxpullback.certify.fresh import fresh_batch, fresh_target
+from fxpullback.certify.fresh import Looks, fresh_target
 from fxpullback.contract import metadata as md
 from fxpullback.contract.errors import ExportError
 from fxpullback.contract.names import INPUT, TARGET
 from fxpullback.contract.parts import COLUMNS, PARTS, PUSHED
 from fxpullback.contract.text import Text
-from fxpullback.export.certify.oracle import Looks
 from fxpullback.export.onnx.write import certificate, described, refused, writable
 from fxpullback.export.runtime.package import DESCRIPTION, DEVICE, SIGNATURE, SUFFIX
 
@@ -97,8 +96,8 @@ def signature(pb: Compiled) -> dict[str, Any]:
     for axis in pb.free:
         shape[axis.axis] = axis.name
     logits = ["batch", pb.classes]
-    inputs = [_described(INPUT, pb.example, shape)]
-    inputs += [_described(extra.name, extra.example, extra.wanted()) for extra in pb.extras]
+    inputs = [] if pb.entry is not None else [_described(INPUT, pb.example, shape)]
+    inputs += [_described(extra.name, extra.example, extra.wanted(pb.free)) for extra in pb.extras]
     if pb.target != "top1":
         wanted = {"index": ["batch"], "contrast": ["batch", 2], "cotangent": logits}[pb.target]
         inputs.append({"name": TARGET, "dtype": "float32" if pb.target == "cotangent" else "int64", "shape": wanted})
@@ -137,12 +136,15 @@ def _demand_compiler() -> None:
 def _compiled(pb: Compiled, path: Path) -> Path:
     """The graph, compiled with its batch free and no metadata of ours."""
     looks, like = Looks.of(pb), torch.empty(0, device=pb.example.device)
-    inputs = fresh_batch(looks.spread, looks.extras, _BATCH, 0, like)
+    inputs = looks.draw(_BATCH, 0, like)
     target = fresh_target(pb.target, _BATCH, pb.classes, inputs.x, 1)
     free = {0: torch.export.Dim.DYNAMIC}
-    shapes: list[Any] = [free | {axis.axis: free[0] for axis in pb.free}]
-    shapes += [free if extra.batched else None for extra in pb.extras]
-    given = tuple(inputs) if target is None else (*inputs, target)
+    shapes: list[Any] = [] if pb.entry is not None else [free | {axis.axis: free[0] for axis in pb.free}]
+    for extra in pb.extras:
+        axes = [0] * extra.batched + [axis for axis, _ in extra.follows]
+        shapes.append(dict.fromkeys(axes, free[0]) or None)
+    passed = looks.passed(inputs)
+    given = passed if target is None else (*passed, target)
     shapes += [] if target is None else [free]
     try:
         with quiet(), torch.no_grad():

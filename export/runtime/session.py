@@ -32,7 +32,8 @@ class Result:
 
     Attributes:
         logits: float32 [batch, classes], the model's own output.
-        pullback: float32, the shape of the input. For ascent: the displacement, counterfactual minus input.
+        pullback: float32, the shape of the input; of ids [batch, tokens, dim], at what they are looked up as. For
+            ascent: the displacement, counterfactual minus input.
         counterfactual: float32, the shape of the input; ascent only, else None.
         counterfactual_logits: float32 [batch, classes] of the counterfactual; ascent only, else None.
         contribution: float32 [batch, height, width], or [batch, tokens]: what each place carries of the logit. None
@@ -102,7 +103,8 @@ class Session:
         parts: What the parts of the logits are of, or None.
         text: How a text becomes an input, or None.
         outputs: Every output of the file, in order.
-        inputs: Every input of the file by name, with its type and shape: `input`, what is passed through, `target`.
+        inputs: Every input of the file by name, with its type and shape: `input`, or the ids of a text; what is passed
+            through; `target`.
         extras: The inputs that are passed through and not explained, by name; empty for most files.
         input_shape: Shape of `input`; a dimension that is free is its name, such as `"batch"`.
         sizes: The axes of `input` beside the batch whose size is free, and what sizes they allow; empty for most files.
@@ -146,8 +148,18 @@ class Session:
         self.inputs = file.inputs
         self.outputs = tuple(file.outputs)
         self.class_count = _class_count(self.path, file, self.metadata)
-        self.input_shape = self.inputs["input"].shape
-        arguments = Arguments(self.inputs, self.metadata.extras, self.target, self.class_count, self.sizes)
+        explained, extras = self.metadata.explained, self.metadata.extras
+        self.input_shape = self.inputs[explained].shape
+        arguments = Arguments(
+            self.inputs,
+            extras,
+            self.target,
+            self.class_count,
+            self.sizes,
+            explained,
+            self.metadata.vocabulary,
+            self.metadata.ends,
+        )
         self.extras = arguments.extras
         self._feed, self._run = arguments.feed, file.run
 
@@ -158,7 +170,7 @@ class Session:
 
         Args:
             x: Floating point, the shape of `input_shape`: for a picture model [batch, 3, H, W], RGB scaled to [-1, 1].
-                Other floating types are converted to float32.
+                Other floating types are converted to float32. For a model of text its ids, integers [batch, tokens].
             target: What to explain, by the file's target. `index`: one class per sample, integers [batch]. `contrast`:
                 two classes per sample, integers [batch, 2], the first minus the second. `cotangent`: floating point
                 [batch, classes]. `top1`: nothing.
@@ -177,9 +189,8 @@ class Session:
         try:
             outputs = self._run(feed)
         except Exception as error:
-            raise SessionError(
-                f"{self.path}: {self.runtime} failed on an input of shape {feed['input'].shape}: {error}"
-            ) from error
+            shape = feed[self.metadata.explained].shape
+            raise SessionError(f"{self.path}: {self.runtime} failed on an input of shape {shape}: {error}") from error
         return Result.of(dict(zip(self.outputs, outputs, strict=True)))
 
     def __repr__(self) -> str:
@@ -217,7 +228,7 @@ def _metadata(path: Path, raw: Mapping[str, str]) -> md.Metadata:
 def _class_count(path: Path, file: Package | OnnxFile, metadata: md.Metadata) -> int:
     """The number of classes, once the names are found to be those of the contract."""
     inputs, outputs = list(file.inputs), list(file.outputs)
-    wanted = ["input", *metadata.extras, *([] if metadata.target == "top1" else ["target"])]
+    wanted = [metadata.explained, *metadata.extras, *([] if metadata.target == "top1" else ["target"])]
     returned = ["logits", "pullback"]
     if metadata.program_name == "ascent":
         returned += ["counterfactual", "counterfactual_logits"]

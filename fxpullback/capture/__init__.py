@@ -6,6 +6,7 @@ constants. The caller's model is not touched: a copy of it is exported.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -13,15 +14,19 @@ from torch import Tensor
 from fxpullback.capture.canonical import canonicalise, decompose
 from fxpullback.capture.complex_values import in_real_numbers
 from fxpullback.capture.dynamic_sizes import check_module, export_dynamic, wanted_axes
-from fxpullback.capture.flatten import check_free_axes, check_output, flatten
+from fxpullback.capture.flatten import check_free_axes, check_output, flatten, ids_name
+from fxpullback.capture.lookups import bounded
 from fxpullback.capture.program import Model, TrainingModeWarning, check_inputs, export
 from fxpullback.capture.watch import Watch
+from fxpullback.contract.ends import Ends
 from fxpullback.contract.sizes import FreeAxis
 from fxpullback.graph.alone import alone
 from fxpullback.graph.compilation import Compilation
+from fxpullback.graph.entry import cut
 from fxpullback.graph.inputs import check_example, check_extra_examples
 from fxpullback.graph.ir import mark_values
 from fxpullback.graph.module import Graph
+from fxpullback.graph.positions import at_positions
 
 __all__ = ["Model", "TrainingModeWarning", "capture"]
 
@@ -33,6 +38,7 @@ def capture(
     names: Sequence[str] = (),
     free_size: bool | Sequence[int] = False,
     compilation: Compilation | None = None,
+    ends: Ends | None = None,
 ) -> Graph:
     """Capture `model` as a functional ATen graph from `input`, and what else it takes, to logits.
 
@@ -43,7 +49,9 @@ def capture(
             batch is taken for batched; all its other extents are fixed.
         names: what the forward calls example and extras, where they are to be passed by name; none: by position.
         free_size: axes whose size is dynamic as the batch is, or True for all behind the channels.
-        compilation: what the stages of one compilation share; it is given what watches over dynamic sizes.
+        compilation: what the stages of one compilation share; it is given what watches over dynamic sizes, and what
+            stands in front of the explained input.
+        ends: what of the model is explained: its input or embeddings, which output, at which positions.
 
     Returns:
         Graph module with the placeholder `input` and one for each extra, named as the model's forward names it; flat
@@ -52,22 +60,30 @@ def capture(
     Raises:
         CaptureError: the model cannot be exported with a symbolic batch, or its output is no `[batch, classes]`.
     """
-    check_example(example)
+    ends = ends or Ends()
+    check_example(example, ends.at)
     check_extra_examples(extras)
     axes = wanted_axes(free_size, example)
     free: tuple[FreeAxis, ...] = ()
     with alone():
         if axes:
             check_module(model)
-            program, free = export_dynamic(lambda dims: export(model, example, extras, names, dims), example, axes)
+            run = functools.partial(export, model, example, extras, names)
+            program, free = export_dynamic(run, example, axes)
         else:
             program = export(model, example, extras, names, {})
         check_inputs(program, (example, *extras), names)
-        gm, compilation = flatten(decompose(program), free), compilation or Compilation()
+        gm, compilation = flatten(decompose(program), free, ends.output), compilation or Compilation()
     if free:
         compilation.watch = Watch(gm, free, example)
     gm = canonicalise(in_real_numbers(gm, compilation), compilation)
+    if ends.at is not None:
+        gm, compilation.entry = cut(gm, ids_name(program))
+        if compilation.watch is not None:
+            compilation.watch.free = bounded(gm, compilation.entry, (example, *extras), compilation.watch.free)
     check_free_axes(gm)
+    if ends.positions is not None:
+        gm = at_positions(gm, ends.positions, compilation)
     check_output(gm)
     mark_values(gm.graph)
     return gm

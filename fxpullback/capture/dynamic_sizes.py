@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch.export import Dim, ExportedProgram
 
-from fxpullback.capture.flatten import flatten
+from fxpullback.capture.flatten import flatten, user_inputs
 from fxpullback.capture.guards import guards_of, holds, many_values, symbol_of
 from fxpullback.contract.errors import CaptureError
 from fxpullback.contract.sizes import FreeAxis, axis_name
@@ -63,10 +63,20 @@ def export_dynamic(
     """
     program = _first_export(export, example, axes)
     found = _allowed(program, example, axes)
+    if _strangers(program):
+        program = export({a.axis: Dim(f"_{a.name}", min=a.least, max=a.most) for a in found})
+        found = _allowed(program, example, axes)
     units = [symbol_of(_input_value(program).shape[axis.axis])[1] for axis in found]
     if all(axis.multiple == unit for axis, unit in zip(found, units, strict=True)):
         return program, found
     return export({axis.axis: _dimension(axis.name, axis.multiple, axis.least) for axis in found}), found
+
+
+def _strangers(program: ExportedProgram) -> bool:
+    """Whether an axis of a further input is free of which the model does not say that it is one of the example's."""
+    known = {symbol for size in _input_value(program).shape if (symbol := symbol_of(size)[0]) is not None}
+    sizes = [size for node in user_inputs(program)[1:] for size in node.meta["val"].shape]
+    return any(isinstance(size, torch.SymInt) and symbol_of(size)[0] not in known for size in sizes)
 
 
 def _first_export(export: Export, example: Tensor, axes: Sequence[int]) -> ExportedProgram:
@@ -185,7 +195,7 @@ def _fixed(program: ExportedProgram, example: Tensor, axis: int, why: str) -> Ca
 
 def _first_failure(program: ExportedProgram, example: Tensor, axis: int) -> str:
     """The first operator that fails at another size; empty where none does."""
-    gm = flatten(program)
+    gm = flatten(program, wanted=0)
     for size in (example.shape[axis] * 2, example.shape[axis] + 1):
         x = torch.zeros([2, *example.shape[1:axis], size, *example.shape[axis + 1 :]], dtype=example.dtype)
         runner = _Runner(gm)

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind
-from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
+from torch.export.graph_signature import InputKind
 
+from fxpullback.capture.output import logits_of
 from fxpullback.contract.errors import CaptureError
 from fxpullback.contract.names import INPUT, graph_names
 from fxpullback.contract.signature import Signature
@@ -23,7 +23,7 @@ def user_inputs(program: ExportedProgram) -> list[fx.Node]:
     return [n for n in placeholders(program.graph) if kinds[n.name] is InputKind.USER_INPUT]
 
 
-def flatten(program: ExportedProgram, free: tuple[FreeAxis, ...] = ()) -> Graph:
+def flatten(program: ExportedProgram, free: tuple[FreeAxis, ...] = (), wanted: str | int | None = None) -> Graph:
     """Weights, buffers and constants become `get_attr` nodes on flat names; the first user input becomes `input`."""
     constants = {**program.state_dict, **program.constants}
     root, graph, env = nn.Module(), fx.Graph(), {}
@@ -40,11 +40,17 @@ def flatten(program: ExportedProgram, free: tuple[FreeAxis, ...] = ()) -> Graph:
             env[node] = graph.placeholder(names[node])
             env[node].meta = dict(node.meta)
         elif node.op == "output":
-            graph.output((env[_logits(program, node)],))
+            graph.output((env[logits_of(program, node, wanted)],))
         else:
             env[node] = graph.node_copy(node, lambda n: env[n])
     graph.eliminate_dead_code()
     return Graph(root, graph, Signature(extras=tuple(names[user] for user in users[1:]), free=free))
+
+
+def ids_name(program: ExportedProgram) -> str:
+    """What to call the first input where it holds ids."""
+    name, *others = [node.name for node in user_inputs(program)]
+    return graph_names([name, *others])[0]
 
 
 def _register(root: nn.Module, name: str, tensor: Any) -> None:
@@ -54,38 +60,6 @@ def _register(root: nn.Module, name: str, tensor: Any) -> None:
         root.register_parameter(name, tensor)
     else:
         root.register_buffer(name, tensor.detach())
-
-
-def _logits(program: ExportedProgram, output: fx.Node) -> fx.Node:
-    specs = program.graph_signature.output_specs
-    if any(spec.kind is OutputKind.BUFFER_MUTATION for spec in specs):
-        raise CaptureError("the model changes its buffers while it runs; call model.eval() before exporting it.")
-    results = [r for r, spec in zip(arg(output, 0), specs, strict=True) if spec.kind is OutputKind.USER_OUTPUT]
-    values = [result for result in results if result is not None]
-    if len(values) == 1 and isinstance(values[0], fx.Node):
-        return values[0]
-    raise CaptureError(
-        f"the model returns {len(values)} values; fxpullback explains one tensor of logits [batch, classes]. "
-        f"{_returned(program, results)} Wrap the model in a module whose forward returns that tensor alone."
-    )
-
-
-def _returned(program: ExportedProgram, results: list[Any]) -> str:
-    """What a model returns, each with its place, and which of it may be the logits."""
-    tree = tree_unflatten(list(range(len(results))), program.call_spec.out_spec)
-    places = {index: f"output{keystr(path)}" for path, index in tree_flatten_with_path(tree)[0]}
-    listed, likely = [], []
-    for index, result in enumerate(results):
-        val = result.meta["val"] if isinstance(result, fx.Node) else result
-        if not isinstance(val, Tensor):
-            listed.append(f"{places[index]} = {val!r}")
-            continue
-        sizes = ["batch" if i == 0 and isinstance(n, torch.SymInt) else str(n) for i, n in enumerate(val.shape)]
-        listed.append(f"{places[index]} [{', '.join(sizes)}] {str(val.dtype).removeprefix('torch.')}")
-        if val.ndim == 2 and val.is_floating_point() and sizes[0] == "batch":
-            likely.append(places[index])
-    looks = f"{' and '.join(likely)} may be the logits" if likely else "none of them can be the logits"
-    return f"It returns {', '.join(listed)}; {looks}."
 
 
 def check_free_axes(gm: fx.GraphModule) -> None:
@@ -113,9 +87,15 @@ def check_output(gm: fx.GraphModule) -> None:
     val = logits.meta["val"]
     shape = list(val.shape)
     if val.ndim != 2 or not val.is_floating_point():
+        advice = (
+            "Where they are logits at many positions, say at which: positions='index', 'mask' or 'weights'; else wrap "
+            "the model in a module that returns [batch, classes]."
+            if val.ndim > 2 and val.is_floating_point()
+            else "Wrap the model in a module that returns them, or name another output: output=."
+        )
         raise CaptureError(
             f"the model returns a tensor {shape} of {val.dtype} ({where(logits)}); fxpullback explains logits "
-            "[batch, classes]. Wrap the model in a module that returns them, e.g. after pooling over positions."
+            f"[batch, classes]. {advice}"
         )
     if not isinstance(shape[0], torch.SymInt):
         raise CaptureError(

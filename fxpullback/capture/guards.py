@@ -72,8 +72,12 @@ def holds(guard: sympy.Basic, sizes: Mapping[sympy.Basic, Any]) -> Any:
 
 
 def guards_of(environment: Any, symbols: set[sympy.Symbol], first: int = 0) -> list[sympy.Basic]:
-    """What a capture took for granted about these sizes, from its guard number `first` on."""
-    found = dict.fromkeys(guard.expr for guard in environment.guards[first:])
+    """What a capture took for granted about these sizes, from its guard number `first` on.
+
+    A size that was found to be another one, as that of a mask to be that of its ids, stands under the other's symbol.
+    """
+    known = dict(environment.replacements)
+    found = dict.fromkeys(guard.expr.xreplace(known) for guard in environment.guards[first:])
     return [guard for guard in found if guard.free_symbols and guard.free_symbols <= symbols]
 
 

@@ -86,8 +86,9 @@ def _export(
     for tensor in (example, *extras):
         batched = is_batched(tensor, example)
         inputs.append(_pair(tensor) if batched else tensor.detach().clone())
-        if batched:
-            free[inputs[-1]] = {0: batch, **(dims if tensor is example else {})}
+        own = dims if tensor is example else followed(tensor, example, dims)
+        if batched or own:
+            free[inputs[-1]] = {**({0: batch} if batched else {}), **own}
     try:
         with quiet(), no_fast_path(), recurrent.opaque():
             args, kwargs = ((), dict(zip(names, inputs, strict=True))) if names else (tuple(inputs), None)
@@ -100,6 +101,12 @@ def _export(
 def _pair(example: Tensor) -> Tensor:
     """A batch of two: a batch of one would be burnt in."""
     return example[:1].detach().repeat(2, *[1] * (example.ndim - 1))
+
+
+def followed(extra: Tensor, example: Tensor, dims: Mapping[int, Any]) -> dict[int, Any]:
+    """The axes of an extra that have the extent of a free axis of the example, and are taken for that axis."""
+    extents = {example.shape[axis]: dim for axis, dim in dims.items()}
+    return {axis: extents[size] for axis, size in enumerate(extra.shape) if axis and size in extents}
 
 
 def is_batched(tensor: Tensor, example: Tensor) -> bool:

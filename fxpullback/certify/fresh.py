@@ -11,15 +11,19 @@ import base64
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fxpullback.contract.sizes import FreeAxis, other_shape
+from fxpullback.graph.entry import Entry
 from fxpullback.graph.inputs import Extra, Inputs
 from fxpullback.target import Target
+
+if TYPE_CHECKING:
+    from fxpullback.compiled import Compiled
 
 ROWS = 4  # of an example that a file carries; no check draws more
 
@@ -62,6 +66,7 @@ class ExtraSpread:
         batched: whether its leading axis is the batch.
         spread: how a float extra is drawn.
         rows: what any other extra is drawn of, `[n, ...]`; n is 1 for one without a batch.
+        follows: its axes that have the size of a free axis of the explained input, and which.
     """
 
     name: str
@@ -69,6 +74,7 @@ class ExtraSpread:
     batched: bool
     spread: Spread | None
     rows: Tensor | None
+    follows: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(cls, extra: Extra) -> ExtraSpread:
@@ -76,8 +82,26 @@ class ExtraSpread:
         rows = extra.example if extra.batched else extra.example[None]
         dtype = str(extra.example.dtype).removeprefix("torch.")
         if rows.is_floating_point() and bool(torch.isfinite(rows).all()):
-            return cls(extra.name, dtype, extra.batched, Spread.of(rows.double()), None)
-        return cls(extra.name, dtype, extra.batched, None, rows[:ROWS].cpu())
+            return cls(extra.name, dtype, extra.batched, Spread.of(rows.double()), None, extra.follows)
+        return cls(extra.name, dtype, extra.batched, None, rows[:ROWS].cpu(), extra.follows)
+
+    def at(self, sizes: Mapping[int, int]) -> ExtraSpread:
+        """The same at other sizes of the explained input's axes; what stands at either end of a row stays there."""
+        own = {(axis if self.batched else axis + 1): sizes[of] for axis, of in self.follows if of in sizes}
+        if self.spread is not None:
+            shape = [own.get(axis, size) for axis, size in enumerate(self.spread.shape, 1)]
+            return replace(self, spread=replace(self.spread, shape=tuple(shape)))
+        rows = self.rows
+        for axis, size in own.items():
+            assert rows is not None
+            rows = rows.index_select(axis, _spread_over(rows.shape[axis], size))
+        return replace(self, rows=rows)
+
+    @property
+    def sample(self) -> tuple[int, ...]:
+        """The shape of one sample, of an extra that is no float."""
+        assert self.rows is not None
+        return tuple(self.rows.shape[1:])
 
     def draw(self, batch: int, seed: int) -> Tensor:
         """A fresh extra for a batch, in its own type."""
@@ -92,6 +116,8 @@ class ExtraSpread:
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         data: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "batched": self.batched}
+        if self.follows:
+            data["follows"] = [list(pair) for pair in self.follows]
         if self.spread is not None:
             return {**data, "spread": asdict(self.spread)}
         assert self.rows is not None
@@ -109,7 +135,13 @@ class ExtraSpread:
             raw = zlib.decompress(base64.b64decode(data["rows"]["data"]))
             held = np.frombuffer(raw, np.float32 if dtype.is_floating_point else np.int64)
             rows = torch.from_numpy(held.reshape(data["rows"]["shape"]).copy()).to(dtype)
-        return cls(data["name"], data["dtype"], data["batched"], spread, rows)
+        follows = tuple((int(axis), int(of)) for axis, of in data.get("follows", ()))
+        return cls(data["name"], data["dtype"], data["batched"], spread, rows, follows)
+
+
+def _spread_over(extent: int, size: int) -> Tensor:
+    """Which of `extent` places each of `size` places is a copy of; the first and the last stay at the ends."""
+    return torch.linspace(0, extent - 1, size, dtype=torch.float64).round().long()
 
 
 def _of_rows(rows: Tensor, count: int, seed: int) -> Tensor:
@@ -131,12 +163,75 @@ def fresh_inputs(spread: Spread, batch: int, seed: int) -> Tensor:
     return (noise * spread.deviation + spread.mean).clamp(spread.low, spread.high)
 
 
-def fresh_batch(spread: Spread, extras: Sequence[ExtraSpread], batch: int, seed: int, like: Tensor) -> Inputs:
-    """A fresh batch of everything a graph takes; the explained input in the type, and all of it on the device, of
-    `like`."""
-    x = fresh_inputs(spread, batch, seed).to(like)
-    drawn = tuple(extra.draw(batch, seed + 100 * i).to(like.device) for i, extra in enumerate(extras, 1))
-    return Inputs(x, drawn, tuple(extra.batched for extra in extras))
+@dataclass(frozen=True)
+class Looks:
+    """What the inputs of a graph look like: all that fresh ones are drawn by.
+
+    Attributes:
+        spread: how the explained input is drawn, where it is no embedding of ids.
+        extras: what the extras look like; the ids are the first of them where there is an entry.
+        entry: what the explained input is made by of ids; None where it is given.
+    """
+
+    spread: Spread
+    extras: tuple[ExtraSpread, ...]
+    entry: Entry | None = None
+
+    @classmethod
+    def of(cls, pb: Compiled) -> Looks:
+        """Of the examples that a model was compiled with."""
+        return cls(Spread.of(pb.example), tuple(ExtraSpread.of(extra) for extra in pb.extras), pb.entry)
+
+    def draw(self, batch: int, seed: int, like: Tensor) -> Inputs:
+        """A fresh batch of everything a graph takes; the explained input in the type, and all of it on the device, of
+        `like`."""
+        drawn = [extra.draw(batch, seed + 100 * i) for i, extra in enumerate(self.extras, 1)]
+        if self.entry is not None:
+            drawn[0] = other_ids(drawn[0], self.entry.vocabulary, seed)
+        held = tuple(extra.to(like.device) for extra in drawn)
+        x = fresh_inputs(self.spread, batch, seed) if self.entry is None else self.entry.embedded(held[0])
+        return Inputs(x.to(like), held, tuple(extra.batched for extra in self.extras))
+
+    def passed(self, inputs: Inputs) -> tuple[Tensor, ...]:
+        """What of a batch the graph that runs is given: not the explained input where ids stand for it."""
+        return tuple(inputs) if self.entry is None else inputs.extras
+
+    def at(self, free: Sequence[FreeAxis], seed: int) -> Looks:
+        """The same with other sizes along the free axes."""
+        spread = self.spread.at(free, seed)
+        sizes = {axis.axis: spread.shape[axis.axis - 1] for axis in free}
+        return replace(self, spread=spread, extras=tuple(extra.at(sizes) for extra in self.extras))
+
+    @property
+    def size(self) -> str:
+        """The size of an input behind its channels, `32x48`; of ids how many they are."""
+        return "x".join(map(str, self.spread.shape[1:] if self.entry is None else self.extras[0].sample))
+
+    def to_dict(self, tables: Sequence[str] = ()) -> dict[str, Any]:
+        """Plain values, as a file carries them; `tables` are the names under which it holds those of the entry."""
+        data: dict[str, Any] = {"inputs": asdict(self.spread), "extras": [extra.to_dict() for extra in self.extras]}
+        return data if self.entry is None else {**data, "entry": {"ids": self.entry.ids, "tables": list(tables)}}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Looks:
+        """Read back what `to_dict` wrote; the tables are among the weights of the file."""
+        extras = tuple(ExtraSpread.from_dict(extra) for extra in data["extras"])
+        held = data.get("entry")
+        entry = None if held is None else Entry(held["ids"], {name: weights[name] for name in held["tables"]})
+        return cls(Spread.from_dict(data["inputs"]), extras, entry)
+
+
+def other_ids(ids: Tensor, vocabulary: int, seed: int) -> Tensor:
+    """Ids `[batch, tokens]` with every other one drawn anew, but for those that frame or fill a row.
+
+    What stands first or last in a row, or more than once in it, marks its beginning, its end or its padding: a model
+    may look for it. Any id may stand anywhere else.
+    """
+    generator = torch.Generator().manual_seed(seed + 7)
+    drawn = torch.randint(vocabulary, ids.shape, generator=generator).to(ids.dtype)
+    often = (ids[..., :, None] == ids[..., None, :]).sum(-1) > 1
+    kept = often | (ids == ids[..., :1]) | (ids == ids[..., -1:]) | (torch.rand(ids.shape, generator=generator) < 0.5)
+    return torch.where(kept, ids, drawn)
 
 
 def cotangents(batch: int, classes: int, like: Tensor, seed: int) -> Tensor:

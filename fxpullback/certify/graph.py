@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fxpullback.certify.divergence import first_forward_difference, first_pullback_difference
 from fxpullback.certify.eager import run_eagerly, soft_pullback, with_cancellation
-from fxpullback.certify.fresh import ExtraSpread, Spread, cotangents, fresh_batch, fresh_inputs, fresh_target
+from fxpullback.certify.fresh import Looks, Spread, cotangents, fresh_inputs, fresh_target
 from fxpullback.certify.parts import is_complete, part_checks
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
 from fxpullback.contract.contribution import CONTRIBUTION, output_of
@@ -41,8 +41,8 @@ ASCENT_BOUND = 1e-6  # float64, rounding carried through every step
 
 def verify(pb: Compiled, *, seed: int = 0) -> Certificate:
     """Verify a compiled model; see `Pullback.verify`."""
-    extras = [ExtraSpread.of(extra) for extra in pb.extras]
-    inputs = fresh_batch(Spread.of(pb.example), extras, BATCH, seed, pb.example)
+    looks = Looks.of(pb)
+    inputs = looks.draw(BATCH, seed, pb.example)
     wide_inputs = inputs.double()
     u = cotangents(BATCH, pb.classes, pb.example, seed + 1).double()
     memo: Memo = {}
@@ -56,9 +56,9 @@ def verify(pb: Compiled, *, seed: int = 0) -> Certificate:
         *_adjoint(pb, wide, inputs, u, (pullback, *maps), oracle, slack),
         *_linearity(wide, wide_inputs, u, pullback, seed),
         _dot_test(wide, wide_inputs, u, pullback, seed),
-        *_program(pb, wide, wide_inputs, seed, slack),
+        *_program(pb, looks, wide, wide_inputs, seed, slack),
         _batch(wide, wide_inputs, u, (logits, pullback, *maps), slack),
-        *_sizes(pb, wide, extras, seed, slack),
+        *_sizes(pb, wide, looks, seed, slack),
     ]
     return Certificate(tuple(checks), environment(seed))
 
@@ -248,14 +248,19 @@ def _foreign(gm: fx.GraphModule) -> str:
 
 
 def _program(
-    pb: Compiled, wide: Mapping[str, fx.GraphModule], inputs: Inputs, seed: int, slack: Mapping[str, float]
+    pb: Compiled,
+    looks: Looks,
+    wide: Mapping[str, fx.GraphModule],
+    inputs: Inputs,
+    seed: int,
+    slack: Mapping[str, float],
 ) -> list[Check]:
     """The compiled graph with its target, against the program run by eager autograd, on one sample."""
     one = inputs[1:2]
     given = fresh_target(pb.target, 1, pb.classes, one.x, seed + 4)
     wanted = run_eagerly(wide["folded"], pb.program, pb.target, one, given, pb.taps)
     with torch.no_grad():
-        found = wide["graph"](*one, *([] if given is None else [given]))
+        found = wide["graph"](*looks.passed(one), *([] if given is None else [given]))
     bound = EXACT_BOUND if isinstance(pb.program, Soft) else ASCENT_BOUND
     label = type(pb.program).__name__.lower()
     sums = {output_of(name): factor for name, factor in slack.items()}
@@ -271,21 +276,21 @@ def _program(
 def _sizes(
     pb: Compiled,
     wide: Mapping[str, fx.GraphModule],
-    extras: list[ExtraSpread],
+    looks: Looks,
     seed: int,
     slack: Mapping[str, float],
 ) -> list[Check]:
     """At other sizes, where sizes are free: logits against the model, pullback against autograd."""
     checks = []
     for draw in range(OTHER_SIZES if pb.free else 0):
-        spread = Spread.of(pb.example).at(pb.free, seed + draw)
-        inputs = fresh_batch(spread, extras, 2, seed + draw, pb.example)
+        elsewhere = looks.at(pb.free, seed + draw)
+        inputs = elsewhere.draw(2, seed + draw, pb.example)
         u = cotangents(2, pb.classes, pb.example, seed + 5).double()
         with torch.no_grad():
             plain, injected = pb.captured(*inputs)[0], pb.rewritten(*inputs)[0]
             found = wide["step"](*inputs.double(), u)
         wanted = soft_pullback(wide["folded"], inputs.double(), u, pb.taps)
-        place = f"size {'x'.join(map(str, spread.shape[1:]))}"
+        place = f"size {elsewhere.size}"
         exact = 0.0 if torch.equal(plain, injected) else max(relative(injected, plain), 1e-300)
         checks += [
             at_most(f"{place}: injected form against the model, bit for bit", exact, 0.0),

@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fxpullback.contract.ends import POSITIONS, Ends
 from fxpullback.contract.errors import InputError
-from fxpullback.contract.names import complain
+from fxpullback.contract.names import INPUT, complain
 from fxpullback.contract.sizes import FreeAxis, misfits
 from fxpullback.contract.tensor_input import TensorInput, array
 
@@ -28,11 +29,14 @@ class Arguments:
     """The arguments of a file: `feed` checks those of one call.
 
     Args:
-        inputs: Every input of the file, `input` and `target` among them.
+        inputs: Every input of the file, the explained one and `target` among them.
         extras: Names of the inputs that are passed through, in order.
         target: `index`, `top1`, `cotangent` or `contrast`.
         classes: Number of logits.
         sizes: The axes of `input` beside the batch whose size is free.
+        explained: Name of the input that is explained.
+        vocabulary: How many ids there are, where that input holds ids.
+        ends: What of the model is explained.
     """
 
     def __init__(
@@ -42,8 +46,13 @@ class Arguments:
         target: str,
         classes: int,
         sizes: Sequence[FreeAxis],
+        explained: str = INPUT,
+        vocabulary: int | None = None,
+        ends: Ends | None = None,
     ) -> None:
-        self.shape = inputs["input"].shape
+        self.ends = ends or Ends()
+        self.explained, self.vocabulary = inputs[explained], vocabulary
+        self.shape = self.explained.shape
         self.extras = {name: inputs[name] for name in extras}
         self.target, self.classes, self.sizes = target, classes, sizes
         self._takes_target = target != "top1"
@@ -51,7 +60,7 @@ class Arguments:
         self._width: tuple[int, ...] = {"contrast": (2,), "cotangent": (classes,)}.get(target, ())
         self._fixed = tuple((axis, size) for axis, size in enumerate(self.shape) if isinstance(size, int))
         only_batch = not isinstance(self.shape[0], int) and len(self._fixed) == len(self.shape) - 1
-        self._sample = self.shape[1:] if only_batch and not sizes else None
+        self._sample = self.shape[1:] if only_batch and not sizes and vocabulary is None else None
 
     def feed(
         self, x: npt.ArrayLike, target: npt.ArrayLike | None, extras: Sequence[Any], named: Mapping[str, Any]
@@ -69,9 +78,9 @@ class Arguments:
         """
         data = x if self._is_ready(x) else self._checked_input(x)
         batch = data.shape[0]  # type: ignore[union-attr]  # an array, as `_is_ready` found
-        found: dict[str, Any] = {"input": data}
+        found: dict[str, Any] = {self.explained.name: data}
         if self.extras or extras or named:
-            found.update(self._checked_extras(extras, named, batch))
+            found.update(self._checked_extras(extras, named, data.shape))  # type: ignore[union-attr]
         if self._takes_target:
             found["target"] = self._checked_target(target, batch)
         elif target is not None:
@@ -88,7 +97,37 @@ class Arguments:
         # A sum of squares is finite only where every value is. One that overflows is no answer, so it is a doubt.
         return bool(np.vdot(x, x) < _INFINITY)
 
-    def _checked_input(self, x: npt.ArrayLike) -> Array:
+    def _checked_input(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
+        """`x` in the type the graph takes, or an InputError."""
+        return self._checked_values(x) if self.vocabulary is None else self._checked_ids(x, self.vocabulary)
+
+    def _checked_ids(self, x: npt.ArrayLike, vocabulary: int) -> npt.NDArray[Any]:
+        """`x` as ids, each of them a row of the table, or an InputError."""
+        name, data = self.explained.name, array(self.explained.name, x)
+        if data.dtype.kind not in "iu":
+            raise InputError(
+                f"{name}: the type is {data.dtype}, and ids are wanted, integers of shape {_wish(self.shape)}. Make "
+                "the text into ids with the tokenizer of the model."
+            )
+        self._check_shape(name, data)
+        low, high = int(data.min()), int(data.max())
+        if low < 0 or high >= vocabulary:
+            raise InputError(
+                f"{name}: there is no id {low if low < 0 else high}; the model has {vocabulary} ids, 0 to "
+                f"{vocabulary - 1}. Was the text made into ids by the tokenizer of this model?"
+            )
+        return np.ascontiguousarray(data.astype(self.explained.dtype, copy=False))
+
+    def _check_shape(self, name: str, data: npt.NDArray[Any]) -> None:
+        """Refuse what has another shape than the file takes."""
+        shape = data.shape
+        if len(shape) != len(self.shape) or any(shape[axis] != size for axis, size in self._fixed) or not data.size:
+            raise InputError(_shape_text(name, shape, self.shape, self.vocabulary is not None))
+        if self.sizes and (wrong := misfits(shape, self.sizes)):
+            advice = "Resize or pad it." if self.vocabulary is None else "Shorten the text, or compile for that length."
+            raise InputError(f"{name}: the shape is {shape}: {'; '.join(wrong)}. {advice}")
+
+    def _checked_values(self, x: npt.ArrayLike) -> Array:
         """`x` as float32, or an InputError."""
         data = array("input", x)
         if data.dtype.kind != "f":
@@ -99,11 +138,7 @@ class Arguments:
         if data.dtype != np.float32:
             with np.errstate(over="ignore"):  # what overflows is reported below
                 data = data.astype(np.float32)
-        shape = data.shape
-        if len(shape) != len(self.shape) or any(shape[axis] != size for axis, size in self._fixed) or not data.size:
-            raise InputError(_shape_text("input", shape, self.shape))
-        if self.sizes and (wrong := misfits(shape, self.sizes)):
-            raise InputError(f"input: the shape is {shape}: {'; '.join(wrong)}. Resize or pad it.")
+        self._check_shape("input", data)
         if not (data.min() > -_INFINITY and data.max() < _INFINITY):
             bad = np.argwhere(~np.isfinite(data))
             raise InputError(
@@ -113,13 +148,17 @@ class Arguments:
         return data
 
     def _checked_extras(
-        self, given: Sequence[Any], named: Mapping[str, Any], batch: int
+        self, given: Sequence[Any], named: Mapping[str, Any], shape: tuple[int, ...]
     ) -> dict[str, npt.NDArray[Any]]:
         """The extras by name, in the types the graph takes, or an InputError."""
         names = list(self.extras)
         complain(names, len(given), named)
         held = {**dict(zip(names, given, strict=False)), **named}
-        return {name: extra.checked(held[name], batch) for name, extra in self.extras.items()}
+        sizes = {"batch": shape[0]} | {axis.name: shape[axis.axis] for axis in self.sizes}
+        found = {name: extra.checked(held[name], sizes) for name, extra in self.extras.items()}
+        if self.ends.positions is not None:
+            self.ends.check(found[POSITIONS], sizes)
+        return found
 
     def _checked_target(self, target: npt.ArrayLike | None, batch: int) -> npt.NDArray[Any]:
         """`target` in the type the graph takes, or an InputError."""
@@ -153,14 +192,20 @@ class Arguments:
         }[self.target]
 
 
-def _shape_text(name: str, shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> str:
+def _wish(wanted: tuple[int | str, ...]) -> str:
+    return f"[{', '.join(map(str, wanted))}]"
+
+
+def _shape_text(name: str, shape: tuple[int, ...], wanted: tuple[int | str, ...], is_ids: bool) -> str:
     """Says which shape came, which is wanted, and what to do."""
-    wish = f"[{', '.join(map(str, wanted))}]"
+    wish = _wish(wanted)
     if len(shape) == len(wanted) - 1:
         return f"{name}: the shape is {shape}, and {wish} is wanted. For a single sample, add the batch axis: x[None]."
     if len(wanted) == 4 and len(shape) == 4 and shape[3] == wanted[1] != shape[1]:
         return f"{name}: the shape is {shape}, and {wish} is wanted. Channels come first: x.transpose(0, 3, 1, 2)."
     if 0 in shape:
         return f"{name}: the shape is {shape}, which holds no data; {wish} is wanted."
+    if is_ids:
+        return f"{name}: the shape is {shape}, and {wish} is wanted. Pad or cut the text, or compile for this length."
     advice = "Resize the pictures, or compile" if len(wanted) == 4 else "Compile"
     return f"{name}: the shape is {shape}, and {wish} is wanted. {advice} the model for this size."

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fxpullback.contract.contribution import Contributions
+from fxpullback.contract.ends import Ends
+from fxpullback.contract.names import INPUT
 from fxpullback.contract.parts import Parts
 from fxpullback.contract.sizes import FreeAxis
 from fxpullback.contract.text import Text
@@ -50,6 +52,8 @@ class Metadata:
         classes: Class names in the order of the logits, or None.
         weights_sha256: Digest of the weights, or None.
         explained: Name of the input that is explained.
+        vocabulary: Where that input holds ids: how many there are. None where it is explained itself.
+        ends: What of the model is explained: its input or embeddings, which output, at which positions.
         extras: Names of the inputs that are passed through, in order.
         sizes: The axes of the input beside the batch whose size is free, and what sizes they allow.
         precision: `name` (fp32, fp16 or bf16), and for half precision `cotangent_scale`, `float32` (operators that
@@ -69,7 +73,9 @@ class Metadata:
     preprocessing: dict[str, Any] | None = None
     classes: list[str] | None = None
     weights_sha256: str | None = None
-    explained: str = "input"
+    explained: str = INPUT
+    vocabulary: int | None = None
+    ends: Ends = field(default_factory=Ends)
     extras: tuple[str, ...] = ()
     sizes: tuple[FreeAxis, ...] = ()
     precision: dict[str, Any] = field(default_factory=lambda: {"name": "fp32"})
@@ -121,6 +127,8 @@ def parse(raw: Mapping[str, str]) -> Metadata:
         classes=None if classes is None else [str(name) for name in classes],
         weights_sha256=raw.get(WEIGHTS_SHA256),
         explained=str(inputs["explained"]),
+        vocabulary=inputs.get("vocabulary"),
+        ends=Ends.from_dict(inputs),
         extras=tuple(map(str, inputs["extras"])),
         sizes=tuple(FreeAxis.from_dict(axis) for axis in _parsed(raw, SIZES, list) or []),
         precision=_parsed(raw, PRECISION, dict) or {"name": "fp32"},

@@ -50,7 +50,9 @@ class FreeAxis:
 
 
 def axis_name(axis: int, ndim: int) -> str:
-    """What a file calls an axis: batch, height, width, ..., or its number."""
+    """What a file calls an axis: batch, height, width, length, ..., or its number."""
+    if ndim == 2 and axis == 1:
+        return "length"
     spatial = _NAMES.get(ndim, ())
     return "batch" if axis == 0 else spatial[axis - 2] if axis >= 2 and spatial else f"axis_{axis}"
 

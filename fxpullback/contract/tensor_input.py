@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +31,15 @@ class TensorInput:
     def __str__(self) -> str:
         return f"{self.name} {self.dtype} [{', '.join(map(str, self.shape))}]"
 
-    def checked(self, value: Any, batch: int) -> npt.NDArray[Any]:
-        """`value` in the type the graph takes, or an InputError; for an input that is passed through."""
+    def checked(self, value: Any, sizes: Mapping[str, int]) -> npt.NDArray[Any]:
+        """`value` in the type the graph takes, or an InputError; for an input that is passed through.
+
+        Args:
+            value: What was passed.
+            sizes: The sizes of the explained input that are free, by name; `batch` among them.
+        """
         data = array(self.name, value)
-        wanted = tuple(batch if size == "batch" else size for size in self.shape)
+        wanted = tuple(sizes.get(size, size) if isinstance(size, str) else size for size in self.shape)
         if data.shape != wanted:
             raise InputError(f"{self.name}: the shape is {data.shape}, and {wanted} is wanted: the file takes {self}.")
         kind = np.dtype(self.dtype).kind

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from fxpullback.contract.sizes import FreeAxis
+from fxpullback.graph.entry import Entry
 from fxpullback.graph.operators import OPERATORS, OperatorTable
 
 
@@ -27,9 +28,11 @@ class Compilation:
         shapes: fake results, by operator and the shapes of its arguments.
         operators: what is true of every operator.
         watch: what checks assumptions about free sizes; None where the batch alone is free.
+        entry: what stands in front of the explained input; None where the model takes that itself.
     """
 
     names: set[str] = field(default_factory=set)
     shapes: dict[Any, Any] = field(default_factory=dict)
     operators: OperatorTable = OPERATORS
     watch: SizeWatch | None = None
+    entry: Entry | None = None

@@ -15,6 +15,7 @@ from torch import Tensor, fx
 
 from fxpullback.contract.errors import CaptureError, InputError
 from fxpullback.contract.names import complain
+from fxpullback.contract.sizes import FreeAxis
 from fxpullback.graph.ir import explained
 
 
@@ -26,16 +27,21 @@ class Extra:
         name: its name in the graph and in the file, after the parameter of the model's forward.
         example: the example it was compiled with.
         batched: whether its leading axis is the batch.
+        follows: its axes beside the batch that have the size of a free axis of the explained input, and which.
     """
 
     name: str
     example: Tensor
     batched: bool
+    follows: tuple[tuple[int, int], ...] = ()
 
-    def wanted(self) -> list[Any]:
-        """Its shape, `"batch"` where that is free."""
-        shape = list(self.example.shape)
-        return ["batch", *shape[1:]] if self.batched else shape
+    def wanted(self, free: Sequence[FreeAxis] = ()) -> list[Any]:
+        """Its shape, a name where that is free: `"batch"`, or what a free axis of the explained input is called."""
+        shape: list[Any] = list(self.example.shape)
+        names = {axis.axis: axis.name for axis in free}
+        for axis, followed in (((0, 0),) if self.batched else ()) + self.follows:
+            shape[axis] = "batch" if followed == 0 else names.get(followed, shape[axis])
+        return shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,22 +82,39 @@ class Inputs:
 
 def extra_of(node: fx.Node, example: Tensor) -> Extra:
     """The extra that a placeholder of the captured graph stands for."""
-    sizes, batch = node.meta["val"].shape, explained(node.graph).meta["val"].shape[0]
-    batched = bool(sizes) and isinstance(sizes[0], torch.SymInt) and bool(sizes[0].node.expr == batch.node.expr)
-    return Extra(str(node.target), example.detach().clone(), batched)
+    sizes, wanted = node.meta["val"].shape, explained(node.graph).meta["val"].shape
+    places = {size.node.expr: axis for axis, size in enumerate(wanted) if isinstance(size, torch.SymInt)}
+    found = {i: places.get(size.node.expr) for i, size in enumerate(sizes) if isinstance(size, torch.SymInt)}
+    follows = tuple((axis, followed) for axis, followed in found.items() if followed)
+    return Extra(str(node.target), example.detach().clone(), found.get(0) == 0, follows)
 
 
-def check_example(example: Any) -> None:
+def check_example(example: Any, at: str | None = None) -> None:
     """Refuse an example input that no graph could be captured from."""
     if not isinstance(example, Tensor):
         raise CaptureError(
             f"the example input is a {type(example).__name__}; pass one tensor [batch, ...], or a tuple of one for "
             "each input of the model, the explained one first."
         )
-    if example.ndim < 2 or example.shape[0] == 0 or not example.is_floating_point():
+    if at is not None:
+        _check_ids(example)
+    elif example.ndim < 2 or example.shape[0] == 0 or not example.is_floating_point():
         raise CaptureError(
             f"the example input is {list(example.shape)} of {example.dtype}; a floating-point tensor [batch, ...] "
-            "with at least one sample is needed, e.g. torch.zeros(1, 3, 224, 224)."
+            f"with at least one sample is needed, e.g. torch.zeros(1, 3, 224, 224).{_ids_advice(example)}"
+        )
+
+
+def _ids_advice(example: Tensor) -> str:
+    whole = not example.is_floating_point() and not example.is_complex() and example.dtype != torch.bool
+    return " Of ids, what they are looked up as can be explained: at='embeddings'." if whole else ""
+
+
+def _check_ids(example: Tensor) -> None:
+    if example.dtype not in (torch.int64, torch.int32) or example.ndim < 2 or not example.numel():
+        raise CaptureError(
+            f"the example input is {list(example.shape)} of {example.dtype}; at='embeddings' takes ids first, integers "
+            "[batch, tokens], e.g. torch.tensor([[101, 7592, 102]])."
         )
 
 
@@ -133,14 +156,17 @@ def given_examples(example_inputs: Any) -> tuple[list[str], list[Any]]:
     return names, inputs
 
 
-def arguments(extras: Sequence[Extra], given: Sequence[Any], named: Mapping[str, Any], batch: int) -> tuple[Any, ...]:
+def arguments(
+    extras: Sequence[Extra], given: Sequence[Any], named: Mapping[str, Any], like: Tensor, free: Sequence[FreeAxis] = ()
+) -> tuple[Any, ...]:
     """The extras of one call in the graph's order, checked.
 
     Args:
         extras: what the graph takes.
         given: extras by position.
         named: extras by name.
-        batch: samples of the explained input.
+        like: the explained input, or the ids it is looked up by.
+        free: its axes whose size is free.
 
     Raises:
         InputError: one is missing, unknown, given twice, or of the wrong kind, shape, type or values.
@@ -149,17 +175,18 @@ def arguments(extras: Sequence[Extra], given: Sequence[Any], named: Mapping[str,
     complain(names, len(given), named)
     held = {**dict(zip(names, given, strict=False)), **named}
     for extra in extras:
-        _check_extra(extra, held[extra.name], batch)
+        _check_extra(extra, held[extra.name], like, free)
     return tuple(held[name] for name in names)
 
 
-def _check_extra(extra: Extra, value: Any, batch: int) -> None:
+def _check_extra(extra: Extra, value: Any, like: Tensor, free: Sequence[FreeAxis]) -> None:
     if not isinstance(value, Tensor):
         raise InputError(f"{extra.name} is a {type(value).__name__}; pass a tensor.")
-    shape = [batch if n == "batch" else n for n in extra.wanted()]
+    sizes: dict[Any, int] = {"batch": like.shape[0]} | {axis.name: like.shape[axis.axis] for axis in free}
+    shape = [sizes.get(n, n) for n in extra.wanted(free)]
     if list(value.shape) != shape:
-        wanted = ", ".join(map(str, extra.wanted()))
-        here = f", {shape} here" if extra.batched else ""
+        wanted = ", ".join(map(str, extra.wanted(free)))
+        here = f", {shape} here" if extra.batched or extra.follows else ""
         raise InputError(f"{extra.name} is {list(value.shape)}; this graph was compiled for [{wanted}]{here}.")
     if value.dtype != extra.example.dtype:
         raise InputError(f"{extra.name} is of {value.dtype}; this graph was compiled for {extra.example.dtype}.")

@@ -119,6 +119,7 @@ def in_half_precision(pb: Compiled, precision: str, cotangent_scale: float | Non
     graph = simplify(unroll(scaled, pb.program, pb.target, taps=pb.taps))
     check_lowered(graph)
     check_autocast(graph, dtype)
+    graph = graph if pb.entry is None else pb.entry.in_front(graph, dtype)
     wide, total, casts = _count(step)
     return HalfPrecision(graph, check_precision(precision), cotangent_scale, wide, total, casts)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
-from fxpullback.certify.fresh import ExtraSpread, Spread, fresh_batch, fresh_target
+from fxpullback.certify.fresh import Looks, fresh_target
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.inputs import Inputs
 from fxpullback.graph.ir import ORIGIN, depends_on, explained, extra_inputs, given_inputs, outputs
@@ -48,7 +48,7 @@ def measured_scale(pb: Compiled) -> float:
         The scale; 1 where every cotangent is zero.
     """
     largest = 0.0
-    drawn = fresh_batch(Spread.of(pb.example), [ExtraSpread.of(e) for e in pb.extras], SAMPLES, SEED, pb.example)
+    drawn = Looks.of(pb).draw(SAMPLES, SEED, pb.example)
     given = fresh_target(pb.target, SAMPLES, pb.classes, drawn.x, SEED + 1)
     for inputs, target in ((drawn, given), *_example(pb, given)):
         with torch.no_grad():

@@ -90,7 +90,7 @@ def choose_taps(
             stacklevel=4,
         )
         return Taps(parts=wanted.parts)
-    if len(chosen) > 1 and any(None in one.plan.grid for one in chosen):
+    if any(None in one.plan.grid for one in chosen) and len({values.grids[one.node] for one in chosen}) > 1:
         raise TapError(
             f"taps at {', '.join(one.name for one in chosen)} cannot be put on one grid, since its size is free. Name "
             "one module, or fix the size."

@@ -143,7 +143,7 @@ def mean_map(maps: Sequence[Any], grid: Sequence[int | None]) -> Any:
     if len(maps) == 1:
         return maps[0]
     axes = list(range(1, len(grid) + 1))
-    spread = [spread_over(one, grid) for one in maps]
+    spread = maps if None in grid else [spread_over(one, grid) for one in maps]  # free grids are one and the same
     sums = [torch.abs(one).sum(axes, keepdim=True) for one in spread]
     weights = [size / (size * size + SMALL * SMALL) for size in sums]
     total = reduce(lambda a, b: a + b, weights)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxpullback.graph.ir import GETITEM, aten, depends_on, explained, input_nodes, is_size, schema_arguments
+from fxpullback.graph.ir import EMBEDDED, GETITEM, aten, depends_on, explained, input_nodes, is_size, schema_arguments
 from fxpullback.graph.operators import OPERATORS, OperatorTable, Trait
 from fxpullback.taps.axes import (
     BATCH,
@@ -87,7 +87,7 @@ def layouts(graph: fx.Graph, operators: OperatorTable = OPERATORS, sizes: Sizes 
     """
     walk = _Walk(sizes or Sizes.of(graph), operators)
     source = explained(graph)
-    walk.found[source] = _of_input(walk.sizes.shape(source.meta["val"]))
+    walk.found[source] = _of_input(walk.sizes.shape(source.meta["val"]), EMBEDDED in source.meta)
     reached = depends_on(graph, [source])
     for node in graph.nodes:
         if node in reached and node.op == "call_function" and not is_size(node):
@@ -95,8 +95,14 @@ def layouts(graph: fx.Graph, operators: OperatorTable = OPERATORS, sizes: Sizes 
     return walk.found
 
 
-def _of_input(shape: tuple[int, ...]) -> Layout:
-    """A picture or volume has its channels first; of a sequence the first operator that mixes an axis says which."""
+def _of_input(shape: tuple[int, ...], is_embedded: bool) -> Layout:
+    """A picture or volume has its channels first; of a sequence the first operator that mixes an axis says which.
+
+    What ids were looked up as has its features last.
+    """
+    if is_embedded:
+        roles = [BATCH, *range(len(shape) - 2), FEATURES]
+        return tuple(axis(size, role) for size, role in zip(shape, roles, strict=True))
     first = 2 if len(shape) in (2, 4, 5) else 1
     roles = [BATCH, *[FEATURES] * (first - 1), *range(len(shape) - first)]
     return tuple(axis(size, role) for size, role in zip(shape, roles, strict=True))

@@ -17,23 +17,30 @@ from torch import Tensor
 
 from fxpullback.contract.errors import DifferentiateError
 from fxpullback.graph.ir import aten
+from fxpullback.graph.shapes import places
 from fxpullback.vjp.rule import NOT_DIFFERENTIABLE, vjp
 from fxpullback.vjp.shape import pad_axis
 
 
-def _one_hot(index: Tensor, size: int, like: Tensor) -> Tensor:
+def _one_hot(index: Tensor, size: int, like: Tensor, axis: int = 0) -> Tensor:
     """One-hot rows `[*index.shape, size]` in the type of `like`: one where the index points, zero elsewhere.
 
+    Args:
+        index: where along an axis.
+        size: its size.
+        like: of which type the rows are.
+        axis: which axis it is; the first is the batch, along which nothing is looked up.
+
     Raises:
-        DifferentiateError: the size is free, such as that of the batch.
+        DifferentiateError: the axis is the batch.
     """
-    if isinstance(size, torch.SymInt):
+    if isinstance(size, torch.SymInt) and axis == 0:
         raise DifferentiateError(
-            "a place is looked up along an axis whose size is free, such as the batch. Take a place in each sample by "
+            "a place is looked up along the batch, whose size is free. Take a place in each sample by "
             "itself, as x[torch.arange(x.shape[0]), place] or torch.gather do."
         )
-    places = torch.arange(size, device=index.device)
-    return (_wrapped(index, size).unsqueeze(-1) == places).to(like.dtype)
+    here: Tensor = _wrapped(index, size).unsqueeze(-1) == places(size, index)
+    return here.to(like.dtype)
 
 
 def _wrapped(index: Tensor, size: int) -> Tensor:
@@ -53,7 +60,7 @@ def index_select(ct: Tensor, out: Tensor, x: Tensor, dim: int, index: Tensor) ->
 
 def _spread_back(ct: Tensor, x: Tensor, axis: int, index: Tensor) -> Tensor:
     """A tensor of the shape of x: along `axis`, slice i of ct is added to its slice index[i]."""
-    rows = _one_hot(index, x.shape[axis], ct)
+    rows = _one_hot(index, x.shape[axis], ct, axis)
     return torch.matmul(ct.transpose(axis, -1), rows).transpose(axis, -1)
 
 
@@ -71,11 +78,11 @@ def index(ct: Tensor, out: Tensor, x: Tensor, indices: list[Any]) -> tuple[Any, 
     flat = _wrapped(indices[first], x.shape[first])
     for axis in where[1:]:
         flat = flat * x.shape[axis] + _wrapped(indices[axis], x.shape[axis])
-    places = 1
+    count = 1
     for axis in where:
-        places = places * x.shape[axis]
+        count = count * x.shape[axis]
     grid = flat.ndim
-    rows = _one_hot(flat.reshape([-1]), places, ct)
+    rows = _one_hot(flat.reshape([-1]), count, ct, first)
     joined = ct.reshape([*ct.shape[:first], -1, *ct.shape[first + grid :]])
     spread = torch.matmul(joined.transpose(first, -1), rows).transpose(first, -1)
     shape = [*x.shape[:first], *x.shape[first : last + 1], *x.shape[last + 1 :]]
@@ -90,7 +97,7 @@ def gather(ct: Tensor, out: Tensor, x: Tensor, dim: int, index: Tensor, sparse_g
     end nothing was read, and ct_x = 0. ct_index = NOT_DIFFERENTIABLE.
     """
     axis = dim % x.ndim
-    rows = _one_hot(index.transpose(axis, -1), x.shape[axis], ct)
+    rows = _one_hot(index.transpose(axis, -1), x.shape[axis], ct, axis)
     moved = torch.matmul(ct.transpose(axis, -1).unsqueeze(-2), rows).squeeze(-2)
     moved = moved.transpose(axis, -1)
     for other in range(x.ndim):

@@ -68,12 +68,12 @@ def test_one_tensor_in_a_container_of_an_exported_program() -> None:
     [
         (
             lambda y: {"features": y[:, :, None], "logits": y, "loss": None},
-            r"returns 2 values; .* It returns output\['features'\] \[batch, 3, 1\] float64, output\['logits'\] "
-            r"\[batch, 3\] float64, output\['loss'\] = None; output\['logits'\] may be the logits. Wrap the model",
+            r"returns 2 values; .* It returns features \[batch, 3, 1\] float64, logits \[batch, 3\] float64; logits "
+            r"may be the logits. Name the one that is meant: output='logits'.",
         ),
-        (lambda y: (y, {"aux": y * 2}), r"output\[0\] and output\[1\]\['aux'\] may be the logits"),
-        (lambda y: (y.sum(), y.argmax(1)), r"output\[1\] \[batch\] int64; none of them can be the logits"),
-        (lambda y: (y, "text"), r"output\[1\] = 'text'; output\[0\] may be the logits"),
+        (lambda y: (y, {"aux": y * 2}), r"0 and 1.aux may be the logits"),
+        (lambda y: (y.sum(), y.argmax(1)), r"1 \[batch\] int64; none of them is \[batch, classes\]"),
+        (lambda y: (y, "text"), r"1 = 'text'; 0 may be the logits"),
         (lambda y: {}, "returns 0 values"),
         (Record, "it returns a Record, which torch.export does not take apart. Wrap the model"),
     ],
