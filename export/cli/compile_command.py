@@ -52,6 +52,14 @@ class PrecisionName(Enum):
     bf16 = "bf16"
 
 
+class PositionsName(Enum):
+    """How a file is told at which positions to explain."""
+
+    index = "index"
+    mask = "mask"
+    weights = "weights"
+
+
 class ClipWhen(Enum):
     """When ascent clips to [-1, 1]."""
 
@@ -63,7 +71,7 @@ class ClipWhen(Enum):
 _MODEL, _PROGRAM, _RULES = "Model", "Program", "Rules"
 ModelSpec = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="timm:NAME, torchvision:NAME, package.module:factory, or file.pt2"),
+    typer.Argument(metavar="MODEL", help="timm:NAME, torchvision:NAME, hf:FOLDER, package.module:factory, or file.pt2"),
 ]
 FileOut = Annotated[
     Path | None,
@@ -85,6 +93,17 @@ Size = Annotated[str | None, _option(text="SIDE, HxW or CxHxW (default: the netw
 Example = Annotated[
     Path | None,
     _option(text="Example inputs, the explained one first: .npz, .safetensors or .pt", meta="FILE", panel=_MODEL),
+]
+Length = Annotated[
+    int | None,
+    _option(text="Tokens of a text, filled up or cut off (default: free, where the model allows it)", panel=_MODEL),
+]
+Logits = Annotated[
+    str | None, _option(text="Which of several outputs holds the logits: its name or place", meta="NAME", panel=_MODEL)
+]
+Positions = Annotated[
+    PositionsName | None,
+    _option(text="For logits at many positions: how the file is told of which (texts: index)", panel=_MODEL),
 ]
 Classes = Annotated[Path | None, _option(text="Class names: one per line, or JSON", meta="FILE", panel=_MODEL)]
 ModelOption = Annotated[
@@ -179,30 +198,36 @@ def compile_command(
     tap: Tap = None,
     each_tap: EachTap = False,
     bias: Bias = None,
+    length: Length = None,
+    logits: Logits = None,
+    positions: Positions = None,
 ) -> None:
     """Compile a model: one file with its logits, its pullback and the ledger of both."""
     from fxpullback.export.cli import compile as work
+    from fxpullback.export.cli import compile_options as read
 
-    when = None if clip_when is None else clip_when.value
-    chosen = work.program_of(program.value, alpha=alpha, steps=steps, clip=clip, clip_when=when, eps=eps)
-    under = None if noise is None else noise.value
-    chosen_rules = work.rules_of(rules.value, temperature or [], keep_exact or [], under)
-    chosen_rules, folder = work.calibration_of(rules.value, chosen_rules, calibrate, spread)
+    about = weights, pretrained, size, input_shape, model_option or [], classes, mean, std, example, length
+    chosen = rules.value, temperature or [], keep_exact or [], _value(noise)
+    chosen_rules, folder = read.calibration_of(rules.value, read.rules_of(*chosen), calibrate, spread)
+    steps_of = {"alpha": alpha, "steps": steps, "clip": clip, "clip-when": _value(clip_when), "eps": eps}
     job = work.Job(
-        spec=model,
-        output=output or work.default_output(model),
-        program=chosen,
+        model,
+        output or work.default_output(model),
+        program=read.program_of(program.value, steps_of),
         rules=chosen_rules,
         target=target.value,
         precision=precision.value,
         calibrate=folder,
         free_size=free_size,
         without=tuple(without or ()),
-        taps=work.taps_of(tap or []),
-        each_tap=each_tap,
-        bias=bias,
-        source=work.source_of(weights, pretrained, size, input_shape, model_option or [], classes, mean, std, example),
+        source=read.source_of(*about),
+        returns={"taps": read.taps_of(tap or []), "each_tap": each_tap, "bias": bias},
+        explains={"output": logits, "positions": _value(positions)},
     )
     with Stages() as stages:
-        report = work.run(job, stages)
-    out().print(report, markup=False)
+        out().print(work.run(job, stages), markup=False)
+
+
+def _value(chosen: Enum | None) -> str | None:
+    """What an option of fixed choices says, or None."""
+    return None if chosen is None else str(chosen.value)

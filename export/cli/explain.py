@@ -116,6 +116,10 @@ def preprocessing_of(session: Session) -> Preprocessing:
         InputError: The file takes something else than pictures.
     """
     shape = session.input_shape[1:]
+    if session.text is not None:
+        raise InputError(
+            f'{session.path}: it takes a text and no picture: fxpullback explain {session.path} --text "..."'
+        )
     if session.preprocessing is not None:
         return Preprocessing.from_json(session.preprocessing)
     if len(shape) != 3 or shape[0] not in (1, 3) or not all(isinstance(side, int) for side in shape):

@@ -69,6 +69,7 @@ def facts_table(session: Session | Described) -> Table:
         ("precision", precision_text(meta.precision)),
         ("rewrites", ", ".join(f"{name} {count}" for name, count in meta.rewrites.items() if count) or "none"),
         *computes,
+        *((("text", meta.text),) if meta.text is not None else ()),
         ("preprocessing", described(meta.preprocessing or {}) or "not given"),
         ("classes", class_text(session)),
         ("weights sha256", meta.weights_sha256 or "not given"),

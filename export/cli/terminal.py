@@ -27,9 +27,9 @@ COLUMNS = 100
 _UsageError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
-def option(*names: str, text: str, meta: str | None = None, panel: str | None = None) -> Any:
-    """An option; its panel is the heading it stands under in --help."""
-    return typer.Option(*names, help=text, metavar=meta, rich_help_panel=panel, show_default=False)
+def option(*names: str, text: str, meta: str | None = None, panel: str | None = None, least: int | None = None) -> Any:
+    """An option; its panel is the heading it stands under in --help, `least` the smallest number it takes."""
+    return typer.Option(*names, help=text, metavar=meta, rich_help_panel=panel, show_default=False, min=least)
 
 
 def out() -> Console:

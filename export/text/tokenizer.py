@@ -73,6 +73,9 @@ class Reader:
         length: Tokens the file is fixed to, or None.
         sizes: The axes of the ids beside the batch whose size is free.
 
+    Attributes:
+        tokenizer: The tokenizer, as the library reads it.
+
     Raises:
         SessionError: The library `tokenizers` is absent, or cannot read the tokenizer of the file.
         InputError: The file takes an input that no text gives.
@@ -96,15 +99,19 @@ class Reader:
         self._fixed = length if isinstance(length, int) else None
         self._axis = next((axis for axis in sizes if axis.axis == 1), None)
         self._most = min((n for n in (self._fixed, text.longest, self._axis and self._axis.most) if n), default=None)
-        self._whole = self._cut = tokenizer_of(text)
-        self._whole.no_truncation()
+        self.tokenizer = self._cut = tokenizer_of(text)
+        self.tokenizer.no_truncation()
         if self._most is not None:  # one of its own, since a tokenizer that is changed may not be shared by threads
             self._cut = tokenizer_of(text)
             self._cut.enable_truncation(self._most)
 
     @classmethod
-    def of(cls, session: Session) -> Reader:
+    def of(cls, session: Session, besides: Sequence[str] = ()) -> Reader:
         """Of a file.
+
+        Args:
+            session: The file.
+            besides: Names of inputs that are made elsewhere.
 
         Raises:
             InputError: The file takes no text, or more than a text gives.
@@ -112,11 +119,13 @@ class Reader:
         """
         text = session.metadata.text
         if text is None:
+            why = "takes no words" if session.metadata.vocabulary is None else "holds no tokenizer"
             raise InputError(
-                f"{session.path}: the file holds no tokenizer, so it takes no text. Compile a model of text with its "
+                f"{session.path}: no text can be explained, as the file {why}. Compile a model of text with its "
                 "tokenizer: fxpullback compile hf:FOLDER, or to_onnx(..., text=...)."
             )
-        return cls(text, session.inputs[session.metadata.explained], session.extras, session.sizes)
+        others = {name: taken for name, taken in session.extras.items() if name not in besides}
+        return cls(text, session.inputs[session.metadata.explained], others, session.sizes)
 
     def __call__(self, text: str, pair: str | None = None) -> Tokens:
         """The tokens of a text, or of a pair of texts.
@@ -128,7 +137,7 @@ class Reader:
         for given in texts:
             if not given.strip():
                 raise InputError("the text is empty; pass some words.")
-        encoding = self._whole.encode(*texts)
+        encoding = self.tokenizer.encode(*texts)
         notes = []
         if self._most is not None and len(encoding) > self._most:
             notes.append(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Source:
         examples: Example inputs, the explained one first; None where the shape says all there is to say.
         names: Names of the examples, where they are passed by name.
         text: How a text becomes an input; None for a model that takes something else.
+        explains: Which logits are explained unless others are asked for: `output` and `positions` of `compile`.
     """
 
     model: nn.Module | ExportedProgram
@@ -44,6 +45,7 @@ class Source:
     examples: tuple[Tensor, ...] | None = None
     names: tuple[str, ...] = ()
     text: Text | None = None
+    explains: Mapping[str, str] = field(default_factory=dict)
 
 
 def from_timm(

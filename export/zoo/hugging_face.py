@@ -51,15 +51,17 @@ def from_folder(spec: str, folder: Path, *, length: int | None = None) -> Source
     if length is not None and text.longest is not None and length > text.longest:
         raise ModelSourceError(f"{spec}: --length {length} is more than the {text.longest} tokens the model takes.")
     examples = _examples(spec, model, tokenizer, text, length)
+    logits = _logits(spec, model, examples)
     return Source(
         model,
         tuple(examples["input_ids"].shape[1:]),
         None,
-        classes=_classes(spec, model, examples),
+        classes=_classes(model, logits),
         notes=tuple(notes),
         examples=tuple(examples.values()),
         names=tuple(examples),
         text=text,
+        explains={} if logits is None else {"output": "logits"} | ({"positions": "index"} if logits.ndim == 3 else {}),
     )
 
 
@@ -228,8 +230,8 @@ def _examples(spec: str, model: Any, tokenizer: Any, text: Text, length: int | N
     return found
 
 
-def _classes(spec: str, model: Any, examples: Mapping[str, Tensor]) -> list[str] | None:
-    """The labels of the model, where its logits are as many; found by running it once."""
+def _logits(spec: str, model: Any, examples: Mapping[str, Tensor]) -> Tensor | None:
+    """The logits of the examples; None where the model calls none of its outputs that."""
     try:
         with torch.no_grad():
             logits = getattr(model(**examples), "logits", None)
@@ -239,9 +241,15 @@ def _classes(spec: str, model: Any, examples: Mapping[str, Tensor]) -> list[str]
             f"{' '.join(str(error).split())[:240]}. Compile it from Python, wrapped in a module that passes the rest: "
             "fxpullback.compile(model, {'input_ids': ids}, at='embeddings')."
         ) from error
+    return logits if isinstance(logits, Tensor) else None
+
+
+def _classes(model: Any, logits: Tensor | None) -> list[str] | None:
+    """The labels of the model, where its logits are as many."""
     labels = getattr(model.config, "id2label", None) or {}
-    fits = isinstance(logits, Tensor) and logits.shape[-1] == len(labels)
-    return [str(labels[index]) for index in sorted(labels)] if fits else None
+    if logits is None or logits.shape[-1] != len(labels):
+        return None
+    return [str(labels[index]) for index in sorted(labels)]
 
 
 @contextmanager

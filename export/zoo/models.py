@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -46,6 +46,8 @@ class LoadedModel:
         extras: Examples of the inputs that are passed through.
         names: Names of the examples, where the model is called by name.
         text: How a text becomes an input; None for a model that takes something else.
+        explains: Which logits are explained unless others are asked for: `output` and `positions` of `compile`.
+        is_free: Whether a text may have any length; else it is filled up to that of the examples.
     """
 
     model: nn.Module | ExportedProgram
@@ -57,6 +59,8 @@ class LoadedModel:
     extras: tuple[Tensor, ...] = ()
     names: tuple[str, ...] = ()
     text: Text | None = None
+    explains: Mapping[str, str] = field(default_factory=dict)
+    is_free: bool = False
 
 
 def load_model(
@@ -99,7 +103,8 @@ def load_model(
     source: Source
     if spec.startswith(HF):
         given = [weights, pretrained, size, input_shape, options, mean, std, example]
-        return _finished(spec, _of_text(spec, given, length), None, classes)
+        found = _finished(spec, _of_text(spec, given, length), None, classes)
+        return replace(found, is_free=length is None)
     if length is not None:
         raise ModelSourceError(f"{spec}: --length is for models of text, {HF}FOLDER; leave it out.")
     if spec.endswith(".pt2"):
@@ -222,7 +227,7 @@ def _finished(spec: str, source: Source, weights: Path | None, classes: Path | N
     if names is not None and count is not None and len(names) != count:
         names = None
         notes.append(f"no class names are known for {count} classes; pass --classes FILE")
-    about = source.names, source.text
+    about = source.names, source.text, source.explains
     return LoadedModel(model, example, source.preprocessing, names, spec, tuple(notes), tuple(extras), *about)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -38,6 +39,13 @@ class Text:
             raise ValueError(f"a text is filled up on the right or on the left, and not on the {self.side!r}")
         if self.longest is not None and self.longest < 1:
             raise ValueError(f"a text of at most {self.longest} tokens holds nothing")
+
+    def __str__(self) -> str:
+        model = json.loads(self.tokenizer).get("model", {})
+        bound = "" if self.longest is None else f" of at most {self.longest} tokens"
+        padding = "not filled up" if self.padding is None else f"filled up with {self.padding} on the {self.side}"
+        kind = f"{model.get('type', 'tokenizer')} of {len(model.get('vocab', ()))} tokens"
+        return f"texts{bound}, by {kind}, {padding}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a file carries them."""

@@ -54,6 +54,8 @@ def at_positions(gm: Graph, kind: str, compilation: Compilation | None = None) -
             return site.copy()
 
     append(builder, gm, env, again)
+    source = explained(gm.graph)
+    env[source].node.meta.update({key: held for key, held in source.meta.items() if key != "val"})
     given = builder.placeholder(POSITIONS, _fake(logits, kind))
     given.node.meta[GRID] = _grid(logits)
     with builder.provenance(POSITIONS):

@@ -81,7 +81,7 @@ def choose_taps(
         return Taps(parts=wanted.parts)
     reached = {row.node for row in ledger.rows if row.verdict not in ("frozen", "constant") or row.injected}
     values = Values(captured.graph, reached, compilation.operators)
-    chosen = named(values, wanted.names) if wanted.names else automatic(values)
+    chosen = named(values, wanted.names) if wanted.names else automatic(values, words=compilation.entry is not None)
     if not chosen:
         warnings.warn(
             "no contribution: no value of this network lies on a grid of places, so that there is nowhere to read one "

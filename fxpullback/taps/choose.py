@@ -4,6 +4,8 @@ The choice looks at the values that the class depends on and that lie on a grid:
 
 - In a network whose resolution falls, the last value at each of the two coarsest grids.
 - In one whose resolution stays, as a transformer's, the stream behind every block but the first and the last.
+- Of words that were looked up, the stream behind the first block, where each place still stands for its word: deeper
+  ones hold what the words around say, and the last one often all of it at the place that is read out.
 
 A value that every path from the input to the logits passes is preferred: its contributions are all of the logit but
 what the layers behind it add of themselves.
@@ -98,17 +100,32 @@ class Values:
         return not moves or is_call(node, aten.cat.default) or node.target is GETITEM
 
 
-def automatic(values: Values) -> list[Chosen]:
-    """The automatic choice; nothing where no value lies on a grid."""
+def automatic(values: Values, words: bool = False) -> list[Chosen]:
+    """The automatic choice, for looked-up words or anything else; nothing where no value lies on a grid."""
     found = values.candidates()
     main = [n for n in found if n in values.through]
     sums = [n for n in main if _is_sum(n, values)]
     blocks = [list(group)[-1] for _, group in groupby(sums, _block)]
-    if len(blocks) >= BLOCKS and len({values.grids[n] for n in sums}) == 1:
+    if words:
+        taken = _first(blocks, main, values)
+    elif len(blocks) >= BLOCKS and len({values.grids[n] for n in sums}) == 1:
         taken = blocks[1:-1]
     else:
         taken = _coarsest(found, main, values)
     return [Chosen(n, module_path(n) or n.name, values.plans[n]) for n in taken]
+
+
+def _first(blocks: list[fx.Node], main: list[fx.Node], values: Values) -> list[fx.Node]:
+    """The stream behind the first of several blocks; of one block alone, what goes into it.
+
+    A norm at the end of the block belongs to it: in front of one the exact derivative carries nothing.
+    """
+    if len(blocks) > 1:
+        name = _block(blocks[0])
+        return [n for n in main if _block(n) == name][-1:]
+    live = [n for n in values.plans if values.is_live(n)]
+    early = [n for n in live if n in values.through and n not in values.computed]
+    return early[-1:] or live[:1]
 
 
 def _block(node: fx.Node) -> str:
