@@ -19,6 +19,7 @@ from fxpullback.contract.errors import UnknownOperatorError
 from fxpullback.differentiate import differentiate
 from fxpullback.extensions import Extension, Extensions
 from fxpullback.graph import invariants
+from fxpullback.graph.collection import say_cost, seldom_collected
 from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.inputs import extra_of, given_examples
 from fxpullback.graph.ir import ORIGIN, RULE, calls, extra_inputs, is_size, where
@@ -97,20 +98,21 @@ def compile(
     Raises:
         CaptureError, UnsupportedGateError, DifferentiateError, LowerError, ProgramError, RuleError, TapError: each.
     """
-    return _compiled(
-        model,
-        given_examples(example_inputs),
-        SEMANTIC.with_spread() if rules is None else rules,
-        tuple(keep_exact),
-        program or Soft(),
-        check_target(target),
-        free_size,
-        without,
-        Extensions.of(extensions),
-        Wanted.of(taps, each_tap, bias),
-        Ends(at, output, positions),
-        progress or (lambda stage: None),
-    )
+    with seldom_collected():
+        return _compiled(
+            model,
+            given_examples(example_inputs),
+            SEMANTIC.with_spread() if rules is None else rules,
+            tuple(keep_exact),
+            program or Soft(),
+            check_target(target),
+            free_size,
+            without,
+            Extensions.of(extensions),
+            Wanted.of(taps, each_tap, bias),
+            Ends(at, output, positions),
+            progress or (lambda stage: None),
+        )
 
 
 def _compiled(
@@ -133,6 +135,7 @@ def _compiled(
     compilation = Compilation(operators=extensions.operators())
     say("capture")
     captured, (example, *others) = _captured(model, examples, free_size, compilation, ends)
+    say_cost(captured, stacklevel=4)
     rules = _with_temperatures(rules, captured, (example, *others), vjps, compilation, say)
     say("rewrite")
     rewritten, ledger = rewrite(captured, rules, compilation, vjps)

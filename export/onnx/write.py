@@ -26,6 +26,7 @@ from fxpullback.export.certify.half import advice, certify_half
 from fxpullback.export.onnx.digest import weights_sha256
 from fxpullback.export.onnx.translate import OPSET, Translations, translate
 from fxpullback.export.onnx.translate.own import checked
+from fxpullback.graph.collection import seldom_collected
 from fxpullback.half.autocast import HalfPrecision, check_precision, in_half_precision
 from fxpullback.unroll import describe
 
@@ -101,6 +102,7 @@ def to_onnx(
     )
 
 
+@seldom_collected()
 def write(
     graph: torch.fx.GraphModule,
     path: str | os.PathLike[str],

@@ -22,6 +22,7 @@ from fxpullback.certify.fresh import Looks, Spread, cotangents, fresh_inputs, fr
 from fxpullback.certify.parts import is_complete, part_checks
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
 from fxpullback.contract.contribution import CONTRIBUTION, output_of
+from fxpullback.graph.collection import seldom_collected
 from fxpullback.graph.float64 import Memo, in_float64
 from fxpullback.graph.inputs import Inputs
 from fxpullback.graph.ir import calls, operator_name
@@ -39,6 +40,7 @@ MAGNIFIED = 1e-2  # logits in the model's own type against float64: no trained n
 ASCENT_BOUND = 1e-6  # float64, rounding carried through every step
 
 
+@seldom_collected()
 def verify(pb: Compiled, *, seed: int = 0) -> Certificate:
     """Verify a compiled model; see `Pullback.verify`."""
     looks = Looks.of(pb)

@@ -104,11 +104,13 @@ class Builder:
 
     def constant(self, name: str, tensor: Tensor) -> Value:
         """Add a constant of the graph under a name that begins with `name` and that no stage has used before."""
-        free, count = name, 0
+        count = self.compilation.counts.get(name, 0)
+        free = f"{name}_{count}" if count else name
         while free in self.compilation.names or free in self.exact or hasattr(self.source, free):
             count += 1
             free = f"{name}_{count}"
         self.compilation.names.add(free)
+        self.compilation.counts[name] = count
         self.constants[free] = tensor
         return self.attribute(free)
 
@@ -153,11 +155,17 @@ class Builder:
         if self.compilation.watch is not None:
             self.compilation.watch.check(str(self.meta.get(ORIGIN) or self.prefix))
         node_args, node_kwargs = map_tree((_settle_sizes(target, args), kwargs), self._argument)
-        node = self.graph.create_node("call_function", target, node_args, node_kwargs, self.prefix)
-        node.meta.update(self.meta)
-        node.meta["val"] = val
+        return self._add(target, node_args, node_kwargs, val, self.prefix, self.meta)
+
+    def _add(self, target: Any, args: Any, kwargs: Any, val: Any, prefix: str | None, meta: dict[str, Any]) -> Any:
+        """Append one node as it stands; returns what `call` does."""
+        node = self.graph.create_node("call_function", target, (), {}, prefix)
+        node.args = args  # set afterwards: given to `create_node`, torch walks through them in search of bare sizes
+        if kwargs:
+            node.kwargs = kwargs
+        node.meta = {**meta, "val": val}
         if isinstance(val, tuple | list):
-            return tuple(self._item(node, i, v) for i, v in enumerate(val))
+            return tuple(self._item(node, i, v, meta) for i, v in enumerate(val))
         return Value(self, node)
 
     def _lift(self, value: Any) -> Any:
@@ -176,10 +184,9 @@ class Builder:
         self.exact[str(lifted.node.target)] = exact
         return lifted
 
-    def _item(self, node: fx.Node, index: int, val: Any) -> Value:
+    def _item(self, node: fx.Node, index: int, val: Any, meta: dict[str, Any]) -> Value:
         item = self.graph.create_node("call_function", GETITEM, (node, index), {}, f"{node.name}_{index}")
-        item.meta.update(self.meta)
-        item.meta["val"] = val
+        item.meta = {**meta, "val": val}
         return Value(self, item)
 
     def _argument(self, value: Any) -> Any:
@@ -234,14 +241,18 @@ class Builder:
             return node.meta["val"]
         if node.op == "get_attr":
             return self.attribute(str(node.target), node.meta["val"])
-        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: env[n])
-        own = {k: v for k, v in node.meta.items() if k not in ("val", *WHOLE)}
+        own = {k: v for k, v in node.meta.items() if k not in _NOT_COPIED}
         if node.target is GETITEM:
             item = env[arg(node, 0)][arg(node, 1)]
             if item.node.target is GETITEM:
                 item.node.meta.update({ORIGIN: node.name, **own, **meta})
             return item
-        with self.provenance(name or node.name, **{ORIGIN: node.name, **own, **meta}):
+        kept = {ORIGIN: node.name, **own, **{k: v for k, v in meta.items() if k not in WHOLE}}
+        if self.compilation.watch is None and all(isinstance(env[n], Value) for n in node.all_input_nodes):
+            args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: env[n].node)
+            return self._add(node.target, args, kwargs, node.meta["val"], name or node.name, {**self.meta, **kept})
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: env[n])
+        with self.provenance(name or node.name, **kept):
             return self._append(node.target, args, kwargs, node.meta["val"])
 
     def finish(self, results: tuple[Value, ...], signature: Signature | None = None) -> Graph:
@@ -264,6 +275,8 @@ class Builder:
                 root.register_buffer(name, tensor)
         return Graph(root, self.graph, signature or signature_of(self.source), self.exact, self.scaled)
 
+
+_NOT_COPIED = frozenset({"val", *WHOLE})
 
 _SIZE_FUNCTIONS: dict[str, Any] = {
     "Add": operator.add,

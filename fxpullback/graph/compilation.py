@@ -25,6 +25,7 @@ class Compilation:
 
     Attributes:
         names: names of the constants made so far; no stage uses one again.
+        counts: how many names were tried so far that begin alike.
         shapes: fake results, by operator and the shapes of its arguments.
         operators: what is true of every operator.
         watch: what checks assumptions about free sizes; None where the batch alone is free.
@@ -32,6 +33,7 @@ class Compilation:
     """
 
     names: set[str] = field(default_factory=set)
+    counts: dict[str, int] = field(default_factory=dict)
     shapes: dict[Any, Any] = field(default_factory=dict)
     operators: OperatorTable = OPERATORS
     watch: SizeWatch | None = None

@@ -20,7 +20,7 @@ from torch import fx
 
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.compilation import Compilation
-from fxpullback.graph.ir import ORIGIN, WHOLE, input_nodes, outputs, schema_arguments
+from fxpullback.graph.ir import ORIGIN, WHOLE, outputs, schema_arguments
 from fxpullback.graph.module import Graph
 from fxpullback.graph.operators import OperatorTable, Traits
 from fxpullback.graph.value import Value
@@ -110,7 +110,7 @@ class Site:
             meta: what its meta says beside.
         """
         values = values or {}
-        env = {n: values[n] if n in values else self.whole(n) for n in input_nodes(self.node)}
+        env = {n: values[n] if n in values else self.whole(n) for n in self.node.all_input_nodes}
         return self.builder.copy(self.node, env, name, **(meta or {}))
 
     def provenance(self) -> AbstractContextManager[None]:
@@ -201,7 +201,7 @@ def hand_on(node: fx.Node, made: Any) -> None:
 
 def tidy(gm: G) -> G:
     """Drop dead nodes and the constants that nothing reads any more."""
-    gm.graph.eliminate_dead_code()
+    gm.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))  # all else is functional
     used = {str(node.target) for node in gm.graph.nodes if node.op == "get_attr"}
     for name in [*dict(gm.named_parameters()), *dict(gm.named_buffers())]:
         if name not in used:

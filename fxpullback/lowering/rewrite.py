@@ -10,6 +10,7 @@ from torch import fx
 
 from fxpullback.contract.errors import LowerError
 from fxpullback.graph.compilation import Compilation
+from fxpullback.graph.ir import calls
 from fxpullback.graph.module import Graph
 from fxpullback.graph.rebuild import Handler, Site, rebuild
 
@@ -42,6 +43,8 @@ def replacing(table: Mapping[Any, Handler]) -> Apply:
 
     def apply(gm: fx.GraphModule, compilation: Compilation | None = None) -> tuple[Graph, int]:
         changed = 0
+        if isinstance(gm, Graph) and not any(node.target in table for node in calls(gm.graph)):
+            return gm, 0
 
         def replace(site: Site) -> Any:
             nonlocal changed

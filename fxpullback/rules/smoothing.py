@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -27,6 +28,7 @@ def normal_bell(x: Tensor, variance: float, temperature: float, height: float) -
     return torch.exp(x * x * (-0.5 / wide)) * (height / math.sqrt(2 * math.pi * wide))
 
 
+@functools.cache
 def logistic_scales() -> tuple[Tensor, Tensor]:
     """Deviations and weights of normal distributions whose mixture is the standard logistic distribution.
 
