@@ -135,7 +135,6 @@ def _compiled(
     compilation = Compilation(operators=extensions.operators())
     say("capture")
     captured, (example, *others) = _captured(model, examples, free_size, compilation, ends)
-    say_cost(captured, stacklevel=4)
     rules = _with_temperatures(rules, captured, (example, *others), vjps, compilation, say)
     say("rewrite")
     rewritten, ledger = rewrite(captured, rules, compilation, vjps)
@@ -189,6 +188,7 @@ def _captured(
     names, (example, *others) = examples
     captured = capture(model, example, others, names, free_size, compilation, ends)
     invariants.check_captured(captured)
+    say_cost(captured, stacklevel=5)
     given = [example, *others]
     if compilation.entry is not None:
         given = [compilation.entry.embedded(example), *given]
