@@ -82,7 +82,7 @@ class Compiled:
         """What the contribution maps are, or None where there are none."""
         if not self.taps:
             return None
-        places = tuple(Place(tap.name, tap.operator, tap.plan.grid) for tap in self.taps)
+        places = tuple(Place(tap.name, tap.operator, tap.plan.grid, tap.of) for tap in self.taps)
         exact = not any(row.injected for row in self.ledger.rows)
         at = "second pass" if isinstance(self.program, Double) else "input"
         return Contributions(places, self.taps.grid, self.taps.each, self.taps.chosen, exact, at)
@@ -127,6 +127,8 @@ class Compiled:
         self.check_input(x)
         check_given(self.target, target, x.shape[0], self.classes)
         passed = arguments(self.passed, extras, named, x, self.free)
+        for part, value in zip(self.entry.parts[1:] if self.entry is not None else (), passed, strict=False):
+            part.check(value)
         if self.ends.positions is not None:
             self.ends.check(passed[-1], {axis.name: x.shape[axis.axis] for axis in self.free})
         with torch.no_grad():
@@ -148,6 +150,6 @@ class Compiled:
         if x.dtype != wanted.dtype:
             raise InputError(f"the input is of {x.dtype}; this graph was compiled for {wanted.dtype}.")
         if self.entry is not None:
-            self.entry.check_ids(x)
+            self.entry.parts[0].check(x)
         elif not bool(torch.isfinite(x).all()):
             raise InputError("the input holds NaN or infinite values.")

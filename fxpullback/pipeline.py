@@ -21,6 +21,7 @@ from fxpullback.extensions import Extension, Extensions
 from fxpullback.graph import invariants
 from fxpullback.graph.collection import say_cost, seldom_collected
 from fxpullback.graph.compilation import Compilation
+from fxpullback.graph.cut import in_front
 from fxpullback.graph.inputs import extra_of, given_examples
 from fxpullback.graph.ir import ORIGIN, RULE, calls, extra_inputs, is_size, where
 from fxpullback.graph.module import Graph
@@ -71,6 +72,7 @@ def compile(
     at: str | None = None,
     output: str | int | None = None,
     positions: str | None = None,
+    explain: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Pullback:
     """Compile a model and its pullback into one forward-only graph.
@@ -87,12 +89,12 @@ def compile(
         free_size: True leaves the size behind the channels free; or the axes to be free.
         without: names of optional rewrites in `fxpullback.lower.REWRITES` to leave out.
         extensions: gate rules, patterns, VJP rules, traits and rewrites of your own; see docs/architecture.md.
-        taps: where contributions are read off, for a further output `contribution`: names of modules, or "auto".
-            `each_tap` gives each tap's own map besides. See docs/contributions.md.
+        taps: modules at which an output `contribution` is read off, or "auto"; `each_tap` gives each one's own besides.
         bias: "share" for the parts of each logit, output `parts`; "pushed" for a map as well: docs/completeness.md.
         at: "embeddings" for a model of ids, its first input: what they are looked up as is explained; docs/text.md.
         output: which of several outputs holds the logits, by name or place: "logits", "aux.0", 1; see docs/outputs.md.
         positions: for logits at many positions, what a further input `positions` holds: "index", "mask" or "weights".
+        explain: names of several inputs that are explained together; see docs/pairs.md.
         progress: called with the name of each stage as it begins.
 
     Raises:
@@ -101,7 +103,7 @@ def compile(
     with seldom_collected():
         return _compiled(
             model,
-            given_examples(example_inputs),
+            given_examples(example_inputs, explain),
             SEMANTIC.with_spread() if rules is None else rules,
             tuple(keep_exact),
             program or Soft(),
@@ -110,7 +112,7 @@ def compile(
             without,
             Extensions.of(extensions),
             Wanted.of(taps, each_tap, bias),
-            Ends(at, output, positions),
+            Ends(at, output, positions, explain=tuple(explain)),
             progress or (lambda stage: None),
         )
 
@@ -142,8 +144,7 @@ def _compiled(
     invariants.check_rewritten(rewritten, injections)
     say("fold")
     folded, merged = fold(rewritten, compilation)
-    invariants.check_rewritten(folded, injections)
-    invariants.check_held(rewritten, folded)
+    invariants.check_folded(rewritten, folded, injections)
     taps = choose_taps(captured, folded, ledger, wanted, compilation)
     say("differentiate")
     differentiated = differentiate(folded, compilation, vjps, taps.taps, taps.parts, taps.pushes)
@@ -191,14 +192,14 @@ def _captured(
     say_cost(captured, stacklevel=5)
     given = [example, *others]
     if compilation.entry is not None:
-        given = [compilation.entry.embedded(example), *given]
+        given = [compilation.entry.value(given), *given]
     if ends.positions is not None:
         given.append(example_positions(captured, given[0], ends.positions))
     return captured, given
 
 
 def _with_entry(gm: Graph, compilation: Compilation) -> Graph:
-    return gm if compilation.entry is None else compilation.entry.in_front(gm)
+    return gm if compilation.entry is None else in_front(compilation.entry, gm)
 
 
 def _with_temperatures(

@@ -130,10 +130,12 @@ def _compare(drawn: Drawn, label: str, found: dict[str, Tensor], precision: str,
     wrong = sum(int((~torch.isfinite(value)).sum()) for value in found.values())
     checks = [at_most(f"{label}: values that are not finite", float(wrong), 0.0, detail)]
     bound = bound_of(precision)
-    for name in ("logits", "pullback", *(name for name in found if name.startswith((CONTRIBUTION, PARTS, PUSHED)))):
+    for name in (n for n in found if n == "logits" or n.startswith(("pullback", CONTRIBUTION, PARTS, PUSHED))):
         wanted, here = (v.double().flatten(1) for v in (drawn.wanted[name][: len(found[name])], found[name]))
         error = float(((here - wanted).norm(dim=1) / wanted.norm(dim=1).clamp(min=1e-300)).max())
-        cosine = float(torch.nn.functional.cosine_similarity(here, wanted, dim=1, eps=1e-300).min())
+        cosines = torch.nn.functional.cosine_similarity(here, wanted, dim=1, eps=1e-300)
+        both_zero = ~(here.any(1) | wanted.any(1))  # as where a class does not depend on one of several inputs
+        cosine = float(torch.where(both_zero, 1.0, cosines).min())
         if name == "logits":
             checks.append(at_most(f"{label}: logits, relative L2", error, bound / 4))
         elif isinstance(drawn.oracle.program, Soft):

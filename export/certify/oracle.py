@@ -61,7 +61,12 @@ class Oracle:
         given = fresh_target(self.target, count, classes, inputs.x, seed + 1)
         wide = given.double() if given is not None and given.is_floating_point() else given
         wanted = run_eagerly(in_float64(self.injected), self.program, self.target, inputs.double(), wide, self.taps)
-        return Drawn(self, inputs, given, wanted)
+        return Drawn(self, inputs, given, self.outputs(wanted))
+
+    def outputs(self, results: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the graph that runs returns, of what the program returns."""
+        entry = self.looks.entry
+        return dict(results) if entry is None else entry.outputs(results)
 
 
 @dataclass(frozen=True)
@@ -93,4 +98,6 @@ class Drawn:
     def in_float32(self) -> dict[str, Tensor]:
         """What float32 autograd makes of them."""
         oracle = self.oracle
-        return run_eagerly(oracle.injected, oracle.program, oracle.target, self.inputs, self.given, oracle.taps)
+        return oracle.outputs(
+            run_eagerly(oracle.injected, oracle.program, oracle.target, self.inputs, self.given, oracle.taps)
+        )

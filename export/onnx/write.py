@@ -207,7 +207,11 @@ def described(
 def _inputs(pb: Compiled) -> dict[str, Any]:
     """The inputs of a file, beside the target."""
     named = {"explained": INPUT, "extras": [extra.name for extra in pb.passed], **pb.ends.to_dict()}
-    return named if pb.entry is None else {**named, "explained": pb.entry.ids, "vocabulary": pb.entry.vocabulary}
+    if pb.entry is None:
+        return named
+    first, *others = pb.entry.parts
+    also = {part.name: part.vocabulary for part in others}
+    return {**named, "explained": first.name, "vocabulary": first.vocabulary, **({"also": also} if also else {})}
 
 
 def writable(path: str | os.PathLike[str]) -> Path:

@@ -19,7 +19,7 @@ from fxpullback.capture.quiet import quiet
 from fxpullback.certify.fresh import Looks, fresh_target
 from fxpullback.contract import metadata as md
 from fxpullback.contract.errors import ExportError
-from fxpullback.contract.names import INPUT, TARGET
+from fxpullback.contract.names import INPUT, OF_INPUT, TARGET, own_output
 from fxpullback.contract.parts import COLUMNS, PARTS, PUSHED
 from fxpullback.contract.text import Text
 from fxpullback.export.onnx.write import certificate, described, refused, writable
@@ -102,9 +102,14 @@ def signature(pb: Compiled) -> dict[str, Any]:
         wanted = {"index": ["batch"], "contrast": ["batch", 2], "cotangent": logits}[pb.target]
         inputs.append({"name": TARGET, "dtype": "float32" if pb.target == "cotangent" else "int64", "shape": wanted})
     outputs = dict.fromkeys(pb.output_names, shape) | {n: logits for n in pb.output_names if n.endswith("logits")}
+    for part in pb.entry.parts if pb.entry is not None and pb.entry.is_joined else ():
+        outputs |= {
+            own_output(name, part.name): ["batch", *part.sample]
+            for name in OF_INPUT
+            if own_output(name, part.name) in outputs
+        }
     if pb.contributions is not None:
-        grids = [pb.contributions.grid, *(place.grid for place in pb.contributions.places)]
-        outputs |= {n: ["batch", *map(_extent, g)] for n, g in zip(pb.contributions.outputs, grids, strict=False)}
+        outputs |= {name: ["batch", *map(_extent, grid)] for name, grid in pb.contributions.extents.items()}
     if pb.parts is not None:
         outputs |= {PUSHED: ["batch", *pb.parts.pushed]} if pb.parts.pushed else {}
         outputs[PARTS] = ["batch", len(COLUMNS)]

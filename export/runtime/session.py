@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from fxpullback.contract import metadata as md
 from fxpullback.contract.arguments import Arguments, Array
-from fxpullback.contract.contribution import EACH
+from fxpullback.contract.contribution import CONTRIBUTION
 from fxpullback.contract.errors import SessionError
+from fxpullback.contract.names import OF_INPUT
 from fxpullback.contract.parts import COLUMNS
 from fxpullback.export.runtime.onnx_file import OnnxFile
 from fxpullback.export.runtime.package import Package, is_package
@@ -43,6 +44,9 @@ class Result:
             the target makes of the logits. None where the file was compiled without `bias`.
         bias_contribution: float32 [batch, height, width], or [batch, tokens]: what biases add where they act, each at
             its own layer. None unless the file was compiled with `bias="pushed"`.
+        pullbacks: where several inputs are explained, the pullback of each by its name; `pullback` is the first of
+            them. Empty where one is explained.
+        counterfactuals: The same of counterfactuals.
     """
 
     logits: Array
@@ -53,6 +57,8 @@ class Result:
     contributions: Mapping[str, Array] = field(default_factory=dict)
     parts: Array | None = None
     bias_contribution: Array | None = None
+    pullbacks: Mapping[str, Array] = field(default_factory=dict)
+    counterfactuals: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def bias_share(self) -> Array | None:
@@ -62,15 +68,29 @@ class Result:
     @classmethod
     def of(cls, outputs: Mapping[str, Array]) -> Result:
         """Of the outputs of a file by name."""
-        own = {name.removeprefix(EACH): array for name, array in outputs.items() if name.startswith(EACH)}
-        return cls(**{name: array for name, array in outputs.items() if not name.startswith(EACH)}, contributions=own)
+        plain = {name: array for name, array in outputs.items() if "." not in name}
+        own = {kind: _own(outputs, kind) for kind in (CONTRIBUTION, *OF_INPUT)}
+        for kind in OF_INPUT:
+            plain |= {kind: next(iter(own[kind].values()))} if own[kind] else {}
+        return cls(
+            **plain,
+            contributions=own[CONTRIBUTION],
+            pullbacks=own["pullback"],
+            counterfactuals=own["counterfactual"],
+        )
 
     def __getitem__(self, name: str) -> Array:
         """One output by its name in the file."""
-        found = self.contributions.get(name.removeprefix(EACH)) if name.startswith(EACH) else getattr(self, name, None)
+        kind, dot, part = name.partition(".")
+        found: Array | None = getattr(self, f"{kind}s", {}).get(part) if dot else getattr(self, name, None)
         if found is None:
             raise KeyError(name)
         return found
+
+
+def _own(outputs: Mapping[str, Array], kind: str) -> dict[str, Array]:
+    """The outputs of a kind that have a name of their own behind a dot, by that name."""
+    return {name.partition(".")[2]: array for name, array in outputs.items() if name.startswith(f"{kind}.")}
 
 
 class Session:
@@ -159,6 +179,7 @@ class Session:
             explained,
             self.metadata.vocabulary,
             self.metadata.ends,
+            self.metadata.also,
         )
         self.extras = arguments.extras
         self._feed, self._run = arguments.feed, file.run
@@ -229,9 +250,9 @@ def _class_count(path: Path, file: Package | OnnxFile, metadata: md.Metadata) ->
     """The number of classes, once the names are found to be those of the contract."""
     inputs, outputs = list(file.inputs), list(file.outputs)
     wanted = [metadata.explained, *metadata.extras, *([] if metadata.target == "top1" else ["target"])]
-    returned = ["logits", "pullback"]
+    returned = ["logits", *metadata.outputs_of("pullback")]
     if metadata.program_name == "ascent":
-        returned += ["counterfactual", "counterfactual_logits"]
+        returned += [*metadata.outputs_of("counterfactual"), "counterfactual_logits"]
     if metadata.contributions is not None:
         returned += metadata.contributions.outputs
     if metadata.parts is not None:

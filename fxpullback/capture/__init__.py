@@ -22,7 +22,7 @@ from fxpullback.contract.ends import Ends
 from fxpullback.contract.sizes import FreeAxis
 from fxpullback.graph.alone import alone
 from fxpullback.graph.compilation import Compilation
-from fxpullback.graph.entry import cut
+from fxpullback.graph.cut import cut
 from fxpullback.graph.inputs import check_example, check_extra_examples
 from fxpullback.graph.ir import mark_values
 from fxpullback.graph.module import Graph
@@ -61,7 +61,7 @@ def capture(
         CaptureError: the model cannot be exported with a symbolic batch, or its output is no `[batch, classes]`.
     """
     ends = ends or Ends()
-    check_example(example, ends.at)
+    check_example(example, ends.at is not None or (bool(ends.explain) and not example.is_floating_point()))
     check_extra_examples(extras)
     axes = wanted_axes(free_size, example)
     free: tuple[FreeAxis, ...] = ()
@@ -77,8 +77,8 @@ def capture(
     if free:
         compilation.watch = Watch(gm, free, example)
     gm = canonicalise(in_real_numbers(gm, compilation), compilation)
-    if ends.at is not None:
-        gm, compilation.entry = cut(gm, ids_name(program))
+    if ends.at is not None or ends.explain:
+        gm, compilation.entry = cut(gm, ids_name(program), ends.explain)
         if compilation.watch is not None:
             compilation.watch.free = bounded(gm, compilation.entry, (example, *extras), compilation.watch.free)
     check_free_axes(gm)

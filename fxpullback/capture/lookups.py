@@ -17,7 +17,7 @@ from fxpullback.contract.errors import CaptureError
 from fxpullback.contract.sizes import FreeAxis
 from fxpullback.graph.entry import Entry
 from fxpullback.graph.inputs import extra_of
-from fxpullback.graph.ir import aten, calls, explained, extra_inputs, is_call, where
+from fxpullback.graph.ir import aten, calls, depends_on, explained, extra_inputs, is_call, where
 from fxpullback.graph.module import Graph, signature_of
 
 LONGEST = 1 << 17
@@ -67,7 +67,8 @@ class _Rows:
         self.nodes = extra_inputs(gm)
         found = [node for node in calls(gm.graph) if is_call(node, *_LOOKUPS) and _is_constant(node.args[0])]
         needed = {node: _needed(node) for node in found}
-        self.lookups = [node for node in found if node in needed and explained(gm.graph) not in needed[node]]
+        of_values = depends_on(gm.graph, [explained(gm.graph)])
+        self.lookups = [node for node in found if node not in of_values]
         graph, env = fx.Graph(), dict[fx.Node, Any]()
         wanted = {n for node in self.lookups for n in (node, *needed[node])}
         for node in gm.graph.nodes:
@@ -79,7 +80,7 @@ class _Rows:
     def reach(self, axis: int, size: int) -> bool:
         """Whether every row that is looked up at a size is there."""
         inputs = [self._resized(*pair, axis, size) for pair in zip(self.nodes, self.extras, strict=True)]
-        x = self.entry.embedded(inputs[0][:1, :1]).expand(*inputs[0].shape, -1)
+        x = self.entry.value([inputs[0][:1, :1]]).expand(*inputs[0].shape, -1)
         try:
             with torch.no_grad():
                 self.part(x, *inputs)

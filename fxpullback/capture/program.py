@@ -38,7 +38,7 @@ def export(
         warnings.warn(
             "the model is in training mode; its evaluation mode is compiled (model.eval()), the model is left as it is",
             TrainingModeWarning,
-            stacklevel=4,
+            stacklevel=6,
         )
     return _export(copy.deepcopy(model).eval(), example, extras, names, dims)
 

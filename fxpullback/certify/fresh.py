@@ -11,6 +11,7 @@ import base64
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fxpullback.contract.sizes import FreeAxis, other_shape
-from fxpullback.graph.entry import Entry
+from fxpullback.graph.entry import Entry, Part
 from fxpullback.graph.inputs import Extra, Inputs
 from fxpullback.target import Target
 
@@ -96,12 +97,6 @@ class ExtraSpread:
             assert rows is not None
             rows = rows.index_select(axis, _spread_over(rows.shape[axis], size))
         return replace(self, rows=rows)
-
-    @property
-    def sample(self) -> tuple[int, ...]:
-        """The shape of one sample, of an extra that is no float."""
-        assert self.rows is not None
-        return tuple(self.rows.shape[1:])
 
     def draw(self, batch: int, seed: int) -> Tensor:
         """A fresh extra for a batch, in its own type."""
@@ -186,10 +181,11 @@ class Looks:
         """A fresh batch of everything a graph takes; the explained input in the type, and all of it on the device, of
         `like`."""
         drawn = [extra.draw(batch, seed + 100 * i) for i, extra in enumerate(self.extras, 1)]
-        if self.entry is not None:
-            drawn[0] = other_ids(drawn[0], self.entry.vocabulary, seed)
+        for i, part in enumerate(self.entry.parts if self.entry is not None else ()):
+            if part.vocabulary is not None:
+                drawn[i] = other_ids(drawn[i], part.vocabulary, seed)
         held = tuple(extra.to(like.device) for extra in drawn)
-        x = fresh_inputs(self.spread, batch, seed) if self.entry is None else self.entry.embedded(held[0])
+        x = fresh_inputs(self.spread, batch, seed) if self.entry is None else self.entry.value(held)
         return Inputs(x.to(like), held, tuple(extra.batched for extra in self.extras))
 
     def passed(self, inputs: Inputs) -> tuple[Tensor, ...]:
@@ -205,20 +201,27 @@ class Looks:
     @property
     def size(self) -> str:
         """The size of an input behind its channels, `32x48`; of ids how many they are."""
-        return "x".join(map(str, self.spread.shape[1:] if self.entry is None else self.extras[0].sample))
+        return "x".join(map(str, self.spread.shape[1:] if self.entry is None else self.spread.shape[:-1]))
 
-    def to_dict(self, tables: Sequence[str] = ()) -> dict[str, Any]:
-        """Plain values, as a file carries them; `tables` are the names under which it holds those of the entry."""
+    def to_dict(self, tables: Mapping[str, Sequence[str]] = MappingProxyType({})) -> dict[str, Any]:
+        """Plain values, as a file carries them; `tables` are the names under which it holds those of each part."""
         data: dict[str, Any] = {"inputs": asdict(self.spread), "extras": [extra.to_dict() for extra in self.extras]}
-        return data if self.entry is None else {**data, "entry": {"ids": self.entry.ids, "tables": list(tables)}}
+        if self.entry is None:
+            return data
+        parts = [{"name": p.name, "tables": list(tables[p.name]), "sample": p.sample} for p in self.entry.parts]
+        return {**data, "entry": parts}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Looks:
         """Read back what `to_dict` wrote; the tables are among the weights of the file."""
         extras = tuple(ExtraSpread.from_dict(extra) for extra in data["extras"])
         held = data.get("entry")
-        entry = None if held is None else Entry(held["ids"], {name: weights[name] for name in held["tables"]})
+        entry = None if held is None else Entry(tuple(_part(part, weights) for part in held))
         return cls(Spread.from_dict(data["inputs"]), extras, entry)
+
+
+def _part(data: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Part:
+    return Part(data["name"], {name: weights[name] for name in data["tables"]}, tuple(data["sample"]))
 
 
 def other_ids(ids: Tensor, vocabulary: int, seed: int) -> Tensor:

@@ -261,12 +261,14 @@ def _program(
     one = inputs[1:2]
     given = fresh_target(pb.target, 1, pb.classes, one.x, seed + 4)
     wanted = run_eagerly(wide["folded"], pb.program, pb.target, one, given, pb.taps)
+    wanted = wanted if pb.entry is None else pb.entry.outputs(wanted)
     with torch.no_grad():
         found = wide["graph"](*looks.passed(one), *([] if given is None else [given]))
     bound = EXACT_BOUND if isinstance(pb.program, Soft) else ASCENT_BOUND
     label = type(pb.program).__name__.lower()
     sums = {output_of(name): factor for name, factor in slack.items()}
-    sums[CONTRIBUTION] = max(slack.values(), default=1.0)
+    worst = max(slack.values(), default=1.0)
+    sums |= {name: worst for name in pb.output_names if name.startswith(CONTRIBUTION) and name not in sums}
     return [
         at_most(
             f"{label}: {name} against autograd, float64", relative(value, wanted[name]) / sums.get(name, 1.0), bound

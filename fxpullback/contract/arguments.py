@@ -7,6 +7,7 @@ is looked at again to say what is wrong with it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -37,6 +38,7 @@ class Arguments:
         explained: Name of the input that is explained.
         vocabulary: How many ids there are, where that input holds ids.
         ends: What of the model is explained.
+        also: The extras that are explained as well, with how many ids there are of each; None for values.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class Arguments:
         explained: str = INPUT,
         vocabulary: int | None = None,
         ends: Ends | None = None,
+        also: Mapping[str, int | None] = MappingProxyType({}),
     ) -> None:
+        self.also = also
         self.ends = ends or Ends()
         self.explained, self.vocabulary = inputs[explained], vocabulary
         self.shape = self.explained.shape
@@ -110,12 +114,7 @@ class Arguments:
                 "the text into ids with the tokenizer of the model."
             )
         self._check_shape(name, data)
-        low, high = int(data.min()), int(data.max())
-        if low < 0 or high >= vocabulary:
-            raise InputError(
-                f"{name}: there is no id {low if low < 0 else high}; the model has {vocabulary} ids, 0 to "
-                f"{vocabulary - 1}. Was the text made into ids by the tokenizer of this model?"
-            )
+        _check_ids(name, data, vocabulary)
         return np.ascontiguousarray(data.astype(self.explained.dtype, copy=False))
 
     def _check_shape(self, name: str, data: npt.NDArray[Any]) -> None:
@@ -129,22 +128,18 @@ class Arguments:
 
     def _checked_values(self, x: npt.ArrayLike) -> Array:
         """`x` as float32, or an InputError."""
-        data = array("input", x)
+        name = self.explained.name
+        data = array(name, x)
         if data.dtype.kind != "f":
             raise InputError(
-                f"input: the type is {data.dtype}, and float32 is wanted. Pixels are expected as RGB scaled to "
+                f"{name}: the type is {data.dtype}, and float32 is wanted. Pixels are expected as RGB scaled to "
                 "[-1, 1]: pass x.astype(np.float32) / 127.5 - 1 for 8-bit pixels."
             )
         if data.dtype != np.float32:
             with np.errstate(over="ignore"):  # what overflows is reported below
                 data = data.astype(np.float32)
-        self._check_shape("input", data)
-        if not (data.min() > -_INFINITY and data.max() < _INFINITY):
-            bad = np.argwhere(~np.isfinite(data))
-            raise InputError(
-                f"input: {len(bad)} of {data.size} values are NaN or infinite, the first at {tuple(map(int, bad[0]))}. "
-                "An explanation of such an input would mean nothing; look at the step that made it."
-            )
+        self._check_shape(name, data)
+        _check_finite(name, data)
         return data
 
     def _checked_extras(
@@ -156,6 +151,11 @@ class Arguments:
         held = {**dict(zip(names, given, strict=False)), **named}
         sizes = {"batch": shape[0]} | {axis.name: shape[axis.axis] for axis in self.sizes}
         found = {name: extra.checked(held[name], sizes) for name, extra in self.extras.items()}
+        for name, vocabulary in self.also.items():
+            if vocabulary is not None:
+                _check_ids(name, found[name], vocabulary)
+            else:
+                _check_finite(name, found[name])
         if self.ends.positions is not None:
             self.ends.check(found[POSITIONS], sizes)
         return found
@@ -190,6 +190,24 @@ class Arguments:
             "contrast": f"Pass two classes per sample, integers of shape ({batch}, 2): the first against the second.",
             "cotangent": f"Pass one weight per class and sample, floating point of shape ({batch}, {classes}).",
         }[self.target]
+
+
+def _check_ids(name: str, data: npt.NDArray[Any], vocabulary: int) -> None:
+    low, high = int(data.min()), int(data.max())
+    if low < 0 or high >= vocabulary:
+        raise InputError(
+            f"{name}: there is no id {low if low < 0 else high}; the model has {vocabulary} ids, 0 to "
+            f"{vocabulary - 1}. Was the text made into ids by the tokenizer of this model?"
+        )
+
+
+def _check_finite(name: str, data: npt.NDArray[Any]) -> None:
+    if not (data.min() > -_INFINITY and data.max() < _INFINITY):
+        bad = np.argwhere(~np.isfinite(data))
+        raise InputError(
+            f"{name}: {len(bad)} of {data.size} values are NaN or infinite, the first at {tuple(map(int, bad[0]))}. "
+            "An explanation of such an input would mean nothing; look at the step that made it."
+        )
 
 
 def _wish(wanted: tuple[int | str, ...]) -> str:

@@ -31,6 +31,7 @@ class Ends:
         positions: what a further input `positions` holds, of a model with logits at many positions: `index` for one
             position of each sample, `mask` for the mean over some, `weights` for a weighted sum. None where the
             logits are `[batch, classes]`.
+        explain: the inputs that are explained together, by name; none where it is the first alone.
         extents: how many positions there are along each of their axes: a number, or the name of a free axis of the
             input; None where it is neither.
     """
@@ -39,6 +40,7 @@ class Ends:
     output: str | int | None = None
     positions: str | None = None
     extents: tuple[int | str | None, ...] = ()
+    explain: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.at is not None and self.at not in PLACES:
@@ -46,6 +48,8 @@ class Ends:
         if self.positions is not None and self.positions not in KINDS:
             kinds = ", ".join(map(repr, KINDS))
             raise CaptureError(f"positions is {self.positions!r}; leave it out, or pass one of {kinds}.")
+        if len(set(self.explain)) < len(self.explain):
+            raise CaptureError(f"explain={self.explain}: name each input that is explained once.")
         if self.output is not None and (isinstance(self.output, bool) or not isinstance(self.output, str | int)):
             raise CaptureError(f"output is {self.output!r}; pass the name of an output, or its place, from 0.")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fxpullback.contract.contribution import Contributions
 from fxpullback.contract.ends import Ends
-from fxpullback.contract.names import INPUT
+from fxpullback.contract.names import INPUT, own_output
 from fxpullback.contract.parts import Parts
 from fxpullback.contract.sizes import FreeAxis
 from fxpullback.contract.text import Text
@@ -53,6 +53,8 @@ class Metadata:
         weights_sha256: Digest of the weights, or None.
         explained: Name of the input that is explained.
         vocabulary: Where that input holds ids: how many there are. None where it is explained itself.
+        also: The inputs that are explained beside it, by name, with how many ids there are of each; None for one that
+            holds no ids.
         ends: What of the model is explained: its input or embeddings, which output, at which positions.
         extras: Names of the inputs that are passed through, in order.
         sizes: The axes of the input beside the batch whose size is free, and what sizes they allow.
@@ -75,6 +77,7 @@ class Metadata:
     weights_sha256: str | None = None
     explained: str = INPUT
     vocabulary: int | None = None
+    also: Mapping[str, int | None] = field(default_factory=dict)
     ends: Ends = field(default_factory=Ends)
     extras: tuple[str, ...] = ()
     sizes: tuple[FreeAxis, ...] = ()
@@ -89,6 +92,10 @@ class Metadata:
     def program_name(self) -> str:
         """`soft`, `double` or `ascent`."""
         return str(self.program["name"])
+
+    def outputs_of(self, name: str) -> tuple[str, ...]:
+        """The outputs that `pullback` or `counterfactual` are in the file: one for each input that is explained."""
+        return tuple(own_output(name, part) for part in (self.explained, *self.also)) if self.also else (name,)
 
     @property
     def precision_name(self) -> str:
@@ -128,6 +135,7 @@ def parse(raw: Mapping[str, str]) -> Metadata:
         weights_sha256=raw.get(WEIGHTS_SHA256),
         explained=str(inputs["explained"]),
         vocabulary=inputs.get("vocabulary"),
+        also=inputs.get("also", {}),
         ends=Ends.from_dict(inputs),
         extras=tuple(map(str, inputs["extras"])),
         sizes=tuple(FreeAxis.from_dict(axis) for axis in _parsed(raw, SIZES, list) or []),

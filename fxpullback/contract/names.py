@@ -12,6 +12,15 @@ INPUT, TARGET, COTANGENT = "input", "target", "cotangent"
 RESERVED = (INPUT, TARGET, COTANGENT, "logits", "pullback", "counterfactual", "counterfactual_logits")
 
 
+OF_INPUT = ("pullback", "counterfactual")
+"""The outputs that have the shape of what is explained."""
+
+
+def own_output(name: str, part: str) -> str:
+    """What such an output is called for one of several explained inputs."""
+    return f"{name}.{part}"
+
+
 def graph_names(names: Sequence[str]) -> list[str]:
     """Names for extras in the graph: identifiers that are distinct and are no name of the contract."""
     found: list[str] = []

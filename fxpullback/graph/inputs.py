@@ -89,14 +89,14 @@ def extra_of(node: fx.Node, example: Tensor) -> Extra:
     return Extra(str(node.target), example.detach().clone(), found.get(0) == 0, follows)
 
 
-def check_example(example: Any, at: str | None = None) -> None:
+def check_example(example: Any, is_ids: bool = False) -> None:
     """Refuse an example input that no graph could be captured from."""
     if not isinstance(example, Tensor):
         raise CaptureError(
             f"the example input is a {type(example).__name__}; pass one tensor [batch, ...], or a tuple of one for "
             "each input of the model, the explained one first."
         )
-    if at is not None:
+    if is_ids:
         _check_ids(example)
     elif example.ndim < 2 or example.shape[0] == 0 or not example.is_floating_point():
         raise CaptureError(
@@ -144,11 +144,12 @@ def _instead(extra: Any) -> str:
     return "Wrap the model in a module whose forward takes the tensors one by one and puts them together."
 
 
-def given_examples(example_inputs: Any) -> tuple[list[str], list[Any]]:
-    """The example inputs, the explained one first, and their names where they are passed by name."""
+def given_examples(example_inputs: Any, explain: Sequence[str] = ()) -> tuple[list[str], list[Any]]:
+    """The example inputs, the explained ones first, and their names where they are passed by name."""
     names = [str(name) for name in example_inputs] if isinstance(example_inputs, Mapping) else []
     if names:
-        inputs = list(example_inputs.values())
+        names = [*(n for n in explain if n in names), *(n for n in names if n not in explain)]
+        inputs = [example_inputs[name] for name in names]
     else:
         inputs = list(example_inputs) if isinstance(example_inputs, tuple | list | Mapping) else [example_inputs]
     if not inputs:

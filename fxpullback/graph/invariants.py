@@ -51,6 +51,12 @@ def check_injections(gm: fx.GraphModule, expected: int) -> None:
         raise InvariantError(f"the graph holds {found} injections, the ledger {expected}: a soft adjoint was lost.")
 
 
+def check_folded(before: fx.GraphModule, after: fx.GraphModule, injections: int) -> None:
+    """As rewritten, and every gate that held something constant before still does."""
+    check_rewritten(after, injections)
+    check_held(before, after)
+
+
 def check_held(before: fx.GraphModule, after: fx.GraphModule) -> None:
     """Every gate that held something constant still does: with its `stop_gradient` gone, an injection carries the
     derivative of its soft expression, and no forward sees that either."""

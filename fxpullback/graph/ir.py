@@ -77,7 +77,8 @@ HOLDS = "fxpullback_holds"  # {name of a captured operator: f}: f times the node
 COTANGENT_OF = "fxpullback_cotangent_of"  # {name of an operator: f}: f times the node is that operator's cotangent
 VALUE_OF = "fxpullback_value_of"  # {name of a captured operator: f}: the same, for values that may be tapped
 WHOLE = (HOLDS, COTANGENT_OF, VALUE_OF)  # true of one node alone, so `walk` hands them on and no copy takes them along
-EMBEDDED = "fxpullback_embedded"  # true of an input that is what ids were looked up as: places, then features
+PART = "fxpullback_part"  # on the value of one of several explained inputs: the name of that input
+LAID_OUT = "fxpullback_laid_out"  # on a value that is explained: "embedded", places before features; or "input"
 STEP = "fxpullback_step"  # which copy of an unrolled program it belongs to, from 1
 
 

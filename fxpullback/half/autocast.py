@@ -16,6 +16,7 @@ from torch import Tensor, fx
 
 from fxpullback.contract.errors import InvariantError, ProgramError
 from fxpullback.graph.builder import Builder
+from fxpullback.graph.cut import in_front
 from fxpullback.graph.invariants import check_lowered
 from fxpullback.graph.ir import (
     GETITEM,
@@ -119,7 +120,7 @@ def in_half_precision(pb: Compiled, precision: str, cotangent_scale: float | Non
     graph = simplify(unroll(scaled, pb.program, pb.target, taps=pb.taps))
     check_lowered(graph)
     check_autocast(graph, dtype)
-    graph = graph if pb.entry is None else pb.entry.in_front(graph, dtype)
+    graph = graph if pb.entry is None else in_front(pb.entry, graph, dtype)
     wide, total, casts = _count(step)
     return HalfPrecision(graph, check_precision(precision), cotangent_scale, wide, total, casts)
 

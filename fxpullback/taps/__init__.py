@@ -11,7 +11,7 @@ from torch import fx
 from fxpullback.contract.errors import TapError
 from fxpullback.graph.compilation import Compilation
 from fxpullback.ledger import Ledger
-from fxpullback.taps.choose import Values, automatic, named
+from fxpullback.taps.choose import Chosen, Values, automatic, named, parts_of
 from fxpullback.taps.contribution import Taps, found_in
 from fxpullback.taps.push import pushes_of
 
@@ -80,8 +80,13 @@ def choose_taps(
     if wanted.names is None:
         return Taps(parts=wanted.parts)
     reached = {row.node for row in ledger.rows if row.verdict not in ("frozen", "constant") or row.injected}
-    values = Values(captured.graph, reached, compilation.operators)
-    chosen = named(values, wanted.names) if wanted.names else automatic(values, words=compilation.entry is not None)
+    parts = list(parts_of(captured.graph)) or [""]
+    if wanted.pushed and len(parts) > 1:
+        raise TapError(
+            f"bias={PUSHED!r}: of several explained inputs none is the place of a bias. Pass bias={SHARE!r}."
+        )
+    every = [Values(captured.graph, reached, compilation.operators, part) for part in parts]
+    chosen = [one for values in every for one in _chosen(values, wanted, every)]
     if not chosen:
         warnings.warn(
             "no contribution: no value of this network lies on a grid of places, so that there is nowhere to read one "
@@ -90,16 +95,50 @@ def choose_taps(
             stacklevel=4,
         )
         return Taps(parts=wanted.parts)
-    if any(None in one.plan.grid for one in chosen) and len({values.grids[one.node] for one in chosen}) > 1:
+    values = every[0]
+    for part in parts:
+        _check_grids([one for one in chosen if one.of == part], every)
+    taps = Taps(found_in(folded, chosen), wanted.each, "named" if wanted.names else AUTO, wanted.parts)
+    return _with_pushes(taps, folded, values) if wanted.pushed else taps
+
+
+def _chosen(values: Values, wanted: Wanted, every: Sequence[Values]) -> list[Chosen]:
+    """The taps of one explained input. Of several inputs a module that is named is looked for in each."""
+    if not wanted.names:
+        return automatic(values, words=values.is_of_words)
+    if len(every) == 1:
+        return named(values, wanted.names)
+    found = []
+    for name in wanted.names:
+        try:
+            found += named(values, [name])
+        except TapError:
+            if not any(_is_tap(other, name) for other in every):
+                raise
+    return found
+
+
+def _is_tap(values: Values, name: str) -> bool:
+    try:
+        named(values, [name])
+    except TapError:
+        return False
+    return True
+
+
+def _check_grids(chosen: Sequence[Chosen], every: Sequence[Values]) -> None:
+    """Refuse taps that cannot be put on one grid."""
+    grids = {values.grids[one.node] for one in chosen for values in every if values.of == one.of}
+    if any(None in one.plan.grid for one in chosen) and len(grids) > 1:
         raise TapError(
             f"taps at {', '.join(one.name for one in chosen)} cannot be put on one grid, since its size is free. Name "
             "one module, or fix the size."
         )
     if len({len(one.plan.grid) for one in chosen}) > 1:
-        grids = ", ".join(f"{one.name} {list(one.plan.grid)}" for one in chosen)
-        raise TapError(f"taps on grids of different numbers of axes cannot be one map: {grids}. Name such of one kind.")
-    taps = Taps(found_in(folded, chosen), wanted.each, "named" if wanted.names else AUTO, wanted.parts)
-    return _with_pushes(taps, folded, values) if wanted.pushed else taps
+        listed = ", ".join(f"{one.name} {list(one.plan.grid)}" for one in chosen)
+        raise TapError(
+            f"taps on grids of different numbers of axes cannot be one map: {listed}. Name such of one kind."
+        )
 
 
 def _with_pushes(taps: Taps, folded: fx.GraphModule, values: Values) -> Taps:

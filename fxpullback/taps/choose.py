@@ -25,6 +25,8 @@ from torch import Tensor, fx
 from fxpullback.contract.errors import TapError
 from fxpullback.graph.ir import (
     GETITEM,
+    LAID_OUT,
+    PART,
     aten,
     calls,
     depends_on,
@@ -53,11 +55,13 @@ class Chosen:
         node: the value.
         name: what it is called: the module that was named, or the one that made it.
         plan: how it becomes a map.
+        of: the one of several explained inputs whose places it has; empty where one is explained.
     """
 
     node: fx.Node
     name: str
     plan: Plan
+    of: str = ""
 
 
 class Values:
@@ -67,13 +71,18 @@ class Values:
         graph: a captured graph.
         reached: names of the operators that a cotangent reaches; the others hold something constant.
         operators: what is true of every operator.
+        of: one of several explained inputs: values that depend on it alone are looked at.
     """
 
-    def __init__(self, graph: fx.Graph, reached: Collection[str], operators: OperatorTable = OPERATORS) -> None:
+    def __init__(
+        self, graph: fx.Graph, reached: Collection[str], operators: OperatorTable = OPERATORS, of: str = ""
+    ) -> None:
+        self.of = of
         self.graph, self.reached, self.operators = graph, reached, operators
         sizes = Sizes.of(graph)
         found = layouts(graph, operators, sizes)
-        self.between = [n for n in _between(graph) if n in found]
+        alone = _of_part(graph, of)
+        self.between = [n for n in _between(graph) if n in found and (alone is None or n in alone)]
         self.through = _passed_by_all(self.between)
         self.plans: dict[fx.Node, Plan] = {}
         self.grids: dict[fx.Node, tuple[int, ...]] = {}
@@ -86,6 +95,12 @@ class Values:
                     self.plans[node], self.grids[node] = plan, grid
         products = [n for n in self.between if Trait.CONTRACTION in operators.at(n)]
         self.computed = depends_on(graph, products)  # what lies in front of the first is the picture itself
+
+    @property
+    def is_of_words(self) -> bool:
+        """Whether the places are those of words that were looked up."""
+        source = parts_of(self.graph)[self.of] if self.of else explained(self.graph)
+        return source.meta.get(LAID_OUT) == "embedded"
 
     def candidates(self) -> list[fx.Node]:
         """Values on a grid, computed by the network, that a cotangent reaches; what only moves numbers is none."""
@@ -112,7 +127,7 @@ def automatic(values: Values, words: bool = False) -> list[Chosen]:
         taken = blocks[1:-1]
     else:
         taken = _coarsest(found, main, values)
-    return [Chosen(n, module_path(n) or n.name, values.plans[n]) for n in taken]
+    return [Chosen(n, module_path(n) or n.name, values.plans[n], values.of) for n in taken]
 
 
 def _first(blocks: list[fx.Node], main: list[fx.Node], values: Values) -> list[fx.Node]:
@@ -172,7 +187,7 @@ def _named(values: Values, name: str) -> Chosen:
     leaving = [n for n in inside if _is_tensor(n) and any(not _is_in(user, path) for user in n.users)]
     ready = [n for n in leaving if n in values.plans and values.is_live(n)]
     if ready:
-        return Chosen(ready[-1], name, values.plans[ready[-1]])
+        return Chosen(ready[-1], name, values.plans[ready[-1]], values.of)
     reason = "what it returns lies on no grid of places: the features are all there is"
     if not any(n in values.between for n in leaving):
         reason = "the class does not depend on what it returns"
@@ -217,6 +232,20 @@ def _is_sum(node: fx.Node, values: Values) -> bool:
         return False
     terms = {n for n in input_nodes(node) if n in values.plans}
     return len(terms) == 2
+
+
+def parts_of(graph: fx.Graph) -> dict[str, fx.Node]:
+    """The values of several explained inputs, by their names; none where one is explained."""
+    return {node.meta[PART]: node for node in graph.nodes if PART in node.meta}
+
+
+def _of_part(graph: fx.Graph, of: str) -> set[fx.Node] | None:
+    """What depends on one of several explained inputs and on no other."""
+    if not of:
+        return None
+    parts = parts_of(graph)
+    others = depends_on(graph, [node for name, node in parts.items() if name != of])
+    return depends_on(graph, [parts[of]]) - others
 
 
 def _between(graph: fx.Graph) -> list[fx.Node]:

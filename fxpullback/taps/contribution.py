@@ -36,21 +36,24 @@ class Tap:
         operator: name of the captured operator whose value it is.
         node: name of the node that holds it in the graph that is differentiated.
         plan: how value times cotangent becomes a map.
+        of: the one of several explained inputs whose places it has; empty where one is explained.
     """
 
     name: str
     operator: str
     node: str
     plan: Plan
+    of: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a file carries them."""
-        return {"name": self.name, "operator": self.operator, "node": self.node, "plan": self.plan.to_dict()}
+        held = {"name": self.name, "operator": self.operator, "node": self.node, "plan": self.plan.to_dict()}
+        return {**held, "of": self.of} if self.of else held
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Tap:
         """Read back what `to_dict` wrote."""
-        return cls(data["name"], data["operator"], data["node"], Plan.from_dict(data["plan"]))
+        return cls(data["name"], data["operator"], data["node"], Plan.from_dict(data["plan"]), data.get("of", ""))
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,16 @@ class Taps:
 
     @property
     def grid(self) -> tuple[int | None, ...]:
-        """The grid of `contribution`: the finest of the taps'."""
-        return max((tap.plan.grid for tap in self.taps), key=lambda grid: [extent or 0 for extent in grid])
+        """The grid of `contribution`: the finest of the taps'. Of several explained inputs, that of the first."""
+        return next(iter(self.grids.values()))
+
+    @property
+    def grids(self) -> dict[str, tuple[int | None, ...]]:
+        """The grid of the contribution of each explained input, by its name; the empty name where one is explained."""
+        found: dict[str, tuple[int | None, ...]] = {}
+        for tap in self.taps:
+            found[tap.of] = max(found.get(tap.of, ()), tap.plan.grid, key=lambda grid: [extent or 0 for extent in grid])
+        return found
 
     def held_in(self, gm: fx.GraphModule) -> Taps:
         """The same taps by the nodes of another graph of the compilation, the rewritten one; without the parts."""
@@ -99,7 +110,12 @@ class Taps:
         if not self.taps:
             return parts
         maps = list(maps[: len(self.taps)])
-        found = {CONTRIBUTION: mean_map(maps, self.grid)}
+        found = {
+            output_of(of) if of else CONTRIBUTION: mean_map(
+                [one for tap, one in zip(self.taps, maps, strict=True) if tap.of == of], grid
+            )
+            for of, grid in self.grids.items()
+        }
         own = zip((output_of(tap.name) for tap in self.taps), maps, strict=True)
         return found | (dict(own) if self.each else {}) | parts
 
@@ -161,7 +177,7 @@ def found_in(folded: fx.GraphModule, chosen: Sequence[Chosen]) -> tuple[Tap, ...
     lost = [one.name for one in chosen if one.node.name not in holding]
     if lost:
         raise TapError(f"no tap at {', '.join(lost)}: folding left no node with its value. Tap the module behind it.")
-    taps = [Tap(one.name, one.node.name, holding[one.node.name], one.plan) for one in chosen]
+    taps = [Tap(one.name, one.node.name, holding[one.node.name], one.plan, one.of) for one in chosen]
     return tuple(_distinct(taps))
 
 
@@ -178,7 +194,7 @@ def _distinct(taps: Sequence[Tap]) -> list[Tap]:
     found: list[Tap] = []
     for tap in taps:
         name, count = tap.name, 1
-        while any(other.name == name for other in found):
+        while any(other.name == name or other.of == name for other in found) or name == tap.of:
             count += 1
             name = f"{tap.name}_{count}"
         found.append(replace(tap, name=name))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fxpullback.graph.ir import EMBEDDED, GETITEM, aten, depends_on, explained, input_nodes, is_size, schema_arguments
+from fxpullback.graph.ir import GETITEM, LAID_OUT, aten, depends_on, explained, input_nodes, is_size, schema_arguments
 from fxpullback.graph.operators import OPERATORS, OperatorTable, Trait
 from fxpullback.taps.axes import (
     BATCH,
@@ -87,11 +87,14 @@ def layouts(graph: fx.Graph, operators: OperatorTable = OPERATORS, sizes: Sizes 
     """
     walk = _Walk(sizes or Sizes.of(graph), operators)
     source = explained(graph)
-    walk.found[source] = _of_input(walk.sizes.shape(source.meta["val"]), EMBEDDED in source.meta)
+    walk.found[source] = _of_input(walk.sizes.shape(source.meta["val"]), source.meta.get(LAID_OUT) == "embedded")
     reached = depends_on(graph, [source])
     for node in graph.nodes:
         if node in reached and node.op == "call_function" and not is_size(node):
             walk.found[node] = walk.visit(node)
+            if LAID_OUT in node.meta:
+                shape = walk.sizes.shape(node.meta["val"])
+                walk.found[node] = _of_input(shape, node.meta[LAID_OUT] == "embedded")
     return walk.found
 
 
