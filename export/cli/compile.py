@@ -73,6 +73,10 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
         raise typer.BadParameter(f"{SUFFIX} files are fp32; half precision is for ONNX.", param_hint="--precision")
     stage("load model")
     loaded = load_model(job.spec, **job.source)
+    if loaded.text is not None and getattr(job.program, "clip", None) is not None:
+        raise typer.BadParameter(
+            "it keeps pixels in [-1, 1], and embeddings have no range: pass --no-clip.", param_hint="--clip"
+        )
     for note in loaded.notes:
         say("note", note)
     note_step_length(job.program, loaded)

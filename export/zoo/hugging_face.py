@@ -183,7 +183,9 @@ def _loaded(spec: str, folder: Path, kind: Any) -> Any:
             f"{' '.join(str(error).split())[:300]}"
         ) from error
     _check_complete(spec, kind.__name__, info)
-    model.config.use_cache = False
+    for module in model.modules():  # an encoder and a decoder have a configuration each
+        if hasattr(config := getattr(module, "config", None), "use_cache"):
+            config.use_cache = False
     bad = next((n for n, p in model.named_parameters() if not bool(torch.isfinite(p).all())), None)
     if bad is not None:
         raise ModelSourceError(

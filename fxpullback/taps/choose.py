@@ -119,7 +119,7 @@ def automatic(values: Values, words: bool = False) -> list[Chosen]:
     """The automatic choice, for looked-up words or anything else; nothing where no value lies on a grid."""
     found = values.candidates()
     main = [n for n in found if n in values.through]
-    sums = [n for n in main if _is_sum(n, values)]
+    sums = [n for n in main if _is_sum(n, values, words)]
     blocks = [list(group)[-1] for _, group in groupby(sums, _block)]
     if words:
         taken = _first(blocks, main, values)
@@ -226,11 +226,11 @@ def _is_tensor(node: fx.Node) -> bool:
     return isinstance(node.meta.get("val"), Tensor) and is_float_tensor(node)
 
 
-def _is_sum(node: fx.Node, values: Values) -> bool:
-    """Whether two values are added that both depend on the input."""
+def _is_sum(node: fx.Node, values: Values, words: bool) -> bool:
+    """Whether two values are added that both depend on the input; words that were looked up may be one of them."""
     if Trait.SHIFTING not in values.operators.at(node):
         return False
-    terms = {n for n in input_nodes(node) if n in values.plans}
+    terms = {n for n in input_nodes(node) if n in values.plans or (words and n is explained(values.graph))}
     return len(terms) == 2
 
 

@@ -170,6 +170,15 @@ def test_pictures_and_texts_are_told_apart(made: Made, file: Path, picture: Path
         assert wanted in said.replace("│", "").replace("  ", " ")
 
 
+def test_ascent_keeps_embeddings_in_no_range(made: Made) -> None:
+    given = ("compile", f"hf:{made('exact').with_suffix('')}", "--program", "ascent", "--steps", 1, "--alpha", 0.1)
+    _, said = run(*given, "-o", "a.onnx", code=2)
+    assert "pass --no-clip" in said
+    run(*given, "-o", "a.onnx", "--no-clip")
+    printed, _ = run("explain", "a.onnx", "--text", TEXT)
+    assert "counterfactual" in printed
+
+
 def test_what_a_text_file_does_not_take(made: Made) -> None:
     _, said = run("explain", made("exact"), "--text", " ", code=1)
     assert "the text is empty" in said
