@@ -184,8 +184,9 @@ def _loaded(spec: str, folder: Path, kind: Any) -> Any:
         ) from error
     _check_complete(spec, kind.__name__, info)
     for module in model.modules():  # an encoder and a decoder have a configuration each
-        if hasattr(config := getattr(module, "config", None), "use_cache"):
-            config.use_cache = False
+        own: Any = getattr(module, "config", None)
+        if hasattr(own, "use_cache"):
+            own.use_cache = False
     bad = next((n for n, p in model.named_parameters() if not bool(torch.isfinite(p).all())), None)
     if bad is not None:
         raise ModelSourceError(
