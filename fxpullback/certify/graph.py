@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fxpullback.certify.cost import FEW, samples
 from fxpullback.certify.divergence import first_forward_difference, first_pullback_difference
 from fxpullback.certify.eager import run_eagerly, soft_pullback, with_cancellation
 from fxpullback.certify.fresh import Looks, Spread, cotangents, fresh_inputs, fresh_target
@@ -32,7 +33,6 @@ from fxpullback.unroll import Soft
 if TYPE_CHECKING:
     from fxpullback.compiled import Compiled
 
-BATCH = 3  # none that capture ever saw
 OTHER_SIZES = 2  # drawn where sizes are free
 EXACT_BOUND = 1e-9  # float64 against float64, the same arithmetic in another order
 FOLD_BOUND = 1e-4  # float64, batch-norm weights rounded to the model's own type after folding
@@ -43,10 +43,10 @@ ASCENT_BOUND = 1e-6  # float64, rounding carried through every step
 @seldom_collected()
 def verify(pb: Compiled, *, seed: int = 0) -> Certificate:
     """Verify a compiled model; see `Pullback.verify`."""
-    looks = Looks.of(pb)
-    inputs = looks.draw(BATCH, seed, pb.example)
+    looks, count = Looks.of(pb), samples(pb.captured)
+    inputs = looks.draw(count, seed, pb.example)
     wide_inputs = inputs.double()
-    u = cotangents(BATCH, pb.classes, pb.example, seed + 1).double()
+    u = cotangents(count, pb.classes, pb.example, seed + 1).double()
     memo: Memo = {}
     wide = {name: in_float64(getattr(pb, name), memo) for name in ("captured", "rewritten", "folded", "step", "graph")}
     note = _enliven(wide["captured"], memo, wide_inputs, seed)
@@ -56,18 +56,18 @@ def verify(pb: Compiled, *, seed: int = 0) -> Certificate:
     checks = [
         *_logits(pb, wide, inputs, logits, note),
         *_adjoint(pb, wide, inputs, u, (pullback, *maps), oracle, slack),
-        *_linearity(wide, wide_inputs, u, pullback, seed),
+        *_linearity(wide, wide_inputs[: 1 if count == FEW else count], u, pullback, seed),
         _dot_test(wide, wide_inputs, u, pullback, seed),
         *_program(pb, looks, wide, wide_inputs, seed, slack),
         _batch(wide, wide_inputs, u, (logits, pullback, *maps), slack),
         *_sizes(pb, wide, looks, seed, slack),
     ]
-    return Certificate(tuple(checks), environment(seed))
+    return Certificate(tuple(checks), environment(seed, count))
 
 
-def environment(seed: int) -> dict[str, Any]:
+def environment(seed: int, count: int) -> dict[str, Any]:
     """What the checks ran on."""
-    return {"torch": torch.__version__, "python": platform.python_version(), "seed": seed, "batches": [1, BATCH]}
+    return {"torch": torch.__version__, "python": platform.python_version(), "seed": seed, "batches": [1, count]}
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:
@@ -216,7 +216,8 @@ def _before_folding(pb: Compiled, inputs: Inputs, u: Tensor, found: Tensor, want
 
 
 def _linearity(wide: Mapping[str, fx.GraphModule], inputs: Inputs, u: Tensor, of_u: Tensor, seed: int) -> list[Check]:
-    w = cotangents(BATCH, u.shape[1], u, seed + 2)
+    count = inputs.x.shape[0]
+    u, of_u, w = u[:count], of_u[:count], cotangents(count, u.shape[1], u, seed + 2)
     with torch.no_grad():
         of_w, both = wide["step"](*inputs, w)[1], wide["step"](*inputs, 2.0 * u - 3.0 * w)[1]
     return [

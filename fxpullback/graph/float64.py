@@ -49,13 +49,13 @@ def convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int], padding: list[int], dilation: list[int],
     transposed: bool, output_padding: list[int], groups: int,
 ) -> Tensor:  # fmt: skip
-    """`aten.convolution` of volumes, from many channels to few by way of a transposed convolution: the same sums.
+    """`aten.convolution` of volumes, to no more channels by way of a transposed convolution: the same sums.
 
     In float64 torch lays out the window of every place first, all input channels of it: 6 GB for 64 of them, 7^3
     windows and 32^3 places. A transposed convolution lays out the output channels instead.
     """
     pads = [d * (k - 1) - p for d, k, p in zip(dilation, weight.shape[2:], padding, strict=True)]
-    few = not transposed and groups == 1 and weight.shape[0] < weight.shape[1]
+    few = not transposed and groups == 1 and weight.shape[0] <= weight.shape[1]
     if few and set(stride) == {1} and min(pads) >= 0:
         turned = weight.transpose(0, 1).flip([2, 3, 4])
         return torch.conv_transpose3d(x, turned, bias, 1, pads, 0, 1, dilation)

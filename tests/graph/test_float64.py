@@ -12,7 +12,7 @@ from tests.helpers import assert_near, draw, graph_of, pulled_back
 
 
 @pytest.mark.parametrize("channels", [(6, 2), (2, 6), (4, 4)])
-@pytest.mark.parametrize("padding", [0, 1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 1, 3])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("groups", [1, 2])
