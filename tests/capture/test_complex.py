@@ -94,6 +94,11 @@ OPERATORS: dict[str, Callable[[Tensor], Tensor]] = {
     "reciprocal": lambda x: real(two(x).reciprocal()),
     "sums": lambda x: real(two(x) + x - (1 + 2j) + 3 - two(x).conj() * 2),
     "a sum that spreads": lambda x: real((x * 1j).reshape(-1, 2, 16)[:, :1] + x.reshape(-1, 2, 16)),
+    "a number less it": lambda x: real((1 - 2j) - two(x)),
+    "norm": lambda x: torch.linalg.vector_norm(two(x).reshape(-1, 8, 4), dim=1),
+    "a part set to zero": lambda x: real(_cleared(two(x), 0)),
+    "a part set to a number": lambda x: real(_cleared(two(x), 2 - 1j)),
+    "by its own sizes": lambda x: real(two(x).reshape(two(x).shape[0], 4, -1)),
     "conjugate": lambda x: real(two(x).conj() * two(x).exp()),
     "modulus": lambda x: two(x).abs(),
     "angle": lambda x: two(x).angle(),
@@ -118,6 +123,13 @@ OPERATORS: dict[str, Callable[[Tensor], Tensor]] = {
     "moved": lambda x: real(two(x).reshape(-1, 2, 16).transpose(1, 2).flip([1]).roll(3, 1)[:, 2:7].squeeze(1)),
     "weights alone": lambda x: x * torch.linalg.eigvals(WEIGHT[:, :5] * 0.1).abs().max() + (WEIGHT**1.5).real[0, 0],
 }
+
+
+def _cleared(z: Tensor, number: Any) -> Tensor:
+    z = z.clone()
+    z[:, 3:9] = number
+    z.real[:, 20:] = 0
+    return z
 
 
 def _written(z: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from fxpullback.contract.errors import CaptureError
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.canonical import DROPPED
 from fxpullback.graph.compilation import Compilation
-from fxpullback.graph.ir import GETITEM, arg, aten, input_nodes, node_argument, outputs, where
+from fxpullback.graph.ir import GETITEM, arg, aten, input_nodes, is_size, node_argument, outputs, where
 from fxpullback.graph.rebuild import Site, rebuild
 
 TRANSFORMS: dict[Any, Callable[..., Any]] = {
@@ -92,8 +92,8 @@ def _constant(builder: Builder, name: str, held: Any) -> Any:
 
 
 def touches_complex(node: fx.Node) -> bool:
-    """Whether a node other than an output holds or takes a complex value."""
-    if node.op == "output":
+    """Whether a node other than an output holds or takes a complex value; a size of one is no value."""
+    if node.op == "output" or is_size(node):
         return False
     return is_complex(node) or any(map(is_complex, input_nodes(node))) or node.target in WINDOWED
 

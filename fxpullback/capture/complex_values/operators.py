@@ -227,6 +227,22 @@ def _with_number(x: Pair, number: Any, function: Callable[[Real, float], Real]) 
     return Pair(*(None if z is None else function(z, n) for z, n in ((real, number.real), (imag, number.imag))))
 
 
+def taken_from(site: Site, x: Pair, number: Any, alpha: Any = 1) -> Pair:
+    """`aten.rsub`: a number less the value."""
+    return _shifted(pairs.scaled(x, -alpha), complex(number))
+
+
+def overwritten(site: Site, x: Pair, number: Any) -> Pair:
+    """`aten.fill`: one number everywhere."""
+    whole, value = torch.zeros_like(x.some), complex(number)
+    return Pair(whole + value.real if value.real else whole, whole + value.imag if value.imag else None)
+
+
+def norm(site: Site, x: Pair, *rest: Any) -> Any:
+    """`aten.linalg_vector_norm`: that of the moduli."""
+    return call_in_schema_order(site, (pairs.modulus(x), *rest))
+
+
 def made(site: Site, *args: Any) -> Any:
     """`aten.zeros`, `full` and their kin with a complex type: the real part by the same operator, no imaginary one."""
     given = [v.some if isinstance(v, Pair) else v for v in args]
@@ -288,6 +304,9 @@ LOWERINGS: dict[Any, Lowering] = {
     aten.to.dtype: cast,
     aten.abs.default: lambda site, x: pairs.modulus(x),
     aten.angle.default: angle,
+    aten.linalg_vector_norm.default: norm,
+    aten.rsub.Scalar: taken_from,
+    aten.fill.Scalar: overwritten,
     aten.view_as_real.default: as_real,
     aten.view_as_complex.default: as_pair,
     aten.complex.default: lambda site, real, imag: Pair(real, imag),
