@@ -1,7 +1,7 @@
 """One spelling per operator: `nn.ReLU`, `F.relu`, `x.relu_()` and `x.clamp(min=0)` are one target afterwards.
 
-Only spellings that compute the same bits are merged, but for instance norm, which is group norm up to rounding: the
-captured graph of any other model gives its own logits, bit for bit.
+Only spellings that compute the same bits are merged, but for instance norm, which is group norm up to rounding, and the
+compounds of `fxpullback.graph.compounds`: the captured graph of any other model gives its own logits, bit for bit.
 `fxpullback.graph.canonical` lists what may not stand afterwards; the tables here say how it is spelled.
 """
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 
-from fxpullback.capture import recurrent
+from fxpullback.capture import distances, recurrent
 from fxpullback.capture.flatten import user_inputs
 from fxpullback.capture.quiet import no_fast_path, quiet
 from fxpullback.contract.errors import CaptureError, InputError
@@ -90,7 +90,7 @@ def _export(
         if batched or own:
             free[inputs[-1]] = {**({0: batch} if batched else {}), **own}
     try:
-        with quiet(), no_fast_path(), recurrent.opaque():
+        with quiet(), no_fast_path(), recurrent.opaque(), distances.free_rows():
             args, kwargs = ((), dict(zip(names, inputs, strict=True))) if names else (tuple(inputs), None)
             return torch.export.export(model, args, kwargs, dynamic_shapes=free, strict=False)
     except Exception as error:

@@ -56,7 +56,7 @@ class Builder:
 
     Attributes:
         exact: constants in float64, by name, as in `Graph.exact`.
-        scaled: names of those that are a constant of the model times a number.
+        scaled: names of those that are made of constants of the model.
     """
 
     def __init__(self, source: fx.GraphModule, compilation: Compilation | None = None) -> None:

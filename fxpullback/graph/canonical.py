@@ -15,7 +15,7 @@ from torch import fx
 
 from fxpullback.graph.ir import INJECT, STOP_GRADIENT, aten, operator_name, schema_arguments
 from fxpullback.graph.opaque import GRU, LSTM, RNN_RELU, RNN_TANH
-from fxpullback.graph.shapes import same_shape
+from fxpullback.graph.shapes import is_free, same_shape
 
 _ARGUMENT = "its argument"
 _NOTHING = "nothing at all"
@@ -88,6 +88,39 @@ NOT_CANONICAL: dict[Any, Any] = {
     aten.special_log_softmax.default: aten.log_softmax.int,
     aten.special_erf.default: aten.erf.default,
     aten.special_expit.default: aten.sigmoid.default,
+    aten.norm.Scalar: aten.linalg_vector_norm.default,
+    aten.norm.ScalarOpt_dim: aten.linalg_vector_norm.default,
+    aten.norm.ScalarOpt_dim_dtype: aten.linalg_vector_norm.default,
+    aten.floor_divide.default: aten.div.Tensor_mode,
+    aten.floor_divide.Scalar: aten.div.Tensor_mode,
+    **dict.fromkeys(
+        (
+            aten.cdist.default,
+            aten._cdist_forward.default,
+            aten._euclidean_dist.default,
+            aten.cummax.default,
+            aten.cummin.default,
+            aten.logcumsumexp.default,
+            aten.kthvalue.default,
+            aten.median.dim,
+            aten.aminmax.default,
+            aten.lerp.Scalar,
+            aten.lerp.Tensor,
+            aten.logaddexp.default,
+            aten.logaddexp2.default,
+            aten.special_xlog1py.default,
+            aten.deg2rad.default,
+            aten.rad2deg.default,
+            aten.round.decimals,
+            aten.heaviside.default,
+            aten.copysign.Tensor,
+            aten.copysign.Scalar,
+            aten.fmax.default,
+            aten.fmin.default,
+            aten.linalg_cross.default,
+        ),
+        _PARTS,
+    ),
 }
 """Operators of which no call is canonical, and the operator (or the words) that stands for them."""
 
@@ -208,6 +241,21 @@ def _permute(x: Any, dims: Any) -> Any:
     return "the same with axes counted from the front" if any(d < 0 for d in dims) else None
 
 
+def _cumprod(x: Any, dim: Any, *rest: Any) -> Any:
+    """Along an axis of a size that is known; along a free one it stays."""
+    return None if is_free(x.shape[dim]) else _PARTS
+
+
+def _sgn(x: Any) -> Any:
+    """Of real numbers."""
+    return None if x.dtype.is_complex else aten.sign.default
+
+
+def _div_mode(a: Any, b: Any, mode: Any) -> Any:
+    """Not rounded; rounded it stays."""
+    return aten.div.Tensor if mode is None else None
+
+
 def _recurrent(x: Any, states: Any, params: Any, biases: Any, layers: Any, dropout: Any, train: Any, *rest: Any) -> Any:
     """Any but one that drops out values between its layers, which it does in training mode."""
     return None if train and dropout and layers > 1 else _STEPS
@@ -236,6 +284,10 @@ NOT_CANONICAL_IF: dict[Any, Condition] = {
     aten.slice_scatter.default: _slice_scatter,
     aten._to_copy.default: _to_copy,
     aten.permute.default: _permute,
+    aten.cumprod.default: _cumprod,
+    aten.sgn.default: _sgn,
+    aten.div.Tensor_mode: _div_mode,
+    aten.div.Scalar_mode: _div_mode,
     **dict.fromkeys((LSTM, GRU, RNN_TANH, RNN_RELU), _recurrent),
     **dict.fromkeys((aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input), _recurrent),
     aten.max_pool1d.default: _pool(1),

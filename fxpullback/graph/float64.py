@@ -37,7 +37,7 @@ def in_float64(gm: fx.GraphModule, memo: Memo | None = None) -> Graph:
     graph.output(result)
     for node in graph.nodes:
         if node.op == "call_function":
-            node.args, node.kwargs = _widen(node.args), _widen(node.kwargs)
+            node.args, node.kwargs = widened(node.args), widened(node.kwargs)
             if _makes_floats(node):
                 node.kwargs = {**node.kwargs, "dtype": torch.float64}
             if node.target is aten.convolution.default and node.meta["val"].ndim == VOLUME:
@@ -82,9 +82,10 @@ def _wide_copy(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float64, copy=True) if tensor.is_floating_point() else tensor
 
 
-def _widen(tree: Any) -> Any:
+def widened(tree: Any) -> Any:
+    """Arguments of a call with float64 in place of every other floating-point type that they name."""
     if isinstance(tree, tuple | list):
-        return type(tree)(_widen(t) for t in tree)
+        return type(tree)(widened(t) for t in tree)
     if isinstance(tree, dict):
-        return {k: _widen(v) for k, v in tree.items()}
+        return {k: widened(v) for k, v in tree.items()}
     return torch.float64 if tree in (torch.float32, torch.float16, torch.bfloat16) else tree

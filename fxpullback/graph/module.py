@@ -17,8 +17,8 @@ class Graph(fx.GraphModule):
 
     Attributes:
         signature: what the graph takes and returns.
-        exact: constants that a rule computed in float64, by name; the graph holds them rounded to its own type.
-        scaled: names of those that are a constant of the model times a number.
+        exact: constants computed in float64, by a rule or by folding, by name; the graph holds them rounded.
+        scaled: names of those that are made of constants of the model, by a factor or by folding.
     """
 
     signature: Signature

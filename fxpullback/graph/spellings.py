@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 from fxpullback.graph.canonical import NOT_CANONICAL_IF, instead_of
+from fxpullback.graph.compounds import COMPOUNDS
 from fxpullback.graph.ir import STOP_GRADIENT, aten, each_axis
+from fxpullback.graph.running import cumprod
 from fxpullback.graph.shapes import same_shape
 from fxpullback.graph.value import Recorder, Value, map_tree
 
@@ -258,6 +260,7 @@ def fill(recorder: Recorder, x: Value, number: Any) -> Any:
 
 
 ALWAYS: dict[Any, Rewrite] = {
+    **COMPOUNDS,
     aten.conv1d.default: convolution(1),
     aten.conv2d.default: convolution(2),
     aten.conv3d.default: convolution(3),
@@ -333,6 +336,10 @@ SOME_CALLS: dict[Any, Rewrite] = {
     aten.pad.default: pad,
     aten._to_copy.default: same,
     aten.permute.default: permute,
+    aten.cumprod.default: cumprod,
+    aten.sgn.default: spell(aten.sign.default, 0),
+    aten.div.Tensor_mode: spell(aten.div.Tensor, 0, 1),
+    aten.div.Scalar_mode: spell(aten.div.Tensor, 0, 1),
 }
 """Operators of `fxpullback.graph.canonical.NOT_CANONICAL_IF`; `fxpullback.capture.recurrent` has the others."""
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from fxpullback.graph.compilation import Compilation
+from fxpullback.graph.float64 import widened
 from fxpullback.graph.ir import (
     GETITEM,
     HOLDS,
@@ -86,25 +87,29 @@ def _nested(site: Site, seen: dict[tuple[Any, ...], Value]) -> Any:
 def fold_constants(gm: fx.GraphModule, compilation: Compilation | None = None) -> Graph:
     """Compute what depends on constants alone, except layouts of large ones."""
     known: dict[fx.Node, Tensor] = {}
-    exact: dict[fx.Node, Tensor] = {}
+    unrounded: dict[fx.Node, Tensor] = {}
     layouts: set[fx.Node] = set()
+    of_rules: set[fx.Node] = set()
 
     def compute(site: Site) -> Any:
         node = site.node
         if node.op == "get_attr":
             known[node] = getattr(gm, str(node.target))
             if str(node.target) in site.builder.exact:
-                exact[node] = site.builder.exact[str(node.target)]
+                unrounded[node] = site.builder.exact[str(node.target)]
+                if str(node.target) not in site.builder.scaled:
+                    of_rules.add(node)
             layouts.add(node)
         elif _foldable(node, known):
             known[node] = _run(node, known)
-            if Trait.LAYOUT in site.traits and all(n in exact for n in input_nodes(node)):
-                exact[node] = _run(node, exact)
+            wide = _unrounded(site, known, unrounded)
+            of_rule = Trait.LAYOUT in site.traits and all(n in of_rules for n in input_nodes(node))
+            if wide is not None:
+                unrounded[node] = wide
+            if of_rule:
+                of_rules.add(node)
             if not _stays(site, layouts, known[node]):
-                made = site.builder.constant(f"folded_{node.name}", known[node])
-                if node in exact:
-                    site.builder.exact[str(made.node.target)] = exact[node]
-                return made
+                return _constant(site, known[node], wide, of_rule)
             layouts.add(node)
         return NotImplemented
 
@@ -125,6 +130,38 @@ def _run(node: fx.Node, known: dict[fx.Node, Tensor]) -> Tensor:
     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: known[n])
     with torch.no_grad():
         result: Tensor = node.target(*args, **kwargs)  # type: ignore[operator]
+    return result.detach().clone()
+
+
+def _constant(site: Site, value: Tensor, wide: Tensor | None, of_rule: bool) -> Value:
+    """A folded constant; the graph's float64 copy has it as float64 computes it.
+
+    Args:
+        site: the node that is folded.
+        value: what it computes.
+        wide: the same in float64, where that is something else.
+        of_rule: whether it is a constant that a rule computed, laid out anew.
+    """
+    made = site.builder.constant(f"folded_{site.node.name}", value)
+    if wide is not None:
+        site.builder.exact[str(made.node.target)] = wide
+        if not of_rule:
+            site.builder.scaled.add(str(made.node.target))
+    return made
+
+
+def _unrounded(site: Site, known: dict[fx.Node, Tensor], unrounded: dict[fx.Node, Tensor]) -> Tensor | None:
+    """The value of a node computed in float64; None where that is what it is anyway."""
+    node, sources = site.node, input_nodes(site.node)
+    value, moved = known[node], Trait.MOVES in site.traits and not any(n in unrounded for n in sources)
+    if value.dtype not in (torch.float32, torch.float16, torch.bfloat16) or not sources or moved:
+        return None
+    wide = {n: unrounded.get(n, known[n].double() if known[n].is_floating_point() else known[n]) for n in sources}
+    args, kwargs = fx.map_arg((widened(node.args), widened(node.kwargs)), lambda n: wide[n])
+    with torch.no_grad():
+        result: Tensor = node.target(*args, **kwargs)  # type: ignore[operator]
+    if result.dtype is not torch.float64 or torch.equal(result, value.double()):
+        return None
     return result.detach().clone()
 
 

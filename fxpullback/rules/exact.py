@@ -11,6 +11,9 @@ _SIZE = "a measure of size that selects nothing: no gate reading"
 _SOFTMAX = "a softmax that feeds no matrix product or gated product"
 _SORT = "passes values on by an order held constant"
 
+_REST = "what is left of whole steps: passes values on, the number of steps held constant"
+_SMOOTH_NAMES = "atan tan asin acos sinh cosh asinh acosh atanh hypot erfc exp2 log10 sinc logit addcdiv nan_to_num"
+
 KEPT_EXACT: dict[Any, str] = {
     aten.softmax.int: _SOFTMAX,
     aten.log_softmax.int: _SOFTMAX,
@@ -24,6 +27,15 @@ KEPT_EXACT: dict[Any, str] = {
     aten.cos.default: _SMOOTH,
     aten.atan2.default: _SMOOTH,
     aten.pow.Tensor_Scalar: _SMOOTH,
+    aten.pow.Tensor_Tensor: _SMOOTH,
+    aten.pow.Scalar: _SMOOTH,
+    aten.xlogy.Tensor: _SMOOTH,
+    **{getattr(aten, name).default: _SMOOTH for name in _SMOOTH_NAMES.split()},
+    aten.frac.default: _REST,
+    aten.remainder.Tensor: _REST,
+    aten.remainder.Scalar: _REST,
+    aten.fmod.Tensor: _REST,
+    aten.fmod.Scalar: _REST,
     aten.square.default: _SMOOTH,
     aten.sqrt.default: _SMOOTH,
     aten.rsqrt.default: _SMOOTH,
@@ -36,6 +48,7 @@ KEPT_EXACT: dict[Any, str] = {
     aten.std.correction: _SIZE,
     aten.prod.dim_int: _SMOOTH,
     aten.sort.default: _SORT,
+    aten.sort.stable: _SORT,
     aten.topk.default: _SORT,
     aten.max.dim: _SORT,
     aten.min.dim: _SORT,

@@ -113,6 +113,12 @@ def steps(ct: Tensor, out: Tensor, x: Tensor, *options: Any) -> tuple[Any]:
     return (ZERO,)
 
 
+@vjp(aten.div.Tensor_mode, aten.div.Scalar_mode, kind="constant")
+def whole_quotient(ct: Tensor, out: Tensor, a: Tensor, b: Any, *mode: Any) -> tuple[Any, ...]:
+    """y = a / b rounded to a whole number, which changes in jumps alone:  ct_a = ct_b = ZERO."""
+    return (ZERO,) if isinstance(b, int | float) else (ZERO, ZERO)
+
+
 RULES = (
-    stop_gradient, inject, add, sub, rsub, mul, addcmul, div, neg, where, masked_fill, to_copy, steps,
+    stop_gradient, inject, add, sub, rsub, mul, addcmul, div, neg, where, masked_fill, to_copy, steps, whole_quotient,
 )  # fmt: skip

@@ -9,6 +9,7 @@ without these dims, and `restore` puts them back. No dims means all dims.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from fxpullback.graph.ir import aten
 from fxpullback.graph.shapes import over, places
-from fxpullback.vjp.rule import ABSENT, NOT_DIFFERENTIABLE, vjp
+from fxpullback.vjp.rule import ABSENT, NOT_DIFFERENTIABLE, ZERO, vjp
 
 
 def dimensions(x: Tensor, dims: Any) -> list[int]:
@@ -99,7 +100,7 @@ def _to_places(ct: Tensor, index: Tensor, x: Tensor, dim: int, keepdim: bool) ->
     return torch.where(numbers == restore(index, x, [axis], keepdim), restore(ct, x, [axis], keepdim), 0.0)
 
 
-@vjp(aten.topk.default, aten.sort.default, kind="nonlinear")
+@vjp(aten.topk.default, aten.sort.default, aten.sort.stable, kind="nonlinear")
 def ordered(ct: tuple[Any, ...], out: tuple[Any, ...], x: Tensor, *options: Any) -> tuple[Any]:
     """y[0] = sorted values of x along dim, y[1] = their places:  ct_x = zeros with ct[0] at the places y[1].
 
@@ -160,16 +161,25 @@ def _of_variance(ct: Tensor, x: Tensor, dims: Any, correction: Any, keepdim: boo
 def vector_norm(
     ct: Tensor, out: Tensor, x: Tensor, order: float = 2, dims: Any = None, keepdim: bool = False, dtype: Any = None
 ) -> tuple[Any]:
-    """y = |x| over dims, order 2:  ct_x = ct * x / y, zero where y = 0.
+    """y = |x| over dims, p = order:  ct_x = ct * sign(x) * (|x| / y)^(p - 1), zero where x = 0 or y = 0.
 
-    Order 1: ct_x = ct * sign(x). Any other order: ct_x = NOT_DIFFERENTIABLE.
+    Order 2: ct * x / y. Order 1: ct * sign(x). Order inf or -inf: ct * sign(x) * 1[|x| = y] / m, m the number of values
+    with |x| = y. Order 0: ZERO.
     """
-    if order not in (1, 2):
-        return (NOT_DIFFERENTIABLE,)
+    if order == 0:
+        return (ZERO,)
     length, up = restore(out, x, dims, keepdim), restore(ct, x, dims, keepdim)
     if order == 1:
         return (torch.sign(x) * up,)
-    return (torch.where(length == 0, 0.0, x * (up / torch.where(length == 0, 1.0, length))),)
+    if math.isinf(order):
+        chosen = (torch.abs(x) == length).to(ct.dtype)
+        return (torch.sign(x) * chosen * (up / chosen.sum(dimensions(x, dims), True)),)
+    safe = torch.where(length == 0, 1.0, length)
+    if order == 2:
+        return (torch.where(length == 0, 0.0, x * (up / safe)),)
+    ratio = torch.abs(x) / safe
+    positive = torch.where(ratio == 0, 1.0, ratio)
+    return (torch.where(ratio == 0, 0.0, torch.sign(x) * up * torch.pow(positive, order - 1)),)
 
 
 @vjp(aten.logsumexp.default, kind="nonlinear")

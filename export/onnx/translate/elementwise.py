@@ -135,11 +135,6 @@ def clamp(b: Builder, x: Value, low: Operand | None, high: Operand | None = None
     return x if high is None else b.op("Min", x, b.operand(high, b.dtype))
 
 
-def lerp(b: Builder, start: Value, end: Value, weight: Operand) -> Value:
-    """Sub, Mul and Add: `start + weight * (end - start)`."""
-    return b.op("Add", start, b.op("Mul", b.op("Sub", end, start), b.operand(weight, b.dtype)))
-
-
 def addcmul(b: Builder, x: Value, y: Value, z: Value, value: Scalar) -> Value:
     """Mul and Add: `x + value * y * z`."""
     return b.op("Add", b.cast(x, b.dtype), scaled(b, b.op("Mul", b.cast(y, b.dtype), b.cast(z, b.dtype)), value))
@@ -171,8 +166,6 @@ TABLE: dict[OpOverload, Translator] = {
     aten.rsub.Scalar: rsub,
     aten.div.Tensor_mode: div_mode,
     aten.div.Scalar_mode: div_mode,
-    aten.floor_divide.default: floor_divide,
-    aten.floor_divide.Scalar: floor_divide,
     aten.remainder.Tensor: remainder,
     aten.remainder.Scalar: remainder,
     aten.fmod.Tensor: fmod,
@@ -182,8 +175,6 @@ TABLE: dict[OpOverload, Translator] = {
     aten.pow.Scalar: power,
     aten.clamp.default: clamp,
     aten.clamp.Tensor: clamp,
-    aten.lerp.Scalar: lerp,
-    aten.lerp.Tensor: lerp,
     aten.addcmul.default: addcmul,
     aten.addcdiv.default: addcdiv,
 }

@@ -132,7 +132,6 @@ _UNARY = {
     aten.acosh.default: "Acosh",
     aten.atanh.default: "Atanh",
     aten.sign.default: "Sign",
-    aten.sgn.default: "Sign",
 }
 
 TABLE: dict[OpOverload, Translator] = {

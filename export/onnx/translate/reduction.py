@@ -173,8 +173,6 @@ TABLE: dict[OpOverload, Translator] = {
     aten.var_mean.correction: var_mean,
     aten.std_mean.correction: std_mean,
     aten.linalg_vector_norm.default: vector_norm,
-    aten.norm.Scalar: vector_norm,
-    aten.norm.ScalarOpt_dim: vector_norm,
     aten.cumsum.default: cumsum,
     aten.count_nonzero.default: count_nonzero,
     aten.count_nonzero.dim_IntList: count_nonzero,

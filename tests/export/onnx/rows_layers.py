@@ -141,8 +141,6 @@ REDUCTION = [
     row(aten.std_mean.correction, x(4, 5), [1, 2], correction=1),
     *(row(aten.linalg_vector_norm.default, x(4, 5), p, [1]) for p in (2, 1, 3, INF, -INF, 0)),
     row(aten.linalg_vector_norm.default, x(4, 5)),
-    row(aten.norm.Scalar, x(4, 5), 2),
-    row(aten.norm.ScalarOpt_dim, x(4, 5), 2, [1], True),
     row(aten.cumsum.default, x(4, 5), -1),
     row(aten.cumsum.default, bools(4), 1),
     row(aten.count_nonzero.default, x(4)),

@@ -96,6 +96,9 @@ _STEPS = [aten.sign, aten.floor, aten.ceil, aten.round, aten.trunc, aten.zeros_l
 _COMPARISONS = [aten.eq, aten.ne, aten.lt, aten.le, aten.gt, aten.ge]
 CONSTANT = [
     *(Row(op.default, weighted(lambda x, op: x * 2 + op.default(x), op), (3, 7), wide) for op in _STEPS),
+    Row(aten.div.Tensor_mode, lambda x: x * 2 + torch.div(x, x[:, :1] + 9, rounding_mode="floor"), (3, 7), wide),
+    Row(aten.div.Tensor_mode, lambda x: x * 2 + torch.div(x, 0.3, rounding_mode="trunc"), (3, 7), wide, "number"),
+    Row(aten.div.Scalar_mode, lambda x: aten.div.Scalar_mode(x, 0.3, rounding_mode="trunc"), (3, 7), captured=False),
     Row(aten.full_like.default, lambda x: x * 2 + torch.full_like(x, 3.0), (3, 7)),
     *(Row(op.Scalar, weighted(lambda x, op: x * op.Scalar(x, 1.0).double(), op), (3, 7), wide) for op in _COMPARISONS),
     Row(aten.argmax.default, lambda x: x * aten.argmax.default(x, 2, True).double(), (3, 7)),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from fxpullback.graph.ir import aten
@@ -58,6 +60,13 @@ POOLING = [
     Row(aten.adaptive_avg_pool3d.default, lambda x: F.adaptive_avg_pool3d(x, (2, 1, 3)), (2, 4, 5, 4)),
 ]
 
+
+def _norm(x: Tensor, order: float) -> Tensor:
+    """Norms along the last axis; x is added, so that the function has a derivative for order 0 too."""
+    length: Tensor = torch.linalg.vector_norm(x, order, 2)
+    return x.sum(2) + length
+
+
 REDUCTION = [
     on(aten.sum.dim_IntList, (3, 4), [1]),
     on(aten.sum.dim_IntList, (3, 4), [-1, 1], True, note="kept"),
@@ -74,6 +83,7 @@ REDUCTION = [
     Row(aten.topk.default, lambda x: x.topk(2, 1, largest=False).values, (3, 9), note="smallest"),
     Row(aten.sort.default, weighted(lambda x, a: x.sort(-1).values * a, draw(9)), (3, 9)),
     Row(aten.sort.default, lambda x: x.sort(1, descending=True).values, (3, 9), note="falling"),
+    Row(aten.sort.stable, weighted(lambda x, a: torch.sort(x, stable=True)[0] * a, draw(9)), (3, 9), ties),
     Row(aten.var.correction, lambda x: x.var(2), (3, 9)),
     Row(aten.var.correction, lambda x: x.var((1, 2), correction=0, keepdim=True), (3, 9), note="kept"),
     Row(aten.std.correction, lambda x: x.std(2), (3, 9)),
@@ -84,6 +94,14 @@ REDUCTION = [
     Row(aten.linalg_vector_norm.default, lambda x: torch.linalg.vector_norm(x, dim=2), (3, 9)),
     Row(aten.linalg_vector_norm.default, lambda x: torch.linalg.vector_norm(x * 0.0, dim=2), (3, 9), note="zero"),
     Row(aten.linalg_vector_norm.default, lambda x: torch.linalg.vector_norm(x, 1, 1, True), (3, 9), note="one"),
+    *(
+        Row(aten.linalg_vector_norm.default, weighted(_norm, order), (3, 9), ties, note=f"{order}")
+        for order in (0, 0.5, 1.5, 3, 7.5, math.inf, -math.inf)
+    ),
+    *(
+        Row(aten.linalg_vector_norm.default, weighted(lambda x, p: _norm(x * 0.0, p), p), (3, 4), note=f"{p}-zero")
+        for p in (0.5, 1, 1.5, 3, math.inf)
+    ),
     on(aten.logsumexp.default, (3, 9), [2]),
     on(aten.logsumexp.default, (3, 9), [1], True, note="kept"),
 ]
