@@ -256,6 +256,11 @@ def _div_mode(a: Any, b: Any, mode: Any) -> Any:
     return aten.div.Tensor if mode is None else None
 
 
+def _vector_norm(x: Any, order: Any, *rest: Any) -> Any:
+    """Of order 0, which counts; any other measures."""
+    return _PARTS if order == 0 else None
+
+
 def _recurrent(x: Any, states: Any, params: Any, biases: Any, layers: Any, dropout: Any, train: Any, *rest: Any) -> Any:
     """Any but one that drops out values between its layers, which it does in training mode."""
     return None if train and dropout and layers > 1 else _STEPS
@@ -286,22 +291,16 @@ NOT_CANONICAL_IF: dict[Any, Condition] = {
     aten.permute.default: _permute,
     aten.cumprod.default: _cumprod,
     aten.sgn.default: _sgn,
+    aten.linalg_vector_norm.default: _vector_norm,
     aten.div.Tensor_mode: _div_mode,
     aten.div.Scalar_mode: _div_mode,
     **dict.fromkeys((LSTM, GRU, RNN_TANH, RNN_RELU), _recurrent),
     **dict.fromkeys((aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input), _recurrent),
-    aten.max_pool1d.default: _pool(1),
-    aten.max_pool2d.default: _pool(2),
-    aten.max_pool3d.default: _pool(3),
-    aten.avg_pool1d.default: _pool(1),
-    aten.avg_pool2d.default: _pool(2),
-    aten.avg_pool3d.default: _pool(3),
-    aten.adaptive_max_pool1d.default: _pool(1),
-    aten.adaptive_max_pool2d.default: _pool(2),
-    aten.adaptive_max_pool3d.default: _pool(3),
-    aten.adaptive_avg_pool1d.default: _pool(1),
-    aten.adaptive_avg_pool2d.default: _pool(2),
-    aten.adaptive_avg_pool3d.default: _pool(3),
+    **{
+        getattr(aten, f"{kind}_pool{n}d").default: _pool(n)
+        for kind in ("max", "avg", "adaptive_max", "adaptive_avg")
+        for n in (1, 2, 3)
+    },
 }
 """Operators of which some calls are not canonical: which ones says the condition, by the arguments of the call."""
 

@@ -21,6 +21,12 @@ def norm(recorder: Any, x: Any, order: Any, dims: Any = None, keepdim: bool = Fa
     return aten.linalg_vector_norm.default(x, order, axes, keepdim, dtype=dtype)
 
 
+def count(recorder: Any, x: Any, order: Any, dims: Any, keepdim: bool, dtype: Any = None) -> Any:
+    """A vector norm of order 0: how many values are not zero. It has no derivative but zero."""
+    nonzero = (x != 0).to(x.dtype if dtype is None else dtype)
+    return aten.sum.dim_IntList(nonzero, list(range(x.ndim)) if dims is None else dims, keepdim)
+
+
 def cdist(a: Any, b: Any, order: float = 2.0, mode: int | None = None) -> Any:
     """Distances between the rows of `a` `[*, n, dim]` and those of `b` `[*, m, dim]`: `[*, n, m]`.
 

@@ -13,6 +13,7 @@ import torch
 
 from fxpullback.graph.canonical import NOT_CANONICAL_IF, instead_of
 from fxpullback.graph.compounds import COMPOUNDS
+from fxpullback.graph.distances import count
 from fxpullback.graph.ir import STOP_GRADIENT, aten, each_axis
 from fxpullback.graph.running import cumprod
 from fxpullback.graph.shapes import same_shape
@@ -338,6 +339,7 @@ SOME_CALLS: dict[Any, Rewrite] = {
     aten.permute.default: permute,
     aten.cumprod.default: cumprod,
     aten.sgn.default: spell(aten.sign.default, 0),
+    aten.linalg_vector_norm.default: count,
     aten.div.Tensor_mode: spell(aten.div.Tensor, 0, 1),
     aten.div.Scalar_mode: spell(aten.div.Tensor, 0, 1),
 }

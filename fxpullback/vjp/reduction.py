@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fxpullback.graph.ir import aten
 from fxpullback.graph.shapes import over, places
-from fxpullback.vjp.rule import ABSENT, NOT_DIFFERENTIABLE, ZERO, vjp
+from fxpullback.vjp.rule import ABSENT, NOT_DIFFERENTIABLE, vjp
 
 
 def dimensions(x: Tensor, dims: Any) -> list[int]:
@@ -164,10 +164,8 @@ def vector_norm(
     """y = |x| over dims, p = order:  ct_x = ct * sign(x) * (|x| / y)^(p - 1), zero where x = 0 or y = 0.
 
     Order 2: ct * x / y. Order 1: ct * sign(x). Order inf or -inf: ct * sign(x) * 1[|x| = y] / m, m the number of values
-    with |x| = y. Order 0: ZERO.
+    with |x| = y. Order 0 is written out when a model is captured.
     """
-    if order == 0:
-        return (ZERO,)
     length, up = restore(out, x, dims, keepdim), restore(ct, x, dims, keepdim)
     if order == 1:
         return (torch.sign(x) * up,)

@@ -188,6 +188,10 @@ SOME = [
     stays(aten.permute.default, BATCHED, [0, 2, 1]),
     call(aten.sgn.default, X, left=aten.sign.default),
     stays(aten.sgn.default, X + 1j),
+    call(
+        aten.linalg_vector_norm.default, X, 0, [1], left=(aten.ne.Scalar, aten._to_copy.default, aten.sum.dim_IntList),
+    ),
+    stays(aten.linalg_vector_norm.default, X, 3, [1]),
     call(aten.div.Tensor_mode, X, ROW, left=aten.div.Tensor, rounding_mode=None),
     stays(aten.div.Tensor_mode, X, ROW, rounding_mode="floor"),
     call(aten.div.Scalar_mode, X, 0.3, left=aten.div.Tensor, rounding_mode=None),

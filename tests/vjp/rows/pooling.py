@@ -62,9 +62,9 @@ POOLING = [
 
 
 def _norm(x: Tensor, order: float) -> Tensor:
-    """Norms along the last axis; x is added, so that the function has a derivative for order 0 too."""
+    """Norms along the last axis."""
     length: Tensor = torch.linalg.vector_norm(x, order, 2)
-    return x.sum(2) + length
+    return length
 
 
 REDUCTION = [
@@ -96,7 +96,7 @@ REDUCTION = [
     Row(aten.linalg_vector_norm.default, lambda x: torch.linalg.vector_norm(x, 1, 1, True), (3, 9), note="one"),
     *(
         Row(aten.linalg_vector_norm.default, weighted(_norm, order), (3, 9), ties, note=f"{order}")
-        for order in (0, 0.5, 1.5, 3, 7.5, math.inf, -math.inf)
+        for order in (0.5, 1.5, 3, 7.5, math.inf, -math.inf)
     ),
     *(
         Row(aten.linalg_vector_norm.default, weighted(lambda x, p: _norm(x * 0.0, p), p), (3, 4), note=f"{p}-zero")
