@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,8 +85,9 @@ def certify(pb: Compiled, path: str | os.PathLike[str], *, seed: int = 0) -> Cer
         The graph's own certificate (`Pullback.verify`) with the checks of the file added.
     """
     session = Session(path)
-    checks = runtime_checks(session, Oracle.of(pb), seed + 10)
-    if session.runtime == Package.runtime:
+    packaged = session.runtime == Package.runtime
+    checks = runtime_checks(session, replace(Oracle.of(pb), in_onnx=not packaged), seed + 10)
+    if packaged:
         return verify(pb, seed=seed).with_checks(tuple(checks), runtime=session.runtime)
     return verify(pb, seed=seed).with_checks((*file_checks(path), *checks), onnxruntime=ort.__version__)
 

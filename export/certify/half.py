@@ -8,6 +8,7 @@ graph is certified in torch, and the file in ONNX Runtime besides, where that ca
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -22,6 +23,7 @@ from fxpullback.contract.errors import SessionError
 from fxpullback.contract.parts import PARTS, PUSHED
 from fxpullback.export.certify.file import BATCHES, file_checks
 from fxpullback.export.certify.oracle import Drawn, Oracle
+from fxpullback.export.certify.ties import first_of_equals
 from fxpullback.export.runtime.session import Session
 from fxpullback.graph.ir import input_nodes, where
 from fxpullback.half.autocast import TYPES, HalfPrecision
@@ -63,7 +65,7 @@ def certify_half(pb: Compiled, half: HalfPrecision, path: str | os.PathLike[str]
         The checks of the float32 graph, those of the cast graph in torch, and those of the file.
     """
     checks = [*verify(pb, seed=seed).checks, *file_checks(path), *_kernel_checks(path, half.precision)]
-    oracle = Oracle.of(pb)
+    oracle = replace(Oracle.of(pb), in_onnx=False)
     drawn = oracle.draw(max(BATCHES), pb.classes, seed + 10)
     checks += _graph_checks(drawn, half.graph, half.precision, "")
     if pb.free:
@@ -77,6 +79,8 @@ def certify_half(pb: Compiled, half: HalfPrecision, path: str | os.PathLike[str]
             raise
         ran = "not run: ONNX Runtime's CPU provider has no bfloat16 arithmetic; certified in torch alone"
     else:
+        if first_of_equals(pb.folded) is not pb.folded:
+            drawn = Oracle.of(pb).draw(max(BATCHES), pb.classes, seed + 10)
         checks += _session_checks(drawn, session, half.precision)
         ran = ort.__version__
     environment = {"torch": torch.__version__, "seed": seed, "batches": list(BATCHES), "onnxruntime": ran}

@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from fxpullback.certify.eager import run_eagerly
 from fxpullback.certify.fresh import Looks, fresh_target
 from fxpullback.contract.sizes import FreeAxis
+from fxpullback.export.certify.ties import first_of_equals
 from fxpullback.export.runtime.session import Result, Session
 from fxpullback.graph.float64 import in_float64
 from fxpullback.graph.inputs import Inputs
@@ -33,6 +34,7 @@ class Oracle:
         target: the file's target.
         looks: what its inputs look like.
         taps: where contributions are read off, by nodes of `injected`.
+        in_onnx: whether the file is one of ONNX, which takes the first of equal values.
     """
 
     injected: fx.GraphModule
@@ -40,6 +42,7 @@ class Oracle:
     target: Target
     looks: Looks
     taps: Taps = NO_TAPS
+    in_onnx: bool = True
 
     @classmethod
     def of(cls, pb: Compiled) -> Oracle:
@@ -55,13 +58,17 @@ class Oracle:
         """The size of an input behind its channels, `32x48`."""
         return self.looks.size
 
+    def run(self, model: fx.GraphModule, inputs: Inputs, given: Tensor | None) -> dict[str, Tensor]:
+        """What the graph that runs returns, by autograd through the injected form in some precision."""
+        held = first_of_equals(model) if self.in_onnx else model
+        return self.outputs(run_eagerly(held, self.program, self.target, inputs, given, self.taps))
+
     def draw(self, count: int, classes: int, seed: int) -> Drawn:
         """Draw a batch and a target, and run the program by autograd in float64."""
         inputs = self.looks.draw(count, seed, torch.empty(0))
         given = fresh_target(self.target, count, classes, inputs.x, seed + 1)
         wide = given.double() if given is not None and given.is_floating_point() else given
-        wanted = run_eagerly(in_float64(self.injected), self.program, self.target, inputs.double(), wide, self.taps)
-        return Drawn(self, inputs, given, self.outputs(wanted))
+        return Drawn(self, inputs, given, self.run(in_float64(self.injected), inputs.double(), wide))
 
     def outputs(self, results: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the graph that runs returns, of what the program returns."""
@@ -97,7 +104,4 @@ class Drawn:
 
     def in_float32(self) -> dict[str, Tensor]:
         """What float32 autograd makes of them."""
-        oracle = self.oracle
-        return oracle.outputs(
-            run_eagerly(oracle.injected, oracle.program, oracle.target, self.inputs, self.given, oracle.taps)
-        )
+        return self.oracle.run(self.oracle.injected, self.inputs, self.given)

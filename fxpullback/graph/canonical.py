@@ -251,6 +251,11 @@ def _sgn(x: Any) -> Any:
     return None if x.dtype.is_complex else aten.sign.default
 
 
+def _topk(x: Any, k: Any, dim: Any, largest: Any, ordered: Any) -> Any:
+    """In no order, which is any order."""
+    return None if ordered else "the same in order"
+
+
 def _div_mode(a: Any, b: Any, mode: Any) -> Any:
     """Not rounded; rounded it stays."""
     return aten.div.Tensor if mode is None else None
@@ -291,6 +296,7 @@ NOT_CANONICAL_IF: dict[Any, Condition] = {
     aten.permute.default: _permute,
     aten.cumprod.default: _cumprod,
     aten.sgn.default: _sgn,
+    aten.topk.default: _topk,
     aten.linalg_vector_norm.default: _vector_norm,
     aten.div.Tensor_mode: _div_mode,
     aten.div.Scalar_mode: _div_mode,

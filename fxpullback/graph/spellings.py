@@ -339,6 +339,7 @@ SOME_CALLS: dict[Any, Rewrite] = {
     aten.permute.default: permute,
     aten.cumprod.default: cumprod,
     aten.sgn.default: spell(aten.sign.default, 0),
+    aten.topk.default: spell(aten.topk.default, 0, 1, 2, 3),
     aten.linalg_vector_norm.default: count,
     aten.div.Tensor_mode: spell(aten.div.Tensor, 0, 1),
     aten.div.Scalar_mode: spell(aten.div.Tensor, 0, 1),
