@@ -34,3 +34,12 @@ def test_a_copy_in_float64_gives_the_float64_values() -> None:
     graph = in_float64(graph_of(layers, 1, 6, 6, 6, dtype=torch.float32))
     x = draw(2, 1, 6, 6, 6)
     assert_near(graph(x)[0].detach(), layers.double()(x).flatten(1).detach())
+
+
+def test_a_graph_read_from_text_is_copied_too() -> None:
+    layers = nn.Sequential(nn.Conv3d(1, 3, 3), nn.Flatten(), nn.Linear(24, 2)).double().eval()
+    graph = graph_of(layers, 1, 4, 4, 4)
+    for node in graph.graph.nodes:
+        node.meta.clear()  # a file carries operators and no shapes
+    x = draw(2, 1, 4, 4, 4)
+    assert_near(in_float64(graph)(x)[0].detach(), layers(x).detach())
