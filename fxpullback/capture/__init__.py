@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fxpullback.capture.canonical import canonicalise, decompose
+from fxpullback.capture.canonical import canonicalise, check_sizes, decompose
 from fxpullback.capture.complex_values import in_real_numbers
 from fxpullback.capture.dynamic_sizes import check_module, export_dynamic, wanted_axes
 from fxpullback.capture.flatten import check_free_axes, check_output, flatten, ids_name
@@ -74,6 +74,7 @@ def capture(
             program = export(model, example, extras, names, {})
         check_inputs(program, (example, *extras), names)
         gm, compilation = flatten(decompose(program), free, ends.output), compilation or Compilation()
+    check_sizes(gm.graph)
     if free:
         compilation.watch = Watch(gm, free, example)
     gm = canonicalise(in_real_numbers(gm, compilation), compilation)

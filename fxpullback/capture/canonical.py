@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import fx
 from torch.export import ExportedProgram, default_decompositions
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from fxpullback.capture.context import IN_CONTEXT
 from fxpullback.capture.quiet import quiet
@@ -20,7 +21,7 @@ from fxpullback.capture.recurrent import RECURRENT
 from fxpullback.contract.errors import CaptureError
 from fxpullback.graph.canonical import DROPPED, NOT_CANONICAL, NOT_CANONICAL_IF, is_composite
 from fxpullback.graph.compilation import Compilation
-from fxpullback.graph.ir import ORIGIN, is_size, operator_name
+from fxpullback.graph.ir import ORIGIN, is_size, operator_name, where
 from fxpullback.graph.module import Graph
 from fxpullback.graph.rebuild import Site, rebuild
 from fxpullback.graph.spellings import respell
@@ -30,11 +31,33 @@ def decompose(program: ExportedProgram) -> ExportedProgram:
     """Take apart what torch composes of operators that the IR has, as eager torch does.
 
     Raises:
-        CaptureError: an operator cannot be taken apart without the values of its arguments.
+        CaptureError: an operator cannot be taken apart without the values of its arguments, or returns as many entries
+            as they say.
     """
-    with quiet():
-        plain: ExportedProgram = program.run_decompositions(decompositions())
+    try:
+        with quiet():
+            plain: ExportedProgram = program.run_decompositions(decompositions())
+    except CaptureError:
+        raise
+    except Exception:
+        check_sizes(program.graph)
+        raise
     return plain
+
+
+def check_sizes(graph: fx.Graph) -> None:
+    """Refuse an operator that returns as many entries as the values of its arguments say.
+
+    Raises:
+        CaptureError: names it and its line.
+    """
+    for node in graph.nodes:
+        if isinstance(val := node.meta.get("val"), torch.Tensor) and free_unbacked_symbols(val):
+            raise CaptureError(
+                f"{where(node)} returns as many entries as the values of its arguments say, and a graph has fixed "
+                "sizes. Take a fixed number of them: x[torch.arange(batch), place] for one of each sample, or "
+                "torch.where."
+            )
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
