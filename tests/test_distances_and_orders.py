@@ -22,10 +22,10 @@ PROTOTYPES, POWERS = draw(5, 6, seed=1), draw(6, seed=2).abs() + 2
 DISTANCES: tuple[Part, ...] = (
     lambda a, b: F.cosine_similarity(a, b).unsqueeze(1),
     lambda a, b: F.cosine_similarity(a[:, None], PROTOTYPES.to(a.dtype)[None], -1),
-    *(lambda a, b, p=p: F.pairwise_distance(a, b, p, keepdim=True) for p in (1.0, 2.0, 3.0)),  # type: ignore[misc]
-    *(lambda a, b, p=p: -torch.cdist(a, PROTOTYPES.to(a.dtype), p) for p in (1.0, 2.0, 2.5)),  # type: ignore[misc]
+    *(lambda a, b, p=p: F.pairwise_distance(a, b, p, keepdim=True) for p in (1.0, 2.0, 3.0)),
+    *(lambda a, b, p=p: -torch.cdist(a, PROTOTYPES.to(a.dtype), p) for p in (1.0, 2.0, 2.5)),
     lambda a, b: torch.cdist(a.reshape(-1, 2, 3), b.reshape(-1, 2, 3)).flatten(1),
-    *(lambda a, b, p=p: F.normalize(a, p) * b for p in (0.0, 1.0, 2.0, 3.0)),  # type: ignore[misc]
+    *(lambda a, b, p=p: F.normalize(a, p) * b for p in (0.0, 1.0, 2.0, 3.0)),
     lambda a, b: F.triplet_margin_loss(a, b, a * b, reduction="none").unsqueeze(1),
 )
 ORDERS: tuple[Part, ...] = (

@@ -12,7 +12,7 @@ from fxpullback.export.cli.terminal import out
 
 _PICTURES, _TEXTS = "Pictures", "Texts"
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A file written by fxpullback compile.")]
-Picture = Annotated[Path | None, typer.Argument(metavar="[PICTURE]", help="A picture file.")]
+Picture = Annotated[Path | None, typer.Argument(metavar="PICTURE", help="A picture file.")]
 Output = Annotated[
     Path | None,
     _option("--output", "-o", text="Picture to write (default: PICTURE-CLASS.png)", meta="FILE", panel=_PICTURES),
