@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fxpullback.calibration import calibrate
     from fxpullback.contract.certificate import Certificate
+    from fxpullback.contract.errors import FxPullbackError
     from fxpullback.pipeline import Pullback, compile
     from fxpullback.rules import EXACT, REFERENCE, SEMANTIC, RuleSet
     from fxpullback.unroll import Ascent, Double, Soft
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "calibration": ("calibrate",),
     "contract.certificate": ("Certificate",),
+    "contract.errors": ("FxPullbackError",),
     "pipeline": ("Pullback", "compile"),
     "rules": ("EXACT", "REFERENCE", "SEMANTIC", "RuleSet"),
     "unroll": ("Ascent", "Double", "Soft"),
@@ -33,6 +35,7 @@ __all__ = [
     "Ascent",
     "Certificate",
     "Double",
+    "FxPullbackError",
     "Pullback",
     "RuleSet",
     "Soft",

@@ -73,10 +73,12 @@ class Ledger:
     Attributes:
         rows: one for every operator.
         calibrated_on: what the temperatures were calibrated on, as `RuleSet.calibrated_on`; empty for fixed ones.
+        notes: what is to be known of the model as a whole, a sentence each.
     """
 
     rows: tuple[Row, ...]
     calibrated_on: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def gates(self) -> int:
@@ -112,6 +114,7 @@ class Ledger:
             "frozen": gates["frozen"],
             "exact": gates["exact"],
             **({"calibrated_on": dict(self.calibrated_on)} if self.calibrated_on else {}),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
     def to_json(self) -> str:
@@ -121,12 +124,13 @@ class Ledger:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Ledger:
         """Read back what `to_dict` wrote."""
-        return cls(tuple(Row.from_dict(row) for row in data["rows"]), data.get("calibrated_on", {}))
+        rows = tuple(Row.from_dict(row) for row in data["rows"])
+        return cls(rows, data.get("calibrated_on", {}), tuple(data.get("notes", ())))
 
     def __str__(self) -> str:
         found = f"temperatures {calibrated_text(self.calibrated_on)}" if self.calibrated_on else None
         lines = [_HEAD, "-" * 100, *(_line(row) for row in self.rows), "-" * 100, self.sum()]
-        return "\n".join([*lines, found] if found else lines)
+        return "\n".join([*lines, *([found] if found else []), *(f"note: {note}" for note in self.notes)])
 
 
 def _cell(text: str, width: int) -> str:

@@ -14,6 +14,7 @@ from fxpullback.contract.errors import DifferentiateError, FixedSizeError
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.ir import (
+    AUTHORED,
     GETITEM,
     INJECT,
     ORIGIN,
@@ -65,7 +66,8 @@ def rewrite(
     decisions = decide(captured.graph, rules, vjps, compilation.operators if compilation else OPERATORS)
     everywhere = _emit(captured, decisions, compilation)
     live = _live_origins(everywhere.graph, decisions)
-    return _without_idle(everywhere, live), Ledger(_rows(captured.graph, decisions, live), rules.calibrated_on)
+    notes = tuple(compilation.notes) if compilation else ()
+    return _without_idle(everywhere, live), Ledger(_rows(captured.graph, decisions, live), rules.calibrated_on, notes)
 
 
 def _without_idle(gm: Graph, live: set[str]) -> Graph:
@@ -81,6 +83,9 @@ def _emit(captured: fx.GraphModule, decisions: dict[fx.Node, Decision], compilat
 
     def emit(site: Site) -> Any:
         decision = decisions.get(site.node)
+        if site.node.target is AUTHORED:
+            primal, soft, _ = site.arguments()
+            return site.builder.call(INJECT, (primal, soft), {})
         if decision is None or decision.rule is None:
             return NotImplemented
         site.env[site.node] = site.copy()
@@ -168,9 +173,9 @@ def _rows(graph: fx.Graph, decisions: dict[fx.Node, Decision], live: set[str]) -
     for index, node in enumerate(calls(graph)):
         decision = decisions[node]
         verdict, reason = decision.verdict, decision.reason
-        injected = decision.rule is not None and node.name in live
+        injected = (decision.rule is not None or node.target is AUTHORED) and node.name in live
         if verdict != "constant" and node.name not in live:
-            verdict, reason = "frozen", _held_by(node, held)
+            verdict, reason = "frozen", (reason if decision.verdict == "linear" else None) or _held_by(node, held)
         rows.append(
             Row(
                 index=index,

@@ -16,7 +16,9 @@ from fxpullback.capture.complex_values import in_real_numbers
 from fxpullback.capture.dynamic_sizes import check_module, export_dynamic, wanted_axes
 from fxpullback.capture.flatten import check_free_axes, check_output, flatten, ids_name
 from fxpullback.capture.lookups import bounded
+from fxpullback.capture.original import check_original
 from fxpullback.capture.program import Model, TrainingModeWarning, check_inputs, export
+from fxpullback.capture.refused import refuse_random
 from fxpullback.capture.watch import Watch
 from fxpullback.contract.ends import Ends
 from fxpullback.contract.sizes import FreeAxis
@@ -83,8 +85,11 @@ def capture(
         if compilation.watch is not None:
             compilation.watch.free = bounded(gm, compilation.entry, (example, *extras), compilation.watch.free)
     check_free_axes(gm)
+    everywhere = gm
     if ends.positions is not None:
         gm = at_positions(gm, ends.positions, compilation)
     check_output(gm)
+    refuse_random(gm)
+    compilation.notes += check_original(model, everywhere, (example, *extras), names, compilation.entry)
     mark_values(gm.graph)
     return gm

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 
-from fxpullback.capture import distances, recurrent
+from fxpullback.capture import authored, distances, recurrent
 from fxpullback.capture.flatten import user_inputs
 from fxpullback.capture.quiet import no_fast_path, quiet
-from fxpullback.contract.errors import CaptureError, InputError
+from fxpullback.contract.errors import CaptureError, FxPullbackError, InputError
 
 Model = nn.Module | ExportedProgram | str | os.PathLike[str]
 
@@ -90,12 +90,30 @@ def _export(
         if batched or own:
             free[inputs[-1]] = {**({0: batch} if batched else {}), **own}
     try:
-        with quiet(), no_fast_path(), recurrent.opaque(), distances.free_rows():
-            args, kwargs = ((), dict(zip(names, inputs, strict=True))) if names else (tuple(inputs), None)
-            return torch.export.export(model, args, kwargs, dynamic_shapes=free, strict=False)
+        return exported(model, inputs, names, free)
+    except FxPullbackError:
+        raise
     except Exception as error:
         batched_extras = [i for i, extra in enumerate(extras, 2) if is_batched(extra, example)]
         raise CaptureError(_explain(model, error, batched_extras)) from error
+
+
+def exported(
+    model: nn.Module, inputs: Sequence[Tensor], names: Sequence[str], shapes: ShapesCollection
+) -> ExportedProgram:
+    """Export a module, with the backwards that its author wrote."""
+
+    def run() -> ExportedProgram:
+        args, kwargs = ((), dict(zip(names, inputs, strict=True))) if names else (tuple(inputs), None)
+        with quiet(), no_fast_path(), recurrent.opaque(), distances.free_rows():
+            return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+
+    with authored.noticed() as functions:
+        program = run()
+    if not functions:
+        return program
+    with authored.honoured(authored.judged(authored.met(model, inputs, names))):
+        return run()
 
 
 def _pair(example: Tensor) -> Tensor:

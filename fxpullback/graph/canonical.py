@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxpullback.graph.ir import INJECT, STOP_GRADIENT, aten, operator_name, schema_arguments
+from fxpullback.graph.ir import AUTHORED, INJECT, STOP_GRADIENT, aten, operator_name, schema_arguments
 from fxpullback.graph.opaque import GRU, LSTM, RNN_RELU, RNN_TANH
 from fxpullback.graph.shapes import is_free, same_shape
 
@@ -125,6 +125,7 @@ NOT_CANONICAL: dict[Any, Any] = {
 """Operators of which no call is canonical, and the operator (or the words) that stands for them."""
 
 COMPOSITES = frozenset({
+    AUTHORED,
     INJECT,
     STOP_GRADIENT,
     aten.adaptive_avg_pool1d.default,

@@ -29,6 +29,7 @@ class Compilation:
         shapes: fake results, by operator and the shapes of its arguments.
         operators: what is true of every operator.
         watch: what checks assumptions about free sizes; None where the batch alone is free.
+        notes: what a reader of the ledger is to know of the model as a whole.
         entry: what stands in front of the explained input; None where the model takes that itself.
     """
 
@@ -38,3 +39,4 @@ class Compilation:
     operators: OperatorTable = OPERATORS
     watch: SizeWatch | None = None
     entry: Entry | None = None
+    notes: list[str] = field(default_factory=list)

@@ -22,6 +22,7 @@ aten = torch.ops.aten
 LIBRARY = torch.library.Library("fxpullback", "DEF")
 LIBRARY.define("stop_gradient(Tensor x) -> Tensor")
 LIBRARY.define("inject(Tensor primal, Tensor soft) -> Tensor")
+LIBRARY.define("authored(Tensor primal, Tensor soft, str author) -> Tensor")
 
 
 def _stop_gradient(x: Tensor) -> Tensor:
@@ -34,9 +35,11 @@ def _inject(primal: Tensor, soft: Tensor) -> Tensor:
 
 LIBRARY.impl("stop_gradient", _stop_gradient, "CompositeImplicitAutograd")
 LIBRARY.impl("inject", _inject, "CompositeImplicitAutograd")
+LIBRARY.impl("authored", lambda primal, soft, author: _inject(primal, soft), "CompositeImplicitAutograd")
 
 STOP_GRADIENT = torch.ops.fxpullback.stop_gradient.default
 INJECT = torch.ops.fxpullback.inject.default
+AUTHORED = torch.ops.fxpullback.authored.default  # a backward that the model's author wrote; `rewrite` injects it
 
 
 def stop_gradient(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fxpullback.graph.ir import GETITEM, INJECT, STOP_GRADIENT, aten
+from fxpullback.graph.ir import AUTHORED, GETITEM, INJECT, STOP_GRADIENT, aten
 from fxpullback.graph.traits import Trait as T
 from fxpullback.graph.traits import Traits, row
 
@@ -121,7 +121,7 @@ _WINDOWS = (
 
 _OTHERS = (
     *row(T.CAST, of=_each("_to_copy")),
-    *row(linear=(0, 1), of=[INJECT]),
+    *row(linear=(0, 1), of=[AUTHORED, INJECT]),
     *row(T.SIZE, of=[aten.sym_size.int]),
 )
 

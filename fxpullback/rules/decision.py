@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from fxpullback.contract.errors import RuleError, UnsupportedGateError
-from fxpullback.graph.ir import GETITEM, calls, depends_on, input_nodes, is_size, where
+from fxpullback.graph.ir import AUTHORED, GETITEM, arg, calls, depends_on, input_nodes, is_size, where
 from fxpullback.graph.operators import OPERATORS, OperatorTable
 from fxpullback.rules.noise import NOISES, Noise
 from fxpullback.rules.patterns.flow import Flow
@@ -47,10 +47,11 @@ def decide(
 ) -> dict[fx.Node, Decision]:
     """One decision for every operator of a captured graph."""
     flow = Flow(graph, operators)
+    authors = _parts_of_authors(graph)
     decisions: dict[fx.Node, Decision] = {}
     missing: list[fx.Node] = []
     for node in calls(graph):
-        decision = _decide(node, rules, flow, vjps)
+        decision = authors.get(node) or _decide(node, rules, flow, vjps)
         if decision is None:
             missing.append(node)
         else:
@@ -72,6 +73,22 @@ def _parts_of_kept(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> dict[
     return parts
 
 
+def _parts_of_authors(graph: fx.Graph) -> dict[fx.Node, Decision]:
+    """What nothing reads but a backward that the model's author wrote: its factor, and the product with it."""
+    parts: dict[fx.Node, Decision] = {}
+    for node in reversed(list(calls(graph))):
+        authors = {_author(user, node) if user.target is AUTHORED else parts.get(user) for user in node.users}
+        if len(authors) == 1 and (found := authors.pop()) is not None:
+            parts[node] = found
+    return parts
+
+
+def _author(authored: fx.Node, node: fx.Node) -> Decision | None:
+    """The decision about the soft argument; None for the primal one."""
+    primal, soft, author = authored.args
+    return Decision("linear", reason=f"part of {author}.backward") if node is soft and node is not primal else None
+
+
 def _check_calibration(decisions: dict[fx.Node, Decision], rules: RuleSet) -> None:
     """Refuse temperatures that were found for another model."""
     if not rules.calibrated:
@@ -89,6 +106,8 @@ def _check_calibration(decisions: dict[fx.Node, Decision], rules: RuleSet) -> No
 def _decide(node: fx.Node, rules: RuleSet, flow: Flow, vjps: VJPTable) -> Decision | None:
     if node not in flow.active:
         return Decision("constant", reason=_why_constant(node, flow))
+    if node.target is AUTHORED:
+        return Decision("exact", True, reason=f"the model's own backward: {arg(node, 2)}.backward")
     pattern, match = rules.pattern_for(node, flow) or (None, None)
     if pattern is not None and not rules.keeps_match(pattern, node):
         return _gate(node, pattern.rule, rules, match)
