@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, fx
 
 from fxpullback.certify.fresh import Looks
-from fxpullback.certify.graph import relative, verify
+from fxpullback.certify.graph import verify
+from fxpullback.certify.magnified import HELP, ROUNDING, relative
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
 from fxpullback.contract.errors import VerifyError
 from fxpullback.export.certify.oracle import Drawn, Oracle
@@ -175,6 +176,11 @@ def _cosine(a: Tensor, b: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1), dim=1).min())
 
 
+def _advice(certificate: Certificate) -> str:
+    magnified = any(check.name == ROUNDING and not check.passed for check in certificate.checks)
+    return HELP if magnified else "Please report this with the model."
+
+
 def demand(certificate: Certificate, path: str | os.PathLike[str], advice: str = "") -> None:
     """Refuse a certificate that did not pass.
 
@@ -193,5 +199,5 @@ def demand(certificate: Certificate, path: str | os.PathLike[str], advice: str =
     )
     raise VerifyError(
         f"the certificate of {Path(path).name} did not pass, so the file was not written:\n  {failed}\n"
-        f"{advice or 'Please report this with the model.'} In Python, certify=False writes the file all the same."
+        f"{advice or _advice(certificate)} In Python, certify=False writes the file all the same."
     )

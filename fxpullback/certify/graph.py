@@ -20,6 +20,7 @@ from fxpullback.certify.cost import FEW, samples
 from fxpullback.certify.divergence import first_forward_difference, first_pullback_difference
 from fxpullback.certify.eager import run_eagerly, soft_pullback, with_cancellation
 from fxpullback.certify.fresh import Looks, Spread, cotangents, fresh_inputs, fresh_target
+from fxpullback.certify.magnified import following_rounding, relative
 from fxpullback.certify.parts import is_complete, part_checks
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
 from fxpullback.contract.contribution import CONTRIBUTION, output_of
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 OTHER_SIZES = 2  # drawn where sizes are free
 EXACT_BOUND = 1e-9  # float64 against float64, the same arithmetic in another order
 FOLD_BOUND = 1e-4  # float64, batch-norm weights rounded to the model's own type after folding
-MAGNIFIED = 1e-2  # logits in the model's own type against float64: no trained network is near
 ASCENT_BOUND = 1e-6  # float64, rounding carried through every step
 
 
@@ -62,20 +62,12 @@ def verify(pb: Compiled, *, seed: int = 0) -> Certificate:
         _batch(wide, wide_inputs, u, (logits, pullback, *maps), slack),
         *_sizes(pb, wide, looks, seed, slack),
     ]
-    return Certificate(tuple(checks), environment(seed, count))
+    return Certificate(tuple(following_rounding(checks, pb, wide["captured"], inputs)), environment(seed, count))
 
 
 def environment(seed: int, count: int) -> dict[str, Any]:
     """What the checks ran on."""
     return {"torch": torch.__version__, "python": platform.python_version(), "seed": seed, "batches": [1, count]}
-
-
-def relative(found: Tensor, wanted: Tensor) -> float:
-    """Largest difference relative to the largest entry of what is wanted."""
-    if found.shape != wanted.shape:
-        return float("nan")
-    scale = float(wanted.abs().max())
-    return float((found - wanted).abs().max()) / scale if scale > 0 else float((found - wanted).abs().max())
 
 
 def _logits(
@@ -137,7 +129,6 @@ def _adjoint(
     error, detail = relative(found, wanted), ""
     if not error <= EXACT_BOUND:
         detail = first_pullback_difference(wide["folded"], wide["step"], inputs, u, EXACT_BOUND)
-        detail += _unstable(pb, wide["captured"], narrow)
     size = float(wanted.abs().max()) if bool(torch.isfinite(wanted).all()) else float("nan")
     return [
         at_most("pullback: graph against autograd, float64", error, EXACT_BOUND, detail),
@@ -190,19 +181,6 @@ def _worst(errors: Mapping[str, float], name: str, bound: float) -> Check:
     """One check for several taps; where it fails it names the tap."""
     tap = max(errors, key=lambda name: errors[name] if errors[name] == errors[name] else float("inf"))
     return at_most(name, errors[tap], bound, "" if errors[tap] <= bound else f"at {tap}")
-
-
-def _unstable(pb: Compiled, captured: fx.GraphModule, inputs: Inputs) -> str:
-    """Whether the model itself magnifies rounding, so that no two ways to compute it can agree."""
-    with torch.no_grad():
-        off = relative(pb.captured(*inputs)[0].double(), captured(*inputs.double())[0])
-    if not off > MAGNIFIED:
-        return ""
-    kind = str(inputs.x.dtype).removeprefix("torch.")
-    return (
-        f". The model itself magnifies rounding: its logits in {kind} are off by {off:.1e} of those in float64, and "
-        "so is any explanation of them. Are its weights trained, and the statistics of its batch norms its own?"
-    )
 
 
 def _before_folding(pb: Compiled, inputs: Inputs, u: Tensor, found: Tensor, wanted: Tensor, detail: str) -> Check:
