@@ -125,9 +125,7 @@ NOT_CANONICAL: dict[Any, Any] = {
 """Operators of which no call is canonical, and the operator (or the words) that stands for them."""
 
 COMPOSITES = frozenset({
-    AUTHORED,
-    INJECT,
-    STOP_GRADIENT,
+    AUTHORED, INJECT, STOP_GRADIENT,
     aten.adaptive_avg_pool1d.default,
     aten.adaptive_avg_pool2d.default,
     aten.adaptive_avg_pool3d.default,
