@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from fxpullback.graph.compounds import COMPOUNDS, of_torchvision
 from fxpullback.graph.ir import AUTHORED, INJECT, STOP_GRADIENT, aten, operator_name, schema_arguments
 from fxpullback.graph.opaque import GRU, LSTM, RNN_RELU, RNN_TANH
 from fxpullback.graph.shapes import is_free, same_shape
@@ -34,6 +35,7 @@ DROPPED = (
 """Checks of sizes and values, which compute nothing."""
 
 NOT_CANONICAL: dict[Any, Any] = {
+    **dict.fromkeys(COMPOUNDS, _PARTS),
     **dict.fromkeys(DROPPED, _NOTHING),
     aten.alias.default: _ARGUMENT,
     aten.clone.default: _ARGUMENT,
@@ -93,34 +95,6 @@ NOT_CANONICAL: dict[Any, Any] = {
     aten.norm.ScalarOpt_dim_dtype: aten.linalg_vector_norm.default,
     aten.floor_divide.default: aten.div.Tensor_mode,
     aten.floor_divide.Scalar: aten.div.Tensor_mode,
-    **dict.fromkeys(
-        (
-            aten.cdist.default,
-            aten._cdist_forward.default,
-            aten._euclidean_dist.default,
-            aten.cummax.default,
-            aten.cummin.default,
-            aten.logcumsumexp.default,
-            aten.kthvalue.default,
-            aten.median.dim,
-            aten.aminmax.default,
-            aten.lerp.Scalar,
-            aten.lerp.Tensor,
-            aten.logaddexp.default,
-            aten.logaddexp2.default,
-            aten.special_xlog1py.default,
-            aten.deg2rad.default,
-            aten.rad2deg.default,
-            aten.round.decimals,
-            aten.heaviside.default,
-            aten.copysign.Tensor,
-            aten.copysign.Scalar,
-            aten.fmax.default,
-            aten.fmin.default,
-            aten.linalg_cross.default,
-        ),
-        _PARTS,
-    ),
 }
 """Operators of which no call is canonical, and the operator (or the words) that stands for them."""
 
@@ -132,7 +106,6 @@ COMPOSITES = frozenset({
     aten.adaptive_max_pool1d.default,
     aten.avg_pool1d.default,
     aten._weight_norm.default,
-    aten.grid_sampler.default,
     aten.group_norm.default,
     aten.gru.data,
     aten.isfinite.default,
@@ -321,6 +294,8 @@ def instead_of(target: Any, arguments: tuple[Any, ...]) -> Any:
     """
     if target in NOT_CANONICAL:
         return NOT_CANONICAL[target]
+    if of_torchvision(target) is not None:
+        return _PARTS
     if target in NOT_CANONICAL_IF:
         return NOT_CANONICAL_IF[target](*arguments)
     if isinstance(target, torch._ops.OpOverload) and target.namespace == "aten" and is_composite(target):

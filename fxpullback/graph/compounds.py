@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from fxpullback.graph import distances, running
+from fxpullback.graph import distances, running, sampling
 from fxpullback.graph.ir import aten
 
 
@@ -114,5 +114,16 @@ COMPOUNDS: dict[Any, Callable[..., Any]] = {
     aten.fmax.default: fmax,
     aten.fmin.default: fmin,
     aten.linalg_cross.default: cross,
+    aten.grid_sampler.default: sampling.grid_sampler,
+    aten.grid_sampler_2d.default: sampling.grid_sampler,
+    aten.grid_sampler_3d.default: sampling.grid_sampler,
+    aten.affine_grid_generator.default: sampling.affine_grid,
 }
 """Always written out."""
+
+
+def of_torchvision(target: Any) -> Callable[..., Any] | None:
+    """What stands for an operator of torchvision, which need not be installed; None for any other operator."""
+    if getattr(target, "namespace", "") != "torchvision":
+        return None
+    return sampling.deform_conv2d if target is torch.ops.torchvision.deform_conv2d.default else None

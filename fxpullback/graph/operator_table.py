@@ -116,7 +116,6 @@ _WINDOWS = (
     *row(T.HALF_SAFE, T.NO_BFLOAT16, linear=(0,), of=_each("col2im")),
     *row(linear=(0,), of=_each("upsample_linear1d upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d")),
     *row(linear=(0,), of=_each("upsample_linear1d upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d", "vec")),
-    *row(linear=(0,), of=_each("grid_sampler")),
 )
 
 _OTHERS = (

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from fxpullback.graph.canonical import NOT_CANONICAL_IF, instead_of
-from fxpullback.graph.compounds import COMPOUNDS
+from fxpullback.graph.compounds import COMPOUNDS, of_torchvision
 from fxpullback.graph.distances import count
 from fxpullback.graph.ir import STOP_GRADIENT, aten, each_axis
 from fxpullback.graph.running import cumprod
@@ -34,7 +34,7 @@ def respell(recorder: Recorder, target: Any, args: tuple[Any, ...], kwargs: Mapp
     Returns:
         A Value, a tuple of Values for several outputs, or NotImplemented where the call stays as it is.
     """
-    rewrite = SPELLINGS.get(target)
+    rewrite = SPELLINGS.get(target) or of_torchvision(target)
     if rewrite is None:
         return NotImplemented
     rest = target._schema.arguments[len(args) :]

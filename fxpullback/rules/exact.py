@@ -54,5 +54,4 @@ KEPT_EXACT: dict[Any, str] = {
     aten.min.dim: _SORT,
     aten.amin.default: "the smallest value: no gate of the method",
     aten.minimum.default: "the smaller of two values: no gate of the method",
-    aten.grid_sampler.default: "sampling at computed positions: exact in values and positions",
 }

@@ -189,7 +189,7 @@ SOME = [
     call(aten.sgn.default, X, left=aten.sign.default),
     stays(aten.sgn.default, X + 1j),
     call(aten.topk.default, X, 2, 1, False, False, left=(aten.topk.default, GETITEM, GETITEM)),
-    stays(aten.topk.default, X, 2, 1, False, True),
+    stays(aten.topk.default, X, 2, 1, False, True, left=(GETITEM, GETITEM)),
     call(
         aten.linalg_vector_norm.default, X, 0, [1], left=(aten.ne.Scalar, aten._to_copy.default, aten.sum.dim_IntList),
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -89,6 +90,25 @@ ROWS = [
     Row(aten.floor_divide.default, lambda x: x * (x.detach() // (x.detach().flip(1).abs() + 0.1)), (3, 7)),
     Row(aten.floor_divide.Scalar, lambda x: x * aten.floor_divide.Scalar(x.detach(), 0.3), (3, 7)),
     Row(aten.heaviside.default, lambda x: x * torch.heaviside(x.detach(), x.detach() + 0.5), (3, 7), wide),
+]
+
+GRID, VOLUME, THETA = draw(1, 3, 4, 2, seed=6), draw(1, 2, 2, 2, 3, seed=7), draw(2, 3, seed=8)
+
+
+def _sampled(operator: Any, grid: Tensor, mode: int) -> Row:
+    read = weighted(lambda x, g: operator(x, g.expand(x.shape[0], *g.shape[1:]), mode, 1, False), grid)
+    return Row(operator, read, (2, 3, 4, 2)[: grid.shape[-1] + 1], note=f"{mode}")
+
+
+ROWS += [
+    _sampled(aten.grid_sampler.default, GRID, 0),
+    _sampled(aten.grid_sampler_2d.default, GRID, 2),
+    _sampled(aten.grid_sampler_3d.default, VOLUME, 0),
+    Row(
+        aten.affine_grid_generator.default,
+        weighted(lambda x, t: aten.affine_grid_generator.default(x * t, [x.shape[0], 1, 4, 1], True), THETA),
+        (2, 3),
+    ),
 ]
 
 

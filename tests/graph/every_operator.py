@@ -154,7 +154,6 @@ BY_HAND: tuple[tuple[Any, ...], ...] = (
     (aten.clone.default, draw(3, 4), None),
     (aten.add.Scalar, draw(3, 4), 2.5, 1),
     (aten.sub.Scalar, draw(3, 4), 2.5, 1),
-    (aten.grid_sampler_2d.default, draw(2, 1, 4, 4), draw(2, 3, 3, 2).tanh(), 0, 0, False),
 )
 MOST = 16  # calls of one operator in one graph
 

@@ -93,23 +93,6 @@ _cubic = _plane(aten.upsample_bicubic2d.default)
 _linear_antialiased = _plane(aten._upsample_bilinear2d_aa.default)
 _cubic_antialiased = _plane(aten._upsample_bicubic2d_aa.default)
 
-_INTERPOLATION = ("bilinear", "nearest", "bicubic")
-_PADDING = ("zeros", "border", "reflection")
-_GRID_MODES = {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}
-
-
-def grid_sample(b: Builder, x: Value, grid: Value, mode: int, padding: int, align: bool) -> Value:
-    """GridSample: the input at the places of a grid."""
-    return b.op(
-        "GridSample",
-        x,
-        grid,
-        mode=_GRID_MODES[_INTERPOLATION[mode]],
-        padding_mode=_PADDING[padding],
-        align_corners=int(align),
-    )
-
-
 TABLE: dict[OpOverload, Translator] = {
     aten.upsample_nearest1d.default: nearest(1),
     aten.upsample_nearest1d.vec: nearest(1),
@@ -133,6 +116,4 @@ TABLE: dict[OpOverload, Translator] = {
     aten._upsample_bilinear2d_aa.vec: interpolated(2, _linear_antialiased),
     aten._upsample_bicubic2d_aa.default: interpolated(2, _cubic_antialiased),
     aten._upsample_bicubic2d_aa.vec: interpolated(2, _cubic_antialiased),
-    aten.grid_sampler_2d.default: grid_sample,
-    aten.grid_sampler.default: grid_sample,
 }

@@ -221,6 +221,4 @@ RESIZE = [
     row(aten._upsample_bilinear2d_aa.vec, _PLANE, [3, 2], True, None),
     row(aten._upsample_bicubic2d_aa.default, _PLANE, [3, 9], False),
     row(aten._upsample_bicubic2d_aa.vec, _PLANE, [3, 2], False, None),
-    *(row(aten.grid_sampler_2d.default, _PLANE, ranged(-1.2, 1.2, 3, 3, 2), mode, 0, False) for mode in (0, 1, 2)),
-    *(row(aten.grid_sampler.default, _PLANE, ranged(-1.2, 1.2, 3, 3, 2), 0, pad, True) for pad in (0, 1, 2)),
 ]
