@@ -101,7 +101,7 @@ def test_traits_that_are_passed_in_reach_the_patterns() -> None:
 
 def test_what_is_passed_in_is_used_for_one_compilation_alone() -> None:
     fxpullback.compile(network(), draw(4, 6), extensions=[arc_tangent, halved, TRAITS])
-    with pytest.raises(UnsupportedGateError, match=r'keep_exact=\["atan", "fxpullback_tests.halved"\]'):
+    with pytest.raises(UnsupportedGateError, match=r"fxpullback_tests.halved at .* has no derivative"):
         fxpullback.compile(network(), draw(4, 6))
 
 

@@ -20,7 +20,7 @@ from fxpullback.ledger import Row
 from fxpullback.rewrite import rewrite
 from fxpullback.rules import activations
 from fxpullback.rules.rule import gate
-from tests.helpers import assert_near, draw, graph_of, pulled_back
+from tests.helpers import Function, assert_near, draw, graph_of, pulled_back
 from tests.networks import NETWORKS, compiled
 
 SETS = {"semantic": SEMANTIC, "reference": REFERENCE, "exact": EXACT}
@@ -159,6 +159,28 @@ def test_one_unsupported_gate() -> None:
         UnsupportedGateError, match=r"^no rule for aten\.atan at .*\nPass keep_exact=\[\"atan\"\] to use its"
     ):
         rewrite(graph_of(torch.atan, 4), SEMANTIC)
+
+
+def _zeta(x: Tensor) -> Tensor:
+    """torch has no derivative of it."""
+    return torch.special.zeta(x.abs() + 2, x.abs() + 2)  # type: ignore[no-any-return]
+
+
+def _margin(x: Tensor) -> Tensor:
+    """Its derivative in torch is one operator, which is no forward operator."""
+    wanted = torch.tensor([[0, 1, -1, 0]]).expand(x.shape[0], 4)
+    return x * F.multilabel_margin_loss(x, wanted, reduction="none").unsqueeze(1)
+
+
+@pytest.mark.parametrize("part", [_zeta, _margin])
+def test_nothing_is_advised_that_then_fails(part: Function) -> None:
+    for function, message in (
+        (part, r"It has no derivative"),
+        (lambda x: torch.atan(x) + part(x), r"at .* has no der"),
+    ):
+        with pytest.raises(UnsupportedGateError, match=message) as raised:
+            rewrite(graph_of(function, 4), SEMANTIC)
+        assert "keep_exact" not in str(raised.value)
 
 
 @pytest.mark.parametrize("rules", ["reference", "exact"])

@@ -18,7 +18,7 @@ from fxpullback.capture.flatten import check_free_axes, check_output, flatten, i
 from fxpullback.capture.lookups import bounded
 from fxpullback.capture.original import check_original
 from fxpullback.capture.program import Model, TrainingModeWarning, check_inputs, export
-from fxpullback.capture.refused import refuse_random
+from fxpullback.capture.refused import refuse
 from fxpullback.capture.watch import Watch
 from fxpullback.contract.ends import Ends
 from fxpullback.contract.sizes import FreeAxis
@@ -89,7 +89,7 @@ def capture(
     if ends.positions is not None:
         gm = at_positions(gm, ends.positions, compilation)
     check_output(gm)
-    refuse_random(gm)
+    refuse(gm)
     compilation.notes += check_original(model, everywhere, (example, *extras), names, compilation.entry)
     mark_values(gm.graph)
     return gm

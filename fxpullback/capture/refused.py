@@ -1,4 +1,4 @@
-"""Operators that no graph is made of, whatever else holds: those that draw random numbers."""
+"""Operators that no graph is made of, whatever else holds: those that draw random numbers or mix a batch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import fx
 
 from fxpullback.contract.errors import CaptureError
 from fxpullback.graph.ir import aten, calls, input_nodes, outputs, schema_arguments, where
+from fxpullback.graph.shapes import is_free
 
 _DROPS = (
     aten.dropout.default,
@@ -19,6 +20,22 @@ _DROPS = (
 _DRAWS = (*_DROPS, aten.binomial.default, aten._sample_dirichlet.default, aten.rrelu.default)
 """Beside those that torch says draw: see `torch.Tag.nondeterministic_seeded`."""
 
+_OF_THE_BATCH = (
+    aten._native_batch_norm_legit.no_stats,
+    aten._native_batch_norm_legit.default,
+    aten._native_batch_norm_legit_functional.default,
+)
+
+
+def refuse(gm: fx.GraphModule) -> None:
+    """Refuse a captured graph whose logits are drawn, or depend on the other samples of a batch by their statistics.
+
+    Raises:
+        CaptureError: names the operators and says what to do.
+    """
+    refuse_random(gm)
+    refuse_batch_statistics(gm)
+
 
 def refuse_random(gm: fx.GraphModule) -> None:
     """Refuse a captured graph whose logits are drawn: two calls would not agree, and an explanation be of neither.
@@ -26,19 +43,40 @@ def refuse_random(gm: fx.GraphModule) -> None:
     Raises:
         CaptureError: names the operators and says what to do.
     """
-    needed, waiting = set[fx.Node](), list(outputs(gm.graph))
-    while waiting:
-        node = waiting.pop()
-        if node not in needed:
-            needed.add(node)
-            waiting += input_nodes(node)
-    drawn = [node for node in calls(gm.graph) if node in needed and _draws(node)]
+    drawn = [node for node in _needed(gm) if _draws(node)]
     if drawn:
         more = f" ({len(drawn)} such operators)" if len(drawn) > 1 else ""
         raise CaptureError(
             f"{where(drawn[0])} draws random numbers in evaluation mode{more}: two calls of the model do not agree, "
             f"and no explanation is of both. {_advice(drawn[0])}"
         )
+
+
+def refuse_batch_statistics(gm: fx.GraphModule) -> None:
+    """Refuse a captured graph that normalises by statistics of the batch: no sample has logits of its own.
+
+    Raises:
+        CaptureError: names the operator and says what to do.
+    """
+    for node in _needed(gm):
+        if node.target in _OF_THE_BATCH and is_free(schema_arguments(node)[0].meta["val"].shape[0]):
+            raise CaptureError(
+                f"{where(node)} normalises by statistics of the batch: the logits of a sample depend on the others, "
+                "so none has an explanation of its own. Give the batch norm stored statistics "
+                "(track_running_stats=True, its default, and statistics of training), or write an instance norm or a "
+                "group norm, which take those of each sample."
+            )
+
+
+def _needed(gm: fx.GraphModule) -> list[fx.Node]:
+    """The calls that the outputs depend on."""
+    needed, waiting = set[fx.Node](), list(outputs(gm.graph))
+    while waiting:
+        node = waiting.pop()
+        if node not in needed:
+            needed.add(node)
+            waiting += input_nodes(node)
+    return [node for node in calls(gm.graph) if node in needed]
 
 
 def _draws(node: fx.Node) -> bool:

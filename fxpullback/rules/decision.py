@@ -15,6 +15,7 @@ from fxpullback.rules.patterns.pattern import Match
 from fxpullback.rules.rule import Rule, Verdict
 from fxpullback.rules.ruleset import RuleSet, operator_key
 from fxpullback.vjp import TABLE, VJPTable, kind_of
+from fxpullback.vjp.derive import is_derivable
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def decide(
         else:
             decisions[node] = decision
     if missing:
-        raise UnsupportedGateError(_unsupported(missing))
+        raise UnsupportedGateError(_unsupported(missing, vjps))
     _check_calibration(decisions, rules)
     return {**decisions, **_parts_of_kept(graph, decisions)}
 
@@ -155,10 +156,17 @@ def _asked_for(name: str) -> str:
     return f"asked for: keep_exact({name!r})"
 
 
-def _unsupported(nodes: list[fx.Node]) -> str:
+def _unsupported(nodes: list[fx.Node], vjps: VJPTable) -> str:
     names = sorted({operator_key(str(n.target)) for n in nodes})
     listed = "\n  ".join(where(n) for n in nodes)
     head = f"no rule for {where(nodes[0])}" if len(nodes) == 1 else f"no rule for {len(nodes)} operators:\n  {listed}"
+    without = [node for node in nodes if node.target not in vjps and not is_derivable(node)]
+    if without:
+        which = "It has" if len(names) == 1 else f"{where(without[0])} has"
+        return (
+            f"{head}.\n{which} no derivative that a graph can hold either. Write the model without it, or add a "
+            "rule and a VJP rule: docs/adding-a-rule.md."
+        )
     keep = ", ".join(f'"{name}"' for name in names)
     which = "its exact derivative" if len(names) == 1 else "their exact derivatives"
     return f"{head}.\nPass keep_exact=[{keep}] to use {which}, or add a rule: docs/adding-a-rule.md."

@@ -19,7 +19,7 @@ from fxpullback.contract.errors import DifferentiateError
 from fxpullback.graph.alone import alone
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.canonical import takes_gradient
-from fxpullback.graph.ir import GETITEM, aten, where
+from fxpullback.graph.ir import GETITEM, aten, is_size, schema_arguments, where
 from fxpullback.graph.value import Value, leaves, map_tree
 from fxpullback.vjp.rule import ABSENT, ZERO
 
@@ -74,6 +74,23 @@ def derive_vjp(builder: Builder, node: fx.Node, ct: Any, arguments: tuple[Any, .
     return [map_tree(argument, cotangent) for argument in tensors_of(node.target, arguments)]
 
 
+def is_derivable(node: fx.Node) -> bool:
+    """Whether `derive_vjp` makes a rule for an operator of a graph, the cotangents of all its outputs arriving."""
+    assert node.graph.owning_module is not None
+    builder = Builder(node.graph.owning_module)
+    given: dict[fx.Node, Any] = {n: builder.placeholder(n.name, n.meta["val"]) for n in node.all_input_nodes}
+    arguments = fx.map_arg(schema_arguments(node), lambda n: given[n])
+    made = node.meta["val"]
+    cotangents = tuple(
+        builder.placeholder("cotangent", val) if val.dtype.is_floating_point else ABSENT for val in leaves(made)
+    )
+    try:
+        derive_vjp(builder, node, cotangents if isinstance(made, tuple | list) else cotangents[0], arguments)
+    except DifferentiateError:
+        return False
+    return True
+
+
 @functools.cache
 def _forward_forms() -> dict[Any, Any]:
     """Derivatives of autograd's own that torch can write in forward operators."""
@@ -115,6 +132,11 @@ def _inline(builder: Builder, origin: fx.Node, traced: fx.GraphModule, values: l
         elif node.target in _CONSTANT_HERE:
             env[node] = env[node.args[0]]
         else:
+            if not isinstance(node.target, OpOverload) and not is_size(node):
+                raise DifferentiateError(
+                    f"no VJP rule for {where(origin)}, and autograd's own computes with the size of the batch. Add a "
+                    "VJP rule: docs/adding-a-rule.md."
+                )
             if isinstance(node.target, OpOverload) and takes_gradient(node.target):
                 raise DifferentiateError(
                     f"no VJP rule for {where(origin)}, and autograd's own ends in {node.target}, which is no forward "

@@ -1,4 +1,4 @@
-"""Random operators that are reached in evaluation mode are refused by name; following the advice works."""
+"""Random operators and statistics of the batch are refused by name; following the advice works."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxpullback
+from fxpullback import EXACT, SEMANTIC, RuleSet
 from fxpullback.contract.errors import CaptureError
 from tests.helpers import Flat, draw
 
@@ -72,3 +73,27 @@ def test_numbers_that_the_logits_do_not_hold_may_be_drawn() -> None:
         return x * x
 
     assert fxpullback.compile(Flat(drawn).double().eval(), draw(1, 4)).verify().passed
+
+
+def normalised(norm: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(2, 4, 3), norm, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+
+
+@pytest.mark.parametrize("rules", [SEMANTIC, EXACT], ids=["semantic", "exact"])
+def test_statistics_of_the_batch_are_refused_and_the_advice_works(rules: RuleSet) -> None:
+    x = torch.randn(2, 2, 8, 8)
+    with pytest.raises(CaptureError, match=r"1 \(batchnorm.py:\d+\) normalises by statistics of the batch") as raised:
+        fxpullback.compile(normalised(nn.BatchNorm2d(4, track_running_stats=False)), x, rules=rules)
+    assert "keep_exact" not in str(raised.value)
+    for norm in (nn.BatchNorm2d(4), nn.InstanceNorm2d(4), nn.GroupNorm(2, 4)):
+        assert fxpullback.compile(normalised(norm), x, rules=rules).verify().passed
+
+
+def test_statistics_of_weights_are_no_matter() -> None:
+    class Standardised(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            weight = F.batch_norm(self.weight.reshape(1, 4, -1), None, None, training=True).reshape_as(self.weight)
+            return F.conv2d(x, weight, self.bias).mean((2, 3))
+
+    assert fxpullback.compile(Standardised(2, 4, 3).eval(), torch.randn(2, 2, 8, 8)).verify().passed
