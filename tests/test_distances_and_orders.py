@@ -94,3 +94,30 @@ def test_generalised_mean_pooling_of_any_power(power: float, size: int) -> None:
     model, x = GeM(power, size).eval(), torch.randn(2, 3, 8, 8)
     assert fxpullback.compile(model, x).verify().passed
     exact_equals_torch(model, x)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        lambda a: a // 0.3,
+        lambda a: torch.floor_divide(a, a.exp()),
+        lambda a: torch.heaviside(a, torch.full_like(a, 0.5)),
+    ],
+    ids=["number", "computed", "heaviside"],
+)
+def test_steps_that_torch_has_no_derivative_of_are_constant(steps: Callable[[Tensor], Tensor]) -> None:
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a = nn.Linear(8, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            a: Tensor = self.a(x)
+            return steps(a) * a
+
+    model, x, ct = Steps().double().eval(), draw(3, 8), draw(3, 6, seed=1)
+    pb = fxpullback.compile(model, draw(2, 8, seed=2), rules=EXACT)
+    assert pb.verify().passed
+    held = steps(model.a(x)).detach()
+    assert_near(in_float64(pb.step)(x, ct)[1], pulled_back(lambda z: model.a(z) * held, x, ct))
