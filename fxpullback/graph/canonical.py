@@ -16,6 +16,7 @@ from torch import fx
 from fxpullback.graph.compounds import COMPOUNDS, of_torchvision
 from fxpullback.graph.ir import AUTHORED, INJECT, STOP_GRADIENT, aten, operator_name, schema_arguments
 from fxpullback.graph.opaque import GRU, LSTM, RNN_RELU, RNN_TANH
+from fxpullback.graph.scattered import in_lines
 from fxpullback.graph.shapes import is_free, same_shape
 
 _ARGUMENT = "its argument"
@@ -223,6 +224,11 @@ def _sgn(x: Any) -> Any:
     return None if x.dtype.is_complex else aten.sign.default
 
 
+def _scatter_add(x: Any, dim: Any, index: Any, source: Any) -> Any:
+    """Along whole lines; any other stays."""
+    return _PARTS if in_lines(x, dim, index, source) else None
+
+
 def _topk(x: Any, k: Any, dim: Any, largest: Any, ordered: Any) -> Any:
     """In no order, which is any order."""
     return None if ordered else "the same in order"
@@ -269,6 +275,7 @@ NOT_CANONICAL_IF: dict[Any, Condition] = {
     aten.cumprod.default: _cumprod,
     aten.sgn.default: _sgn,
     aten.topk.default: _topk,
+    aten.scatter_add.default: _scatter_add,
     aten.linalg_vector_norm.default: _vector_norm,
     aten.div.Tensor_mode: _div_mode,
     aten.div.Scalar_mode: _div_mode,

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from fxpullback.graph import distances, running, sampling
+from fxpullback.graph import distances, running, sampling, scattered
 from fxpullback.graph.ir import aten
 
 
@@ -114,6 +114,14 @@ COMPOUNDS: dict[Any, Callable[..., Any]] = {
     aten.fmax.default: fmax,
     aten.fmin.default: fmin,
     aten.linalg_cross.default: cross,
+    aten.index_add.default: scattered.index_add,
+    aten.index_copy.default: scattered.index_copy,
+    aten.index_fill.int_Scalar: scattered.index_fill,
+    aten.diagonal.default: scattered.diagonal,
+    aten.nansum.default: scattered.nansum,
+    aten.ldexp.Tensor: scattered.ldexp,
+    aten.bucketize.Tensor: scattered.bucketize,
+    aten.searchsorted.Tensor: scattered.searchsorted,
     aten.grid_sampler.default: sampling.grid_sampler,
     aten.grid_sampler_2d.default: sampling.grid_sampler,
     aten.grid_sampler_3d.default: sampling.grid_sampler,

@@ -16,6 +16,7 @@ from fxpullback.graph.compounds import COMPOUNDS, of_torchvision
 from fxpullback.graph.distances import count
 from fxpullback.graph.ir import STOP_GRADIENT, aten, each_axis
 from fxpullback.graph.running import cumprod
+from fxpullback.graph.scattered import scatter_add
 from fxpullback.graph.shapes import same_shape
 from fxpullback.graph.value import Recorder, Value, map_tree
 
@@ -339,10 +340,10 @@ SOME_CALLS: dict[Any, Rewrite] = {
     aten.permute.default: permute,
     aten.cumprod.default: cumprod,
     aten.sgn.default: spell(aten.sign.default, 0),
+    aten.scatter_add.default: scatter_add,
     aten.topk.default: spell(aten.topk.default, 0, 1, 2, 3),
     aten.linalg_vector_norm.default: count,
-    aten.div.Tensor_mode: spell(aten.div.Tensor, 0, 1),
-    aten.div.Scalar_mode: spell(aten.div.Tensor, 0, 1),
+    **dict.fromkeys((aten.div.Tensor_mode, aten.div.Scalar_mode), spell(aten.div.Tensor, 0, 1)),
 }
 """Operators of `fxpullback.graph.canonical.NOT_CANONICAL_IF`; `fxpullback.capture.recurrent` has the others."""
 

@@ -189,6 +189,14 @@ SOME = [
     call(aten.sgn.default, X, left=aten.sign.default),
     stays(aten.sgn.default, X + 1j),
     call(aten.topk.default, X, 2, 1, False, False, left=(aten.topk.default, GETITEM, GETITEM)),
+    call(
+        aten.scatter_add.default, X, 1, NUMBERS % 4, X,
+        left=(
+            aten.transpose.int, aten.transpose.int, aten.unsqueeze.default, aten.eq.Tensor, aten._to_copy.default,
+            aten.unsqueeze.default, aten.matmul.default, aten.squeeze.dim, aten.transpose.int, aten.add.Tensor,
+        ),
+    ),
+    stays(aten.scatter_add.default, X, 1, NUMBERS[:1] % 4, X),
     stays(aten.topk.default, X, 2, 1, False, True, left=(GETITEM, GETITEM)),
     call(
         aten.linalg_vector_norm.default, X, 0, [1], left=(aten.ne.Scalar, aten._to_copy.default, aten.sum.dim_IntList),

@@ -43,6 +43,10 @@ def _rounded(x: Tensor, decimals: int) -> Tensor:
     return x * 2 + torch.round(x * 11, decimals=decimals)
 
 
+def _counted(x: Tensor, right: bool) -> Tensor:
+    return x * torch.bucketize(x.detach(), BORDERS, right=right)
+
+
 ROWS = [
     Row(aten.norm.Scalar, lambda x: x * 2 + aten.norm.Scalar(POINTS[0], 2), (3, 5)),
     *(of_norms(order) for order in (None, 1, 2, 3, 0.5, math.inf)),
@@ -109,6 +113,23 @@ ROWS += [
         weighted(lambda x, t: aten.affine_grid_generator.default(x * t, [x.shape[0], 1, 4, 1], True), THETA),
         (2, 3),
     ),
+]
+
+PLACES, BORDERS = torch.tensor([2, 0, 2]), torch.tensor([-0.5, 0.0, 0.7], dtype=torch.float64)
+NAN = torch.tensor([1.0, math.nan, 2.0], dtype=torch.float64)
+ROWS += [
+    Row(aten.index_add.default, lambda x: x.index_add(1, PLACES, x[:, 1:] * 2, alpha=3), (4, 3)),
+    Row(aten.index_add.default, lambda x: x.index_add(-1, PLACES, x.exp()[:, :, 1:]), (2, 4), note="last"),
+    Row(aten.index_copy.default, lambda x: x.index_copy(1, PLACES[:2], x[:, 1:3] * 2), (4, 3)),
+    Row(aten.index_fill.int_Scalar, lambda x: x.index_fill(2, PLACES - 3, 0.5) * x, (2, 4)),
+    *(
+        Row(aten.diagonal.default, weighted(lambda x, o: torch.diagonal(x, o, 1, -1).exp(), o), (3, 2, 4), note=f"{o}")
+        for o in (0, 2, -1)
+    ),
+    Row(aten.nansum.default, weighted(lambda x, n: (x * torch.nan_to_num(n) + 0 * n).nansum(2), NAN), (2, 3)),
+    Row(aten.ldexp.Tensor, weighted(torch.ldexp, PLACES), (2, 3)),
+    *(Row(aten.bucketize.Tensor, weighted(_counted, r), (2, 3), with_zeros, f"{r}") for r in (True, False)),
+    Row(aten.searchsorted.Tensor, weighted(lambda x, b: x * torch.searchsorted(b, x.detach()), BORDERS), (2, 3)),
 ]
 
 

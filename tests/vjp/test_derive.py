@@ -50,7 +50,6 @@ WITHOUT_A_RULE: dict[str, tuple[Any, Function]] = {
     # multiplies matrices under another name than the canonical one,
     "matrix_exp": (aten.linalg_matrix_exp.default, lambda x: torch.linalg.matrix_exp(x.reshape(-1, 2, 2))),
     # or is one of its own operators, for which torch has forward ones.
-    "diagonal": (aten.diagonal.default, lambda x: torch.diagonal(x.reshape(-1, 2, 2), 0, 1, 2)),
     "huber": (aten.huber_loss.default, lambda x: F.huber_loss(x, x.cos(), reduction="none")),
 }  # fmt: skip
 

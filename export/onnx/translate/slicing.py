@@ -169,20 +169,6 @@ def triangle(upper: int) -> Translator:
     return translate
 
 
-def diagonal(b: Builder, x: Value, offset: int, i: int, j: int) -> Value:
-    """Transpose, Reshape and Gather: a diagonal, as the last axis."""
-    total = rank(x)
-    i, j = axis_of(i, total), axis_of(j, total)
-    before = sizes(x)
-    height, width = b.fixed(before[i], "diagonal"), b.fixed(before[j], "diagonal")
-    rest = [axis for axis in range(total) if axis not in (i, j)]
-    x = b.transpose(x, [*rest, i, j])
-    flat = b.reshape(x, [*(before[axis] for axis in rest), height * width])
-    first = offset if offset >= 0 else -offset * width
-    count = b.fixed(b.out_sizes[-1], "diagonal")
-    return b.gather(flat, [first + k * (width + 1) for k in range(count)], len(rest))
-
-
 def unfold(b: Builder, x: Value, axis: int, size: int, step: int) -> Value:
     """Gather and Transpose: sliding windows of one axis, as a new last axis."""
     axis = axis_of(axis, rank(x))
@@ -220,7 +206,6 @@ TABLE: dict[OpOverload, Translator] = {
     aten.replication_pad3d.default: edge_pad("edge"),
     aten.tril.default: triangle(0),
     aten.triu.default: triangle(1),
-    aten.diagonal.default: diagonal,
     aten.unfold.default: unfold,
     aten.one_hot.default: one_hot,
 }

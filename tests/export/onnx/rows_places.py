@@ -79,8 +79,6 @@ SLICING = [
     ),
     row(aten.tril.default, x(4, 5), 1),
     row(aten.triu.default, x(4, 5), -1),
-    row(aten.diagonal.default, x(4, 5), 1, 1, 2),
-    row(aten.diagonal.default, x(4, 5), -2, 2, 1),
     row(aten.unfold.default, x(9, 2), 1, 3, 2),
     row(aten.im2col.default, x(2, 6, 4), [3, 2], [1, 1], [0, 0], [3, 2]),
     row(aten.im2col.default, x(2, 7, 5), [2, 2], [1, 1], [1, 0], [2, 2]),
