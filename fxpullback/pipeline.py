@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
 from fxpullback.calibration import calibrated, without_pictures
@@ -100,7 +101,7 @@ def compile(
     Raises:
         CaptureError, UnsupportedGateError, DifferentiateError, LowerError, ProgramError, RuleError, TapError: each.
     """
-    with seldom_collected():
+    with seldom_collected(), torch.inference_mode(False):
         return _compiled(
             model,
             given_examples(example_inputs, explain),

@@ -74,6 +74,7 @@ def _same(gm: fx.GraphModule, name: str, held: ir.Value) -> bool:
     return np.array_equal(array, wanted.numpy())
 
 
+@torch.inference_mode(False)
 def certify(pb: Compiled, path: str | os.PathLike[str], *, seed: int = 0) -> Certificate:
     """Certify a compiled model together with the file written of it.
 

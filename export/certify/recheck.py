@@ -28,6 +28,7 @@ from fxpullback.target import Target
 from fxpullback.unroll import NO_TAPS, Ascent, Double, Program, Soft
 
 
+@torch.inference_mode(False)
 def recheck(path: str | os.PathLike[str], seed: int = 1) -> Certificate:
     """Check a file again, from the file alone, on inputs drawn with another seed.
 

@@ -43,6 +43,7 @@ EXTERNAL_ABOVE = 2_000_000_000
 """Bytes of weights above which they go to a file of their own: one ONNX file holds no more than 2 GiB."""
 
 
+@torch.inference_mode(False)
 def to_onnx(
     pb: Compiled,
     path: str | os.PathLike[str],

@@ -33,6 +33,7 @@ _SETTINGS = {"aot_inductor.enable_line_tables": False, "aot_inductor.precompile_
 """Without the lines of the sources, which are not kept, and without headers for a next time, which take longer once."""
 
 
+@torch.inference_mode(False)
 def to_aoti(
     pb: Compiled,
     path: str | os.PathLike[str],

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Sequence
 
 from torch import Tensor
+from torch.export import ExportedProgram
 
 from fxpullback.capture.canonical import canonicalise, check_sizes, decompose
 from fxpullback.capture.complex_values import in_real_numbers
@@ -18,9 +19,11 @@ from fxpullback.capture.flatten import check_free_axes, check_output, flatten, i
 from fxpullback.capture.lookups import bounded
 from fxpullback.capture.original import check_original
 from fxpullback.capture.program import Model, TrainingModeWarning, check_inputs, export
-from fxpullback.capture.refused import refuse
+from fxpullback.capture.reasons import explained
+from fxpullback.capture.refused import refuse, refuse_low_precision
 from fxpullback.capture.watch import Watch
 from fxpullback.contract.ends import Ends
+from fxpullback.contract.errors import CaptureError, FxPullbackError
 from fxpullback.contract.sizes import FreeAxis
 from fxpullback.graph.alone import alone
 from fxpullback.graph.compilation import Compilation
@@ -28,7 +31,7 @@ from fxpullback.graph.cut import cut
 from fxpullback.graph.inputs import check_example, check_extra_examples
 from fxpullback.graph.ir import mark_values
 from fxpullback.graph.module import Graph
-from fxpullback.graph.positions import at_positions
+from fxpullback.graph.positions import at_positions, with_class_axis
 
 __all__ = ["Model", "TrainingModeWarning", "capture"]
 
@@ -75,7 +78,7 @@ def capture(
         else:
             program = export(model, example, extras, names, {})
         check_inputs(program, (example, *extras), names)
-        gm, compilation = flatten(decompose(program), free, ends.output), compilation or Compilation()
+        gm, compilation = flatten(_decomposed(model, program), free, ends.output), compilation or Compilation()
     check_sizes(gm.graph)
     if free:
         compilation.watch = Watch(gm, free, example)
@@ -85,7 +88,8 @@ def capture(
         if compilation.watch is not None:
             compilation.watch.free = bounded(gm, compilation.entry, (example, *extras), compilation.watch.free)
     check_free_axes(gm)
-    everywhere = gm
+    refuse_low_precision(gm, example.dtype)
+    gm = everywhere = with_class_axis(gm, compilation)
     if ends.positions is not None:
         gm = at_positions(gm, ends.positions, compilation)
     check_output(gm)
@@ -93,3 +97,13 @@ def capture(
     compilation.notes += check_original(model, everywhere, (example, *extras), names, compilation.entry)
     mark_values(gm.graph)
     return gm
+
+
+def _decomposed(model: Model, program: ExportedProgram) -> ExportedProgram:
+    """The program in operators of the IR; whatever torch raises meanwhile, in our words."""
+    try:
+        return decompose(program)
+    except FxPullbackError:
+        raise
+    except Exception as error:
+        raise CaptureError(explained(model, error)) from error

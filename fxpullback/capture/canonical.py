@@ -21,7 +21,7 @@ from fxpullback.capture.recurrent import RECURRENT
 from fxpullback.contract.errors import CaptureError
 from fxpullback.graph.canonical import DROPPED, NOT_CANONICAL, NOT_CANONICAL_IF, is_composite
 from fxpullback.graph.compilation import Compilation
-from fxpullback.graph.ir import ORIGIN, is_size, operator_name, where
+from fxpullback.graph.ir import ORIGIN, aten, is_size, operator_name, where
 from fxpullback.graph.module import Graph
 from fxpullback.graph.rebuild import Site, rebuild
 from fxpullback.graph.spellings import respell
@@ -52,12 +52,30 @@ def check_sizes(graph: fx.Graph) -> None:
         CaptureError: names it and its line.
     """
     for node in graph.nodes:
+        if node.target is aten._local_scalar_dense.default or node.target is aten.item.default:
+            raise CaptureError(
+                f"{where(node)} reads a number off a tensor (.item(), float(...), int(...)), and it holds for one "
+                "input. Keep it a tensor: x.mean() in place of x.mean().item()."
+            )
         if isinstance(val := node.meta.get("val"), torch.Tensor) and free_unbacked_symbols(val):
             raise CaptureError(
                 f"{where(node)} returns as many entries as the values of its arguments say, and a graph has fixed "
-                "sizes. Take a fixed number of them: x[torch.arange(batch), place] for one of each sample, or "
-                "torch.where."
+                f"sizes. {_instead_of(node)}"
             )
+
+
+_BY_MASK = (aten.index.Tensor, aten.index_put.default, aten.nonzero.default, aten.masked_select.default)
+
+
+def _instead_of(node: fx.Node) -> str:
+    """What to write in place of an operator that returns as many entries as values say."""
+    if node.target in _BY_MASK:
+        return (
+            "Of a mask that is constant make an index once, self.register_buffer('kept', "
+            "mask.flatten().nonzero().squeeze(1)), and take x.flatten(2)[:, :, self.kept]. Of one that depends on the "
+            "input, write y[y < 0] *= a as y = torch.where(y < 0, y * a, y), and a mean over it as a weighted mean."
+        )
+    return "Take a fixed number of them: x[torch.arange(batch), place] for one of each sample, or torch.where."
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:

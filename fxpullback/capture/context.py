@@ -73,18 +73,32 @@ def max_pool_with_indices(site: Site) -> Any:
     return (site.builder.call(aten.max_pool2d.default, site.arguments(), {}),)
 
 
+_COUNTED = (aten.arange.default,)
+
+
+def _is_every_sample(index: Any, x: Value) -> bool:
+    """Whether an index counts the samples of a batch, each once and in order."""
+    counted = isinstance(index, Value) and index.ndim == 1 and is_call(index.node, *_COUNTED)
+    return counted and str(index.shape[0]) == str(x.shape[0])
+
+
 def index(site: Site) -> Any:
     """`x[arange(batch), place]`, one place for each sample, is a gather; as an index its adjoint would mix samples.
 
-    Every other indexing by tensors stays.
+    One place for all samples is a gather as well, and `x[arange(batch)]` is `x`. Every other indexing by tensors stays.
     """
     x, indices = site.arguments()
-    if len(indices) != 2 or not all(isinstance(i, Value) and i.ndim == 1 for i in indices):
+    if len(indices) == 1 and _is_every_sample(indices[0], x):
+        return x
+    if len(indices) != 2 or not all(isinstance(i, Value) and i.ndim <= 1 for i in indices):
         return NotImplemented
     samples, place = indices
-    whole = is_call(samples.node, aten.arange.default) and str(samples.shape[0]) == str(x.shape[0])
-    if not whole or place.dtype == torch.bool or str(place.shape[0]) != str(x.shape[0]):
+    whole = _is_every_sample(samples, x)
+    one = place.ndim == 0 or place.shape[0] == 1
+    if not whole or place.dtype == torch.bool or not (one or str(place.shape[0]) == str(x.shape[0])):
         return NotImplemented
+    if one:
+        place = place.reshape([1]).expand([x.shape[0]])
     place = site.builder.call(aten._to_copy.default, (place,), {"dtype": torch.int64})
     place = torch.where(place < 0, place + x.shape[1], place)
     spread = place.reshape([-1] + [1] * (x.ndim - 1)).expand([-1, 1, *x.shape[2:]])

@@ -18,6 +18,7 @@ from torch.export import ExportedProgram
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import TreeSpec, tree_leaves, tree_unflatten
 
+from fxpullback.capture.copied import own_copy
 from fxpullback.capture.gradients import explained_through, watched_hooks
 from fxpullback.capture.program import Model, as_program
 from fxpullback.capture.quiet import no_fast_path, quiet
@@ -208,7 +209,7 @@ def _module(model: nn.Module | ExportedProgram) -> nn.Module:
     if isinstance(model, ExportedProgram):
         with quiet():
             return model.module()
-    return copy.deepcopy(model).eval().requires_grad_(False)
+    return own_copy(model).requires_grad_(False)
 
 
 def _inside(looks: Looks, drawn: Inputs) -> Inputs:

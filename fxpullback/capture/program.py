@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import os
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 
 from fxpullback.capture import authored, distances, recurrent
+from fxpullback.capture.copied import own_copy
 from fxpullback.capture.flatten import user_inputs
 from fxpullback.capture.quiet import no_fast_path, quiet
+from fxpullback.capture.reasons import SCRIPTED, explained, scripted_part
 from fxpullback.contract.errors import CaptureError, FxPullbackError, InputError
 
 Model = nn.Module | ExportedProgram | str | os.PathLike[str]
@@ -32,6 +34,8 @@ def export(
     model = as_program(model)
     if isinstance(model, ExportedProgram):
         return model
+    if (scripted := scripted_part(model)) is not None:
+        raise CaptureError(f"{scripted}")
     if not isinstance(model, nn.Module):
         raise CaptureError(f"cannot capture a {type(model).__name__}; pass an nn.Module, ExportedProgram or .pt2 path.")
     if model.training:
@@ -40,7 +44,7 @@ def export(
             TrainingModeWarning,
             stacklevel=6,
         )
-    return _export(copy.deepcopy(model).eval(), example, extras, names, dims)
+    return _export(own_copy(model), example, extras, names, dims)
 
 
 def as_program(model: Model) -> nn.Module | ExportedProgram:
@@ -68,6 +72,8 @@ def examples_of(model: nn.Module | ExportedProgram) -> tuple[Tensor, ...]:
 def _load(path: Path) -> ExportedProgram:
     if not path.is_file():
         raise CaptureError(f"no file {path}; pass a .pt2 file written by torch.export.save.")
+    if _is_script(path):
+        raise CaptureError(f"{path} {SCRIPTED}")
     try:
         return torch.export.load(path)
     except Exception as error:
@@ -75,6 +81,14 @@ def _load(path: Path) -> ExportedProgram:
             f"{path} cannot be read as an exported program: {_first_line(error)}. "
             "Write it with torch.export.save(torch.export.export(model.eval(), ...), path)."
         ) from error
+
+
+def _is_script(path: Path) -> bool:
+    """Whether a file is an archive that torch.jit.save wrote."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") or "/code/" in name for name in archive.namelist())
 
 
 def _export(
@@ -95,7 +109,7 @@ def _export(
         raise
     except Exception as error:
         batched_extras = [i for i, extra in enumerate(extras, 2) if is_batched(extra, example)]
-        raise CaptureError(_explain(model, error, batched_extras)) from error
+        raise CaptureError(explained(model, error, batched_extras)) from error
 
 
 def exported(
@@ -186,31 +200,3 @@ def _check_fits(node: fx.Node, example: Tensor) -> None:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-_DATA_DEPENDENT = ("GuardOnDataDependentSymNode", "DataDependent", "UserError")
-
-
-def _explain(model: nn.Module, error: Exception, batched: Sequence[int] = ()) -> str:
-    kinds = {type(e).__name__ for e in (error, error.__cause__, error.__context__) if e is not None}
-    text = str(error)
-    name = type(model).__name__
-    if kinds & set(_DATA_DEPENDENT) and ("data-dependent" in text.lower() or "data dependent" in text.lower()):
-        why = "its control flow depends on the values of the input"
-        advice = "Rewrite the branch with torch.where, or export the branch you mean."
-    elif "in output, which is not a known type" in text:
-        kind = text.partition("class '")[2].partition("'")[0].rpartition(".")[2]
-        why = f"it returns a {kind}, which torch.export does not take apart"
-        advice = "Wrap the model in a module whose forward returns the logits alone."
-    elif "constraint" in text.lower() or "specializ" in text.lower():
-        why = "it fixes the batch size"
-        advice = "Take the batch from x.shape[0] instead of a constant, so that one graph serves every batch size."
-    else:
-        why = _first_line(error)
-        advice = "Check that model(x) runs on the example input, and that torch.export.export(model, (x,)) works."
-    if batched:
-        advice += (
-            f" Inputs {', '.join(map(str, batched))} were taken for batched, as their leading extent is the batch of "
-            "the examples; where one is not, pass examples of a batch of another size."
-        )
-    return f"torch.export cannot capture {name}: {why}. {advice}\n  torch said: {_first_line(error)}"

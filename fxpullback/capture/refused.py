@@ -79,6 +79,25 @@ def _needed(gm: fx.GraphModule) -> list[fx.Node]:
     return [node for node in calls(gm.graph) if node in needed]
 
 
+def refuse_low_precision(gm: fx.GraphModule, dtype: torch.dtype) -> None:
+    """Refuse a graph that computes in half precision what it is given in full, as under autocast.
+
+    Raises:
+        CaptureError: names the first such operator and says what to do.
+    """
+    if dtype not in (torch.float32, torch.float64):
+        return
+    for node in calls(gm.graph):
+        val = node.meta.get("val")
+        if isinstance(val, torch.Tensor) and val.dtype in (torch.float16, torch.bfloat16):
+            kind = str(val.dtype).removeprefix("torch.")
+            raise CaptureError(
+                f"{where(node)} computes in {kind}, under torch.autocast or a cast inside the forward. Take it out of "
+                "the forward, and put it around the call in training. A file in half precision is asked for when it is "
+                "written: to_onnx(pb, path, precision='fp16')."
+            )
+
+
 def _draws(node: fx.Node) -> bool:
     """Whether an operator draws; dropout that drops nothing is gone from a captured graph."""
     if node.target is aten.scaled_dot_product_attention.default:

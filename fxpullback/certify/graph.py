@@ -40,6 +40,7 @@ FOLD_BOUND = 1e-4  # float64, batch-norm weights rounded to the model's own type
 ASCENT_BOUND = 1e-6  # float64, rounding carried through every step
 
 
+@torch.inference_mode(False)
 @seldom_collected()
 def verify(pb: Compiled, *, seed: int = 0) -> Certificate:
     """Verify a compiled model; see `Pullback.verify`."""

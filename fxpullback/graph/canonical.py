@@ -72,6 +72,7 @@ NOT_CANONICAL: dict[Any, Any] = {
     aten.mul.Scalar: aten.mul.Tensor,
     aten.div.Scalar: aten.div.Tensor,
     aten.t.default: aten.transpose.int,
+    aten.select_scatter.default: aten.slice_scatter.default,
     aten.view.default: aten.reshape.default,
     aten._unsafe_view.default: aten.reshape.default,
     aten.unsafe_split.Tensor: aten.split.Tensor,

@@ -154,7 +154,15 @@ def given_examples(example_inputs: Any, explain: Sequence[str] = ()) -> tuple[li
         inputs = list(example_inputs) if isinstance(example_inputs, tuple | list | Mapping) else [example_inputs]
     if not inputs:
         raise InputError("no example inputs; pass one for each tensor the model takes, the explained one first.")
-    return names, inputs
+    return names, [_plain(value) for value in inputs]
+
+
+def _plain(value: Any) -> Any:
+    """A tensor that was made in inference mode as one that autograd takes."""
+    if not isinstance(value, Tensor) or not value.is_inference():
+        return value
+    with torch.inference_mode(False):
+        return value.clone()
 
 
 def arguments(

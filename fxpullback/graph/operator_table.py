@@ -29,7 +29,7 @@ _MOVES = (
     *row(T.MOVES, T.PART, of=[GETITEM, aten.select.int, aten.unbind.int]),
     *row(T.MOVES, T.PART, of=[aten.split.Tensor, aten.split_with_sizes.default]),
     *row(T.MOVES, of=_each("cat stack index_select embedding")),
-    *row(T.MOVES, linear=(0, 1), of=_each("slice_scatter select_scatter")),
+    *row(T.MOVES, linear=(0, 1), of=_each("slice_scatter")),
     # Looking things up one by one, windows and triangles: their ONNX operators were not looked up for bfloat16.
     *row(T.MOVES, T.NO_BFLOAT16, of=[aten.index.Tensor, *_each("gather unfold im2col tril triu")]),
     *row(T.MOVES, T.NO_BFLOAT16, of=_each("reflection_pad1d reflection_pad2d reflection_pad3d")),

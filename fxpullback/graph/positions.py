@@ -64,6 +64,26 @@ def at_positions(gm: Graph, kind: str, compilation: Compilation | None = None) -
     return tidy(builder.finish((chosen,), extended))
 
 
+def with_class_axis(gm: Graph, compilation: Compilation | None = None) -> Graph:
+    """A captured graph whose output is `[batch]`, one logit for each sample, as one whose output is `[batch, 1]`."""
+    (logits,) = outputs(gm.graph)
+    val = logits.meta["val"]
+    if val.ndim != 1 or not val.is_floating_point() or not isinstance(val.shape[0], torch.SymInt):
+        return gm
+    builder, env = Builder(gm, compilation), dict[fx.Node, Any]()
+
+    def again(site: Site) -> Any:
+        with site.provenance():
+            return site.copy()
+
+    append(builder, gm, env, again)
+    source = explained(gm.graph)
+    env[source].node.meta.update({key: held for key, held in source.meta.items() if key != "val"})
+    with builder.provenance("classes"):
+        column = env[logits].unsqueeze(1)
+    return tidy(builder.finish((column,)))
+
+
 def example_positions(captured: fx.GraphModule, example: Tensor, kind: str) -> Tensor:
     """An example of the input `positions`, for a batch as large as the example's."""
     val = next(node for node in placeholders(captured.graph) if node.target == POSITIONS).meta["val"]

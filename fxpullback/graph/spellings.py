@@ -224,6 +224,14 @@ def slice_scatter(recorder: Recorder, x: Value, source: Value, *rest: Any) -> Va
     return source
 
 
+def select_scatter(recorder: Recorder, x: Value, source: Value, dim: int, index: int) -> Any:
+    """Writing over one place of an axis is writing over a slice of it."""
+    axis = dim % x.ndim
+    place = index + x.shape[axis] if index < 0 else index
+    made = (x, source.unsqueeze(axis), axis, place, place + 1)
+    return recorder.call(aten.slice_scatter.default, made, {})
+
+
 def cast(recorder: Recorder, x: Value, dtype: torch.dtype, *rest: Any) -> Any:
     """To a type, or not at all."""
     return x if x.dtype == dtype else recorder.call(aten._to_copy.default, (x,), {"dtype": dtype})
@@ -302,6 +310,7 @@ ALWAYS: dict[Any, Rewrite] = {
     aten.mul.Scalar: spell(aten.mul.Tensor, 0, 1),
     aten.div.Scalar: spell(aten.div.Tensor, 0, 1),
     aten.t.default: t,
+    aten.select_scatter.default: select_scatter,
     aten.view.default: spell(aten.reshape.default, 0, 1),
     aten._unsafe_view.default: spell(aten.reshape.default, 0, 1),
     aten.mm.default: spell(aten.matmul.default, 0, 1),

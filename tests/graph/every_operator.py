@@ -44,6 +44,18 @@ def _compared(a: Tensor, b: Tensor) -> Tensor:
     return found
 
 
+class PassedOn(torch.autograd.Function):
+    """Rounding whose gradient is passed on: a backward that its author wrote."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.round(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        return g
+
+
 # Operators that models use beside those with rules of their own. Inputs are [batch, 4, 4].
 USES: tuple[Function, ...] = (
     lambda x: x * _compared(x, x.flip(1)),
@@ -54,6 +66,7 @@ USES: tuple[Function, ...] = (
     lambda x: x + F.embedding((x[:, :, 0] > 0).long(), WEIGHTS),
     lambda x: x.diagonal(0, 1, 2),
     lambda x: torch.select_scatter(x, x[:, 0], 1, 2),
+    lambda x: x + PassedOn.apply(x),
     lambda x: x.tile(1, 2, 1),
     lambda x: torch.pow(x.abs() + 1, x) + torch.pow(2.0, x),
     lambda x: x.prod(1, keepdim=True) + x.cumprod(1),

@@ -43,16 +43,8 @@ def _bound(b: Builder, bound: Dim | None) -> int | None:
     return None if bound is None else b.fixed(bound, "slice_scatter")
 
 
-def select_scatter(b: Builder, x: Value, source: Value, axis: int, index: Dim) -> Value:
-    """Concat of what comes before the one place that is written, what is written, and what comes after."""
-    axis = axis_of(axis, rank(x))
-    place = b.fixed(index, "select_scatter") % b.fixed(sizes(x)[axis], "select_scatter")
-    return slice_scatter(b, x, b.unsqueeze(source, axis), axis, place, place + 1)
-
-
 TABLE: dict[OpOverload, Translator] = {
     aten.cat.default: cat,
     aten.stack.default: stack,
     aten.slice_scatter.default: slice_scatter,
-    aten.select_scatter.default: select_scatter,
 }

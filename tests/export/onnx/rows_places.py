@@ -107,7 +107,6 @@ JOINING = [
     row(aten.slice_scatter.default, x(6, 3), x(2, 3), 1, 1, 3),
     row(aten.slice_scatter.default, x(6, 3), x(5, 3), 1, 1),
     row(aten.slice_scatter.default, x(6, 3), x(2, 3), -2, -2),
-    row(aten.select_scatter.default, x(6, 3), x(6), 2, -1),
 ]
 
 INDEXING = [
