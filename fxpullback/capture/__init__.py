@@ -20,7 +20,7 @@ from fxpullback.capture.lookups import bounded
 from fxpullback.capture.original import check_original
 from fxpullback.capture.program import Model, TrainingModeWarning, check_inputs, export
 from fxpullback.capture.reasons import explained
-from fxpullback.capture.refused import refuse, refuse_low_precision
+from fxpullback.capture.refused import refuse
 from fxpullback.capture.watch import Watch
 from fxpullback.contract.ends import Ends
 from fxpullback.contract.errors import CaptureError, FxPullbackError
@@ -88,12 +88,11 @@ def capture(
         if compilation.watch is not None:
             compilation.watch.free = bounded(gm, compilation.entry, (example, *extras), compilation.watch.free)
     check_free_axes(gm)
-    refuse_low_precision(gm, example.dtype)
     gm = everywhere = with_class_axis(gm, compilation)
     if ends.positions is not None:
         gm = at_positions(gm, ends.positions, compilation)
     check_output(gm)
-    refuse(gm)
+    refuse(gm, example.dtype)
     compilation.notes += check_original(model, everywhere, (example, *extras), names, compilation.entry)
     mark_values(gm.graph)
     return gm

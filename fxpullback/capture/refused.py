@@ -27,14 +27,17 @@ _OF_THE_BATCH = (
 )
 
 
-def refuse(gm: fx.GraphModule) -> None:
+def refuse(gm: fx.GraphModule, dtype: torch.dtype) -> None:
     """Refuse a captured graph whose logits are drawn, or depend on the other samples of a batch by their statistics.
+
+    Or one that computes in half precision what it is given in another type.
 
     Raises:
         CaptureError: names the operators and says what to do.
     """
     refuse_random(gm)
     refuse_batch_statistics(gm)
+    refuse_low_precision(gm, dtype)
 
 
 def refuse_random(gm: fx.GraphModule) -> None:

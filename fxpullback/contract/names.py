@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import keyword
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +13,8 @@ from fxpullback.contract.errors import InputError
 INPUT, TARGET, COTANGENT = "input", "target", "cotangent"
 RESERVED = (INPUT, TARGET, COTANGENT, "logits", "pullback", "counterfactual", "counterfactual_logits")
 
+
+_PYTHONS = {*dir(builtins), *keyword.kwlist}
 
 OF_INPUT = ("pullback", "counterfactual")
 """The outputs that have the shape of what is explained."""
@@ -22,13 +26,19 @@ def own_output(name: str, part: str) -> str:
 
 
 def graph_names(names: Sequence[str]) -> list[str]:
-    """Names for extras in the graph: identifiers that are distinct and are no name of the contract."""
+    """Names for extras in the graph: identifiers that are distinct and are no name of the contract.
+
+    Nor are they such a name, or that of a builtin of Python, with a number behind it: so fx calls the variable that
+    holds an input which is called as a builtin is, and one would be taken for the other.
+    """
     found: list[str] = []
     for name in names:
         clean = re.sub(r"\W", "_", name).strip("_") or "extra"
-        clean = f"extra_{clean}" if clean[0].isdigit() else clean
+        base, _, number = clean.rpartition("_")
+        taken = clean in RESERVED or (number.isdigit() and (base in RESERVED or base in _PYTHONS))
+        clean = f"extra_{clean}" if clean[0].isdigit() or taken else clean
         free, count = clean, 0
-        while free in RESERVED or free in found:
+        while free in found:
             count += 1
             free = f"{clean}_{count}"
         found.append(free)

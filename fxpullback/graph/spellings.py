@@ -19,6 +19,7 @@ from fxpullback.graph.running import cumprod
 from fxpullback.graph.scattered import scatter_add
 from fxpullback.graph.shapes import same_shape
 from fxpullback.graph.value import Recorder, Value, map_tree
+from fxpullback.graph.written import select_scatter, slice_scatter
 
 Rewrite = Callable[..., Any]
 
@@ -217,19 +218,6 @@ def permute(recorder: Recorder, x: Value, dims: list[int]) -> Any:
 def t(recorder: Recorder, x: Value) -> Any:
     """A matrix transposed; a vector and a number stay what they are."""
     return recorder.call(aten.transpose.int, (x, 0, 1), {}) if x.ndim == 2 else x
-
-
-def slice_scatter(recorder: Recorder, x: Value, source: Value, *rest: Any) -> Value:
-    """Writing over a whole axis, as in-place assignment to a slice leaves it behind, is what was written."""
-    return source
-
-
-def select_scatter(recorder: Recorder, x: Value, source: Value, dim: int, index: int) -> Any:
-    """Writing over one place of an axis is writing over a slice of it."""
-    axis = dim % x.ndim
-    place = index + x.shape[axis] if index < 0 else index
-    made = (x, source.unsqueeze(axis), axis, place, place + 1)
-    return recorder.call(aten.slice_scatter.default, made, {})
 
 
 def cast(recorder: Recorder, x: Value, dtype: torch.dtype, *rest: Any) -> Any:

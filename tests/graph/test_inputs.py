@@ -131,12 +131,36 @@ WIDE = 6
 
 def test_names_of_the_contract_are_left_to_it() -> None:
     pb = fxpullback.compile(Named().double().eval(), tuple(draw(2, WIDE, seed=i) for i in range(6)), target="index")
-    assert [e.name for e in pb.extras] == ["target_1", "input_1", "x", "rest_0", "rest_1"]
+    assert [e.name for e in pb.extras] == ["extra_target", "extra_input", "x", "rest_0", "rest_1"]
     inputs = [draw(3, WIDE, seed=i) for i in range(6)]
     index = torch.tensor([0, 1, 2])
-    named = dict(zip(["target_1", "input_1", "x", "rest_0", "rest_1"], inputs[1:], strict=True))
+    named = dict(zip(["extra_target", "extra_input", "x", "rest_0", "rest_1"], inputs[1:], strict=True))
     assert torch.equal(pb(inputs[0], target=index, **named)[1], pb(inputs[0], index, *inputs[1:])[1])
-    assert graph_names(["a.b", "a_b", "1", "pullback"]) == ["a_b", "a_b_1", "extra_1", "pullback_1"]
+    assert graph_names(["a.b", "a_b", "1", "pullback"]) == ["a_b", "a_b_1", "extra_1", "extra_pullback"]
+    assert graph_names(["input_1", "id", "id_1", "rows_1"]) == ["extra_input_1", "id", "extra_id_1", "rows_1"]
+
+
+class Builtins(nn.Module):
+    """Parameters that fx calls as it calls the variables of others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(WIDE, CLASSES)
+
+    def forward(self, id: Tensor, input_1: Tensor, id_1: Tensor, type: Tensor, type_1: Tensor) -> Any:
+        return self.head(torch.relu(id * input_1) + 2 * id_1 + 3 * type * id - type_1)
+
+
+def test_names_of_builtins_are_not_taken_for_each_other() -> None:
+    net, names = Builtins().double().eval(), ["id", "input_1", "id_1", "type", "type_1"]
+    pb = fxpullback.compile(net, {n: draw(2, WIDE, seed=i) for i, n in enumerate(names)}, rules=fxpullback.EXACT)
+    inputs, index = [draw(3, WIDE, seed=9 + i) for i in range(5)], torch.tensor([0, 1, 2])
+    leaf = inputs[0].clone().requires_grad_(True)
+    logits = net(leaf, *inputs[1:])
+    (wanted,) = torch.autograd.grad(logits.gather(1, index[:, None]).sum(), leaf)
+    found = pb(inputs[0], index, *inputs[1:])
+    assert torch.allclose(found[0], logits.detach(), rtol=0, atol=1e-12)
+    assert torch.allclose(found[1], wanted, rtol=0, atol=1e-12)
 
 
 GOOD = {"types": torch.zeros(3, 5, dtype=torch.int64), "weight": torch.ones(3, dtype=torch.float64)}
