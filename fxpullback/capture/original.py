@@ -28,7 +28,7 @@ from fxpullback.contract.errors import CaptureError
 from fxpullback.graph.entry import Entry
 from fxpullback.graph.float64 import in_float64
 from fxpullback.graph.inputs import Inputs, extra_of
-from fxpullback.graph.ir import extra_inputs
+from fxpullback.graph.ir import calls, extra_inputs
 
 BATCH = 2  # at a batch of one, models that squeeze drop the batch, and torch's adjoint of batch norm is wrong
 BOUNDS = {torch.float64: 1e-9}
@@ -142,6 +142,8 @@ class _Compared:
         graph = in_float64(self.captured) if wide else self.captured
         found = _run(lambda given: graph(*given)[0], inputs)
         wanted = self._of_model(copy.deepcopy(self.own).double() if wide else self.own, inputs, found.logits)
+        if not all(map(_is_differentiable, calls(self.captured.graph))):
+            return gap(found.logits, wanted.logits), 0.0  # a rule of the user's own says what its derivative is
         return found.gaps(wanted, SCALES if self.hooks else SCALES[:1])
 
     def _of_model(self, model: nn.Module, inputs: Inputs, like: Tensor) -> _Ran:
@@ -202,6 +204,14 @@ class _Compared:
         one = _run(lambda given: self.captured(*given)[0], self.inputs)
         exact = _run(lambda given: wide(*given)[0], self.inputs.double())
         return min(max(BOUND, 10 * max(one.gaps(exact))), MOST), gaps
+
+
+def _is_differentiable(node: fx.Node) -> bool:
+    """Whether autograd knows an operator: one of another library may have no derivative at all."""
+    if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace in ("aten", "fxpullback"):
+        return True
+    keys = ("Autograd", "AutogradCPU", "AutogradCUDA", "CompositeImplicitAutograd")
+    return any(torch._C._dispatch_has_kernel_for_dispatch_key(node.target.name(), key) for key in keys)
 
 
 def _module(model: nn.Module | ExportedProgram) -> nn.Module:
