@@ -174,9 +174,9 @@ def met(model: nn.Module, inputs: Sequence[Tensor], names: Sequence[str]) -> lis
 
     first, is_ids = inputs[0], not inputs[0].is_floating_point()
     if not is_ids:
-        first = fresh_inputs(Spread.of(first), first.shape[0], 0).to(first).requires_grad_().clone()
-    given = (first, *inputs[1:])
+        first = fresh_inputs(Spread.of(first), first.shape[0], 0).to(first).requires_grad_()
     with intercepted(handle), explained_through():
+        given = (first.clone(), *inputs[1:])
         copied = copy.deepcopy(model).requires_grad_(is_ids)  # of ids the tables carry the gradient
         copied(**dict(zip(names, given, strict=True))) if names else copied(*given)
     return list(calls.values())

@@ -126,7 +126,7 @@ def exported(
         program = run()
     if not functions:
         return program
-    with authored.honoured(authored.judged(authored.met(model, inputs, names))):
+    with torch.enable_grad(), authored.honoured(authored.judged(authored.met(model, inputs, names))):
         return run()
 
 

@@ -139,6 +139,7 @@ ALWAYS_CALLS = [
     call(aten.mul.Scalar, X, 2.5, left=aten.mul.Tensor),
     call(aten.div.Scalar, X, 2.5, left=aten.div.Tensor),
     call(aten.t.default, X, left=aten.transpose.int),
+    call(aten.select_scatter.default, X, X[:, 0], 1, -1, left=(aten.unsqueeze.default, aten.slice_scatter.default)),
     call(aten.t.default, ROW, note="vector"),
     call(aten.view.default, X, [2, 6], left=RESHAPE),
     call(aten._unsafe_view.default, X, [2, 6], left=RESHAPE),

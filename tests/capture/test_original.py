@@ -138,6 +138,13 @@ def test_exact_is_the_gradient_of_the_model_itself(name: str, names: bool) -> No
     assert pb.verify().passed
 
 
+def test_compiled_without_gradients() -> None:
+    x, target = draw(3, 4, seed=2), torch.tensor([0, 1, 2])
+    with torch.no_grad():
+        pb = fxpullback.compile(Net(StraightThrough.apply), draw(1, 4), rules=fxpullback.EXACT)
+    assert_near(pb(x, target)[1], gradient(Net(StraightThrough.apply), x, target))
+
+
 @pytest.mark.parametrize("name", ["StraightThrough", "Reversal", "Rounded"])
 def test_a_backward_of_the_authors_stands_in_the_ledger(name: str) -> None:
     pb = fxpullback.compile(Net(HONOURED[name]), draw(1, 4), rules=fxpullback.EXACT)

@@ -66,7 +66,6 @@ USES: tuple[Function, ...] = (
     lambda x: x + F.embedding((x[:, :, 0] > 0).long(), WEIGHTS),
     lambda x: x.diagonal(0, 1, 2),
     lambda x: torch.select_scatter(x, x[:, 0], 1, 2),
-    lambda x: x + PassedOn.apply(x),
     lambda x: x.tile(1, 2, 1),
     lambda x: torch.pow(x.abs() + 1, x) + torch.pow(2.0, x),
     lambda x: x.prod(1, keepdim=True) + x.cumprod(1),
@@ -97,6 +96,12 @@ def _joined(functions: list[tuple[Function, tuple[int, ...]]]) -> fx.GraphModule
 
 
 @functools.cache
+def authored() -> fx.GraphModule:
+    """A backward that a model's author wrote, captured."""
+    return _joined([(lambda x: x + PassedOn.apply(x), (4, 4))])
+
+
+@functools.cache
 def uses() -> fx.GraphModule:
     """`USES`, captured."""
     return _joined([(use, (4, 4)) for use in USES])
@@ -121,7 +126,7 @@ def _stages(captured: fx.GraphModule, rules: RuleSet) -> list[fx.GraphModule]:
 @functools.cache
 def graphs() -> tuple[fx.GraphModule, ...]:
     """Graphs of every stage, of everything that the tests capture for other purposes too."""
-    found = [uses(), *_stages(graph_of(_by_autograd, 4, 4), EXACT)]
+    found = [uses(), authored(), *_stages(graph_of(_by_autograd, 4, 4), EXACT)]
     for name in GROUPS:
         whole = group(name)
         found += [whole.captured, whole.differentiated, whole.lowered]
@@ -180,6 +185,7 @@ def calls_of() -> dict[Any, list[Call]]:
         _record(whole.captured, found, whole.x)
         _record(whole.lowered, found, whole.x, whole.ct)
     _record(uses(), found, draw(3, 16 * len(USES), seed=2))
+    _record(authored(), found, draw(3, 16, seed=2))
     for row in VJP_ROWS:
         if not row.captured:
             _record(fx.symbolic_trace(row.function), found, row.values(draw(3, *row.sizes)))
