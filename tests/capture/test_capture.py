@@ -216,11 +216,10 @@ REFUSED: list[tuple[str, Callable[[Tensor], Any], str]] = [
     ("dict", lambda x: {"logits": x.mean((2, 3)), "map": x}, r"returns 2 values.*\[batch, classes\]"),
     ("tuple", lambda x: (x.mean((2, 3)), x.amax((2, 3))), r"returns 2 values.*\[batch, classes\]"),
     ("map", lambda x: x * 2, r"returns a tensor .*\[batch, classes\].*positions"),
-    ("vector", lambda x: x.mean((1, 2, 3)), r"returns a tensor .*\[batch, classes\]"),
     ("integers", lambda x: x.mean((2, 3)).argmax(1, keepdim=True), r"int64.*\[batch, classes\]"),
     ("constant", lambda x: torch.ones(x.shape[0], 3), "do not depend on the input"),
     ("number", lambda x: 3.0, "returns"),
-    ("control-flow", data_dependent, "control flow depends on the values"),
+    ("control-flow", data_dependent, "depends on the values of the input"),
     ("raises", lambda x: x @ torch.ones(7, 7), "cannot capture"),
 ]
 

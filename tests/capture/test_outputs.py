@@ -89,7 +89,7 @@ def branch(y: Tensor) -> Tensor:
 
 
 def test_the_half_made_graph_of_torch_is_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(CaptureError, match="its control flow depends on the values of the input"):
+    with pytest.raises(CaptureError, match="depends on the values of the input"):
         fxpullback.compile(model(branch), draw(1, 4))
     out, err = capfd.readouterr()
     assert out == ""
