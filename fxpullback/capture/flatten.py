@@ -16,6 +16,7 @@ from fxpullback.contract.signature import Signature
 from fxpullback.contract.sizes import FreeAxis
 from fxpullback.graph.ir import arg, depends_on, explained, extra_inputs, placeholders, where
 from fxpullback.graph.module import Graph, signature_of
+from fxpullback.graph.shapes import is_free
 
 
 def user_inputs(program: ExportedProgram) -> list[fx.Node]:
@@ -101,6 +102,12 @@ def check_output(gm: fx.GraphModule) -> None:
         raise CaptureError(
             f"the model returns {shape}: the batch was fixed at {shape[0]}. Export it with a symbolic batch, "
             'torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)), from a batch of two.'
+        )
+    if is_free(shape[1]):
+        raise CaptureError(
+            f"the model returns {shape} ({where(logits)}): as many logits as there are samples, each sample against "
+            "every other. A sample must have logits of its own: wrap the model in a module that takes the pairs, such "
+            "as output.logits_per_image.diagonal()[:, None]; docs/pairs.md."
         )
     if logits.op == "placeholder" or logits not in depends_on(gm.graph, [explained(gm.graph)]):
         raise CaptureError("the logits do not depend on the input; there is nothing to explain.")

@@ -317,7 +317,8 @@ def _canonical(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
         for size in x.shape[start : end + 1]:
             middle = middle * size
         return "reshape", (x, [*x.shape[:start], middle, *x.shape[end + 1 :]]), {}
-    return "reshape", (x, list(args[1]) if len(args) == 2 and not isinstance(args[1], int) else list(args[1:])), {}
+    whole = len(args) == 2 and not isinstance(args[1], int | torch.SymInt)
+    return "reshape", (x, list(args[1]) if whole else list(args[1:])), {}
 
 
 _VIEWS = {aten.view.default, aten.reshape.default, aten._unsafe_view.default}

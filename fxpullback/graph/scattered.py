@@ -11,7 +11,7 @@ import torch
 
 from fxpullback.contract.errors import CaptureError
 from fxpullback.graph.ir import aten
-from fxpullback.graph.shapes import places, same_shape
+from fxpullback.graph.shapes import is_free, places, same_shape, same_size
 
 
 def _hits(x: Any, dim: int, index: Any) -> Any:
@@ -69,12 +69,26 @@ def diagonal(recorder: Any, x: Any, offset: int = 0, dim1: int = 0, dim2: int = 
     first, second = dim1 % x.ndim, dim2 % x.ndim
     rest = [i for i in range(x.ndim) if i not in (first, second)]
     rows, columns = x.shape[first], x.shape[second]
+    if is_free(rows) or is_free(columns):
+        return _of_a_square(x.permute([*rest, first, second]), offset)
     start, count = max(-offset, 0), min(rows - max(-offset, 0), columns - max(offset, 0))
     at = (
         (torch.arange(count, device=x.device) + start) * columns + torch.arange(count, device=x.device) + max(offset, 0)
     )
     flat = x.permute([*rest, first, second]).reshape(*[x.shape[i] for i in rest], rows * columns)
     return aten.index_select.default(flat, len(rest), at)
+
+
+def _of_a_square(x: Any, offset: int) -> Any:
+    """The diagonal of the last two axes, of one free size: how well the samples of two batches fit, each its own."""
+    rows, columns = x.shape[-2:]
+    if offset or not same_size(rows, columns):
+        raise CaptureError(
+            f"a diagonal of axes [{rows}, {columns}], which are free, at offset {offset}: of free sizes only the main "
+            "diagonal of a square can be taken. Multiply the two sides sample by sample, (a * b).sum(-1)."
+        )
+    own = places(rows, x).unsqueeze(1) == places(columns, x).unsqueeze(0)
+    return aten.sum.dim_IntList(torch.where(own, x, 0.0), [-1])
 
 
 def nansum(recorder: Any, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Match(nn.Module):
         return torch.stack([(seen * read).sum(1), read.sum(1)], 1) + shift
 
 
-def made(kind: type[nn.Module]) -> Any:
+def made(kind: Callable[[], nn.Module]) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         return kind().double().eval()
@@ -136,9 +137,41 @@ def test_the_file_takes_and_returns_each_by_its_name(tmp_path: Path) -> None:
     assert recheck(half).passed
 
 
-class Wide(Siamese):
+class Matrix(Siamese):
+    """Each left side against each right side, as dual encoders return it."""
+
+    def __init__(self, take: Callable[[Tensor], Tensor] = lambda m: m) -> None:
+        super().__init__()
+        self.take = take
+
     def forward(self, left: Tensor, right: Tensor) -> Any:
-        return super().forward(left, right)[:, :1]
+        a, b = (F.normalize(self.trunk(side).relu().mean((2, 3)), dim=1) for side in (left, right))
+        return self.take(a @ b.t() * 3)
+
+
+@pytest.mark.parametrize(
+    "take",
+    [lambda m: m.diagonal()[:, None], lambda m: torch.diagonal(m, 0, -1, 0).unsqueeze(1)],
+    ids=["diagonal", "of the transpose"],
+)
+def test_the_diagonal_of_a_similarity_matrix(take: Callable[[Tensor], Tensor]) -> None:
+    net = made(lambda: Matrix(take))
+    pb = fxpullback.compile(net, sides(0), explain=("left", "right"), rules=fxpullback.EXACT)
+    leaves = [side.requires_grad_(True) for side in sides(5, 3).values()]
+    logits = net(*leaves)
+    assert logits.shape == (3, 1)
+    gradients = torch.autograd.grad(logits.sum(), leaves)
+    found = pb(leaves[0].detach(), torch.zeros(3, dtype=torch.int64), leaves[1].detach())
+    for value, wanted in zip(found, (logits.detach(), *gradients), strict=True):
+        assert_near(value, wanted)
+    assert pb.verify().passed
+
+
+def test_samples_against_each_other_are_refused() -> None:
+    with pytest.raises(
+        CaptureError, match=r"as many logits as there are samples.*logits_per_image\.diagonal\(\)\[:, None\]"
+    ):
+        fxpullback.compile(made(Matrix), sides(0), explain=("left", "right"))
 
 
 @pytest.mark.parametrize(
