@@ -117,11 +117,11 @@ def compiled(job: Job, loaded: LoadedModel, rules: Any, stage: Callable[[str], N
     """The model, compiled: at its input, or at the embeddings of the tokens it takes."""
     examples: Any = (loaded.example, *loaded.extras)
     free: bool | tuple[int, ...] = job.free_size
-    explains: dict[str, Any] = dict(job.explains)
+    explains = asked_or_given(job.explains, loaded.explains)
     if loaded.text is not None:
         examples = dict(zip(loaded.names, examples, strict=True))
         free = (1,) if loaded.is_free else False
-        explains = asked_or_given(job.explains, loaded.explains) | {"at": "embeddings"}
+        explains |= {"at": "embeddings"}
     return fxpullback.compile(
         loaded.model,
         examples,
@@ -137,7 +137,7 @@ def compiled(job: Job, loaded: LoadedModel, rules: Any, stage: Callable[[str], N
 
 
 def asked_or_given(asked: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
-    """Which logits of a model of text are explained: those that are asked for, else those that it calls so."""
+    """Which logits are explained: those that are asked for, else those that the model calls so."""
     if asked.get("output") not in (None, given.get("output")):
         return dict(asked)
     found = {**given, **{name: value for name, value in asked.items() if value is not None}}

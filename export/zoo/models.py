@@ -103,8 +103,8 @@ def load_model(
     source: Source
     if spec.startswith(HF):
         given = [weights, pretrained, size, input_shape, options, mean, std, example]
-        found = _finished(spec, _of_text(spec, given, length), None, classes)
-        return replace(found, is_free=length is None)
+        found = _finished(spec, _of_folder(spec, given, length), None, classes)
+        return replace(found, is_free=length is None and found.text is not None)
     if length is not None:
         raise ModelSourceError(f"{spec}: --length is for models of text, {HF}FOLDER; leave it out.")
     if spec.endswith(".pt2"):
@@ -124,7 +124,7 @@ def load_model(
     return _finished(spec, source, weights, classes)
 
 
-def _of_text(spec: str, given: Sequence[object], length: int | None) -> Source:
+def _of_folder(spec: str, given: Sequence[object], length: int | None) -> Source:
     """The model of a folder, which brings all that other models are told of with options."""
     if any(value for value in given):
         raise ModelSourceError(
@@ -244,4 +244,5 @@ def _class_count(spec: str, model: nn.Module, inputs: Sequence[Tensor]) -> int |
             f"{type(error).__name__}: {' '.join(str(error).split())[:240]}. "
             + ("Look at the file of examples." if several else _SIZES)
         ) from error
-    return int(output.shape[1]) if isinstance(output, Tensor) and output.dim() == 2 else None
+    logits = getattr(output, "logits", output)
+    return int(logits.shape[1]) if isinstance(logits, Tensor) and logits.dim() == 2 else None

@@ -71,7 +71,11 @@ ROWS = [
     Row(aten.cummax.default, lambda x: x * torch.cummax(x, 1)[1], (5, 2), ties, "places"),
     on(aten.logcumsumexp.default, (3, 7), 2),
     on(aten.logcumsumexp.default, (5, 2), 1, note="front"),
-    Row(aten.aminmax.default, lambda x: torch.cat([p * x[:, :1] for p in torch.aminmax(x, dim=1)], 1), (1, 7)),
+    Row(
+        aten.aminmax.default,
+        lambda x: torch.cat([p * x[:, :1] for p in torch.aminmax(x, dim=1, keepdim=True)], 1),
+        (1, 7),
+    ),
     Row(aten.aminmax.default, lambda x: torch.aminmax(x, dim=2, keepdim=True)[0], (3, 7), ties, "ties"),
     Row(aten.kthvalue.default, lambda x: torch.kthvalue(x, 3)[0], (3, 7)),
     Row(aten.kthvalue.default, lambda x: torch.kthvalue(x, 1, 1, True)[0], (3, 7), note="kept"),
