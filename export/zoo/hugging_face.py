@@ -12,7 +12,6 @@ from fxpullback.export.zoo.hugging_face_folder import (
     config,
     library,
     loaded,
-    parameters,
     quiet,
 )
 from fxpullback.export.zoo.hugging_face_pictures import of_pictures
@@ -33,7 +32,6 @@ def from_folder(spec: str, folder: Path, *, length: int | None = None) -> Source
     settings = config(spec, folder)
     transformers = library(spec)
     kind = architecture(spec, settings, transformers)
-    takes = parameters(kind)
     main = kind.main_input_name
     if main not in ("input_ids", "pixel_values"):
         raise ModelSourceError(
