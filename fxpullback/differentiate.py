@@ -24,8 +24,10 @@ from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.ir import (
     COTANGENT_OF,
     GETITEM,
+    INJECT,
     ORIGIN,
     RULE,
+    STOP_GRADIENT,
     TRANSPOSES,
     arg,
     depends_on,
@@ -40,6 +42,8 @@ from fxpullback.graph.module import Graph, signature_of
 from fxpullback.graph.rebuild import Site, append
 from fxpullback.graph.value import Value
 from fxpullback.parts.share import Shares
+from fxpullback.rules.blocking import blocking, said_of
+from fxpullback.rules.patterns.flow import Flow
 from fxpullback.taps.contribution import Tap
 from fxpullback.taps.push import Push
 from fxpullback.vjp import ABSENT, NOT_DIFFERENTIABLE, TABLE, ZERO, VJPTable
@@ -121,11 +125,24 @@ class _Walk:
             if node.op == "call_function" and (node in self.cotangents or node in self.parts):
                 self._transpose(node)
         if source not in self.cotangents:
-            raise DifferentiateError(
-                "no cotangent of the logits reaches the input: they do not depend on it, or rules hold every path "
-                "constant. Look at the ledger's frozen rows, or keep one of those gates exact."
-            )
+            raise DifferentiateError(f"no cotangent of the logits reaches the input: {self._why_none(logits)}")
         return self._total(self.cotangents[source], source)
+
+    def _why_none(self, logits: fx.Node) -> str:
+        """What stands in the way of every cotangent, and what to do."""
+        if logits not in self.active:
+            return "they do not depend on it. Look at the forward, or choose another output: output=."
+        arrived = [node for node in self.graph.nodes if node in self.cotangents]
+        flow = Flow(self.graph)
+        stops = blocking(self.graph, {node.name for node in arrived}, flow, self.vjps)
+        if stops:
+            return said_of(stops)
+        detached = [node for node in arrived if node.target is STOP_GRADIENT and RULE not in node.meta]
+        if detached:
+            return f"{where(detached[0])} detaches it. Take the detach out of the forward, or explain another output."
+        held = [node for node in arrived if node.target is INJECT]
+        gates = ", ".join(dict.fromkeys(str(node.meta[RULE]) for node in held))
+        return f"rules hold every path constant: {gates}. Keep one of them exact, keep_exact=[...], or rules=EXACT."
 
     def maps(self, taps: Sequence[Tap]) -> list[Value]:
         """The maps of the taps, in their order."""

@@ -22,7 +22,8 @@ class Row:
         module: path of the module whose forward made it, empty for the root.
         source: `file.py:line` of the model's code, empty when unknown.
         operator: e.g. `aten.relu`.
-        verdict: softened, frozen, linear, exact or constant.
+        verdict: softened, frozen, linear, exact, constant, or blocking: its value is read, its derivative
+            is zero.
         gate: whether the operator is nonlinear in the input, one of those the sum counts.
         rule: name of the gate rule, or None.
         temperature: its temperature, or None.
@@ -90,14 +91,15 @@ class Ledger:
         return dict(Counter(row.verdict for row in self.rows))
 
     def sum(self) -> str:
-        """One line: `49 of 49 gates softened (12 of them frozen), 0 kept exact`."""
+        """One line: `49 of 49 gates softened (12 of them held constant), 1 kept exact, 1 blocking`."""
         gates = [row for row in self.rows if row.gate]
         frozen = sum(row.verdict == "frozen" for row in gates)
         done = sum(row.verdict == "softened" for row in gates) + frozen
         exact = [row for row in gates if row.verdict == "exact"]
         held = f" ({frozen} of them held constant)" if frozen else ""
+        stops = sum(row.verdict == "blocking" for row in gates)
         line = f"{done} of {len(gates)} gates softened{held}"
-        return line + (f", {len(exact)} kept exact" if exact else "")
+        return line + (f", {len(exact)} kept exact" if exact else "") + (f", {stops} blocking" if stops else "")
 
     def with_counts(self, counts: Mapping[str, int]) -> Ledger:
         """The same ledger with the number of pullback nodes filled in, by captured node name."""
@@ -113,6 +115,7 @@ class Ledger:
             "softened": gates["softened"],
             "frozen": gates["frozen"],
             "exact": gates["exact"],
+            **({"blocking": gates["blocking"]} if gates["blocking"] else {}),
             **({"calibrated_on": dict(self.calibrated_on)} if self.calibrated_on else {}),
             **({"notes": list(self.notes)} if self.notes else {}),
         }

@@ -236,7 +236,9 @@ def account(ledger: Ledger, step: fx.GraphModule, merged: dict[str, str]) -> Led
 def kept_exact(captured: fx.GraphModule, ledger: Ledger) -> set[Any]:
     """The operators of a model that keep their exact derivative wherever they stand."""
     verdicts = {row.node: row.verdict for row in ledger.rows}
-    softened = {node.target for node in calls(captured.graph) if verdicts[node.name] not in ("exact", "constant")}
+    softened = {
+        node.target for node in calls(captured.graph) if verdicts[node.name] not in ("exact", "constant", "blocking")
+    }
     return {node.target for node in calls(captured.graph)} - softened
 
 

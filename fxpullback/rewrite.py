@@ -39,7 +39,9 @@ from fxpullback.graph.operators import OPERATORS
 from fxpullback.graph.rebuild import Site, rebuild, tidy
 from fxpullback.graph.value import Value
 from fxpullback.ledger import Ledger, Row
+from fxpullback.rules.blocking import REASON, blocking
 from fxpullback.rules.decision import Decision, between, decide
+from fxpullback.rules.patterns.flow import Flow
 from fxpullback.rules.patterns.pattern import Match
 from fxpullback.rules.ruleset import RuleSet
 from fxpullback.vjp import TABLE, VJPTable
@@ -63,11 +65,14 @@ def rewrite(
         UnsupportedGateError: nonlinear operators without a rule, all of them named at once.
         RuleError: the rules were calibrated on another model.
     """
-    decisions = decide(captured.graph, rules, vjps, compilation.operators if compilation else OPERATORS)
+    operators = compilation.operators if compilation else OPERATORS
+    decisions = decide(captured.graph, rules, vjps, operators)
     everywhere = _emit(captured, decisions, compilation)
-    live = _live_origins(everywhere.graph, decisions)
+    live = _live_origins(everywhere.graph, decisions, vjps)
+    stops = blocking(captured.graph, live, Flow(captured.graph, operators), vjps)
     notes = tuple(compilation.notes) if compilation else ()
-    return _without_idle(everywhere, live), Ledger(_rows(captured.graph, decisions, live), rules.calibrated_on, notes)
+    rows = _rows(captured.graph, decisions, live, stops)
+    return _without_idle(everywhere, live), Ledger(rows, rules.calibrated_on, notes)
 
 
 def _without_idle(gm: Graph, live: set[str]) -> Graph:
@@ -149,7 +154,7 @@ def _replay(
     return run
 
 
-def _live_origins(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> set[str]:
+def _live_origins(graph: fx.Graph, decisions: dict[fx.Node, Decision], vjps: VJPTable) -> set[str]:
     """Names of captured operators that some cotangent of the logits reaches."""
     sources = set(depends_on(graph, [explained(graph)]))
     live: set[fx.Node] = set()
@@ -159,7 +164,7 @@ def _live_origins(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> set[st
         if node in live or node not in sources or not is_float_tensor(node):
             continue
         live.add(node)
-        if node.target is STOP_GRADIENT:
+        if node.target is STOP_GRADIENT or (node.target in vjps and vjps[node.target].kind == "constant"):
             continue
         waiting += [node_argument(node, 1)] if node.target is INJECT else input_nodes(node)
     names = {str(n.meta[ORIGIN]) for n in live if ORIGIN in n.meta and n.target is not STOP_GRADIENT}
@@ -167,14 +172,14 @@ def _live_origins(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> set[st
     return names | {n.name for n in decisions if n.target is GETITEM and n.args[0] in gates and n.args[1] == 0}
 
 
-def _rows(graph: fx.Graph, decisions: dict[fx.Node, Decision], live: set[str]) -> tuple[Row, ...]:
-    held = _holders(graph, decisions)
+def _rows(graph: fx.Graph, decisions: dict[fx.Node, Decision], live: set[str], stops: set[fx.Node]) -> tuple[Row, ...]:
+    held = _holders(graph, decisions, stops)
     rows = []
     for index, node in enumerate(calls(graph)):
-        decision = decisions[node]
+        decision = decisions[node] if node not in stops else Decision("blocking", True, reason=REASON)
         verdict, reason = decision.verdict, decision.reason
         injected = (decision.rule is not None or node.target is AUTHORED) and node.name in live
-        if verdict != "constant" and node.name not in live:
+        if verdict not in ("constant", "blocking") and node.name not in live:
             verdict, reason = "frozen", (reason if decision.verdict == "linear" else None) or _held_by(node, held)
         rows.append(
             Row(
@@ -196,13 +201,15 @@ def _rows(graph: fx.Graph, decisions: dict[fx.Node, Decision], live: set[str]) -
     return tuple(rows)
 
 
-def _holders(graph: fx.Graph, decisions: dict[fx.Node, Decision]) -> dict[fx.Node, str]:
+def _holders(graph: fx.Graph, decisions: dict[fx.Node, Decision], stops: set[fx.Node]) -> dict[fx.Node, str]:
     """For every node, the gate nearest downstream that holds something constant."""
     holder: dict[fx.Node, str] = {}
     for node in reversed(list(calls(graph))):
         decision = decisions[node]
         if decision.rule is not None and (decision.verdict == "frozen" or decision.match is not None):
             name = f"held constant by {decision.rule.public} at {node.name}"
+        elif node in stops:
+            name = f"blocked by {node.name}, whose derivative is zero"
         elif node.target is STOP_GRADIENT:
             name = f"detached by the model at {node.name}"
         else:

@@ -20,7 +20,7 @@ from fxpullback.export.runtime.described import Described, opened
 from fxpullback.export.runtime.package import DEVICE, Package, inputs_of
 from fxpullback.export.runtime.session import Session
 
-GATES = ("softened", "frozen", "exact")
+GATES = ("softened", "frozen", "exact", "blocking")
 _INDENT = 5  # what the number of a row takes
 
 
@@ -181,12 +181,12 @@ def class_text(session: Session | Described) -> str:
 
 
 def ledger_sum(ledger: Mapping[str, Any]) -> str:
-    """`49 of 49 gates softened (12 of them held constant), 0 kept exact`."""
+    """`49 of 49 gates softened (12 of them held constant), 0 kept exact, 1 blocking; 633 operators`."""
     gates, soft, frozen, exact = (int(ledger.get(key, 0)) for key in ("gates", "softened", "frozen", "exact"))
     held = f" ({frozen} of them held constant)" if frozen else ""
-    return (
-        f"{soft + frozen} of {gates} gates softened{held}, {exact} kept exact; {len(ledger.get('rows', []))} operators"
-    )
+    stops = f", {ledger['blocking']} blocking" if ledger.get("blocking") else ""
+    count = len(ledger.get("rows", []))
+    return f"{soft + frozen} of {gates} gates softened{held}, {exact} kept exact{stops}; {count} operators"
 
 
 def gates_table(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fxpullback.contract.errors import RuleError
 
-Verdict = Literal["softened", "frozen", "linear", "exact", "constant"]
+Verdict = Literal["softened", "frozen", "linear", "exact", "constant", "blocking"]
 SoftExpression = Callable[..., Tensor]
 
 

@@ -79,7 +79,7 @@ def choose_taps(
     """
     if wanted.names is None:
         return Taps(parts=wanted.parts)
-    reached = {row.node for row in ledger.rows if row.verdict not in ("frozen", "constant") or row.injected}
+    reached = {row.node for row in ledger.rows if row.verdict not in ("frozen", "constant", "blocking") or row.injected}
     parts = list(parts_of(captured.graph)) or [""]
     if wanted.pushed and len(parts) > 1:
         raise TapError(
