@@ -130,8 +130,6 @@ class _Walk:
 
     def _why_none(self, logits: fx.Node) -> str:
         """What stands in the way of every cotangent, and what to do."""
-        if logits not in self.active:
-            return "they do not depend on it. Look at the forward, or choose another output: output=."
         arrived = [node for node in self.graph.nodes if node in self.cotangents]
         flow = Flow(self.graph)
         stops = blocking(self.graph, {node.name for node in arrived}, flow, self.vjps)
@@ -141,6 +139,8 @@ class _Walk:
         if detached:
             return f"{where(detached[0])} detaches it. Take the detach out of the forward, or explain another output."
         held = [node for node in arrived if node.target is INJECT]
+        if not held:
+            return "they do not depend on its values. Look at the forward, or choose another output: output=."
         gates = ", ".join(dict.fromkeys(str(node.meta[RULE]) for node in held))
         return f"rules hold every path constant: {gates}. Keep one of them exact, keep_exact=[...], or rules=EXACT."
 

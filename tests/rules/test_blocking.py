@@ -123,5 +123,20 @@ def test_the_advice_of_the_refusal_works() -> None:
 def test_other_ways_to_have_no_path_are_told_apart() -> None:
     with pytest.raises(DifferentiateError, match=r"detach.* detaches it"):
         fxpullback.compile(net(lambda h: h.detach() * 2), torch.randn(4, 6))
-    with pytest.raises(DifferentiateError, match="they do not depend on it"):
+    with pytest.raises(DifferentiateError, match="they do not depend on its values"):
         fxpullback.compile(net(lambda h: torch.ones_like(h) * 0.5), torch.randn(4, 6))
+    with pytest.raises(DifferentiateError, match="rules hold every path constant: attention"):
+        fxpullback.compile(Held().eval(), torch.randn(4, 6))
+
+
+class Held(nn.Module):
+    """Attention on constants: its weights are all that depends on the picture, and a rule holds them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.register_buffer("table", torch.linspace(-1, 1, 32).reshape(1, 4, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        table = self.table.expand(x.shape[0], 4, 8)  # type: ignore[operator]
+        return self.last(nn.functional.scaled_dot_product_attention(self.first(x)[:, None], table, table)[:, 0])  # type: ignore[no-any-return]
