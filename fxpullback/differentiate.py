@@ -221,7 +221,9 @@ class _Walk:
                 "Write the model without this dependence, or add a VJP rule: docs/adding-a-rule.md."
             )
         value = ct() if callable(ct) and not isinstance(ct, Value) else ct
-        self.cotangents.setdefault(argument, []).append(unbroadcast(value, argument.meta["val"]))
+        like = argument.meta["val"]
+        back = unbroadcast(value, like)
+        self.cotangents.setdefault(argument, []).append(back if back.dtype == like.dtype else back.to(like.dtype))
 
 
 def tensor_arguments(node: fx.Node) -> list[Any]:
