@@ -71,9 +71,9 @@ def _instead_of(node: fx.Node) -> str:
     """What to write in place of an operator that returns as many entries as values say."""
     if node.target in _BY_MASK:
         return (
-            "Of a mask that is constant make an index once, self.register_buffer('kept', "
-            "mask.flatten().nonzero().squeeze(1)), and take x.flatten(2)[:, :, self.kept]. Of one that depends on the "
-            "input, write y[y < 0] *= a as y = torch.where(y < 0, y * a, y), and a mean over it as a weighted mean."
+            "Of a mask that depends on the input, write y[y < 0] *= a as y = torch.where(y < 0, y * a, y), and a mean "
+            "over it as a weighted mean. Of one that depends on its sizes alone, make an index once, "
+            "self.register_buffer('kept', mask.flatten().nonzero().squeeze(1)), and take x.flatten(2)[:, :, self.kept]."
         )
     return "Take a fixed number of them: x[torch.arange(batch), place] for one of each sample, or torch.where."
 

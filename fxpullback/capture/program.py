@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 
-from fxpullback.capture import authored, distances, recurrent
+from fxpullback.capture import authored, distances, known, recurrent
 from fxpullback.capture.copied import own_copy
 from fxpullback.capture.flatten import user_inputs
 from fxpullback.capture.quiet import no_fast_path, quiet
@@ -115,12 +115,28 @@ def _export(
 def exported(
     model: nn.Module, inputs: Sequence[Tensor], names: Sequence[str], shapes: ShapesCollection
 ) -> ExportedProgram:
-    """Export a module, with the backwards that its author wrote."""
+    """Export a module, with the backwards that its author wrote, and what its forward reads off constants."""
 
-    def run() -> ExportedProgram:
+    def once() -> ExportedProgram:
         args, kwargs = ((), dict(zip(names, inputs, strict=True))) if names else (tuple(inputs), None)
         with quiet(), no_fast_path(), recurrent.opaque(), distances.free_rows():
             return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+
+    def run() -> ExportedProgram:
+        try:
+            program, failed = once(), None
+        except Exception as error:
+            program, failed = None, error
+        if program is not None and not known.of_values(program.graph):
+            return program
+        notes = known.noted(model, inputs, names, known.larger(inputs, shapes))
+        if notes:
+            with known.given(notes):
+                return once()
+        if failed is not None:
+            raise failed
+        assert program is not None
+        return program
 
     with authored.noticed() as functions:
         program = run()

@@ -138,11 +138,6 @@ REFUSED: dict[str, tuple[Any, tuple[int, ...], str]] = {
     "item": (lambda net, h: net.last(h) * h.mean().item(), (6,), r"test_brought.py:\d+\) reads a number off a tensor"),
     "branch": (lambda net, h: net.last(h if h.sum() > 0 else -h), (6,), r"depends on the values.*test_brought.py:\d+"),
     "mask": (_masked, (6,), r"test_brought.py:\d+.*torch.where\(y < 0, y \* a, y\)"),
-    "constant mask": (
-        lambda net, h: net.last(h[:, torch.arange(8) > 2].mean(1, keepdim=True).expand(-1, 8)),
-        (6,),
-        r"Of a mask that is constant make an index once",
-    ),
     "packed": (_packed, (4, 6), r"it packs sequences.*test_brought.py:\d+"),
     "one bag": (lambda net, h: net.last(h.squeeze(0).t().t()), (4, 6), r"on a batch of two it raises"),
 }
