@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fxpullback.contract.errors import CaptureError
 from fxpullback.contract.sizes import FreeAxis
@@ -22,6 +23,9 @@ from fxpullback.graph.module import Graph, signature_of
 
 LONGEST = 1 << 17
 """A sequence that allows this many tokens is taken to allow any number."""
+
+LARGEST = 1 << 24
+"""Entries of the largest value that is computed to find out: a length above is taken to be allowed where it is."""
 
 _LOOKUPS = (aten.embedding.default, aten.index_select.default, aten.index.Tensor, aten.gather.default)
 
@@ -45,6 +49,8 @@ def bounded(gm: Graph, entry: Entry, extras: Sequence[Tensor], free: Sequence[Fr
 def _bounded(axis: FreeAxis, rows: _Rows) -> FreeAxis:
     most = axis.most or LONGEST
     steps = (most - axis.least) // axis.multiple
+    while steps > 1 and rows.entries(axis.axis, axis.least + steps * axis.multiple) > LARGEST:
+        steps //= 2  # as where a row is looked up for every pair of places; their tables do not grow with the length
     low, high = 0, steps  # in steps of the axis' multiple above its smallest size
     if rows.reach(axis.axis, axis.least + steps * axis.multiple):
         return axis
@@ -88,6 +94,21 @@ class _Rows:
             return False
         return True
 
+    def entries(self, axis: int, size: int) -> int:
+        """The most entries that a value has which is computed for the rows at a size; nothing is computed."""
+        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        inputs = [self._resized(*pair, axis, 1) for pair in zip(self.nodes, self.extras, strict=True)]
+        x = self.entry.value([inputs[0][:1, :1]])
+        with fake, torch.no_grad():
+            given = [self._stretched(*pair, axis, size) for pair in zip(self.nodes, inputs, strict=True)]
+            counted = _Counted(self.part)
+            counted.run(x.new_empty([*given[0].shape, x.shape[-1]]), *given)
+        return counted.most
+
+    def _stretched(self, node: fx.Node, extra: Tensor, axis: int, size: int) -> Tensor:
+        followed = {own for own, other in extra_of(node, extra).follows if other == axis}
+        return extra.new_empty([size if i in followed else n for i, n in enumerate(extra.shape)])
+
     def _resized(self, node: fx.Node, extra: Tensor, axis: int, size: int) -> Tensor:
         """One sample of an extra at another size: its first entries over again, none of them padding."""
         held = extra_of(node, extra)
@@ -96,6 +117,18 @@ class _Rows:
             if followed == axis:
                 resized = resized.index_select(own, torch.arange(size, device=extra.device) % 1)
         return resized
+
+
+class _Counted(fx.Interpreter):
+    """Runs a graph and keeps how many entries its largest value has."""
+
+    most = 0
+
+    def run_node(self, n: fx.Node) -> Any:
+        """One node."""
+        made = super().run_node(n)
+        self.most = max(self.most, made.numel() if isinstance(made, Tensor) else 0)
+        return made
 
 
 def _needed(lookup: fx.Node) -> set[fx.Node]:
