@@ -73,12 +73,24 @@ def run(network: Network, limits: Limits) -> Row:
     empty = Row(network.spec, network.family, network.parameters, network.size[1:], "not run")
     if needs_gb(network) > limits.memory_gb:
         return replace(empty, reason=f"needs about {needs_gb(network):.0f} GB")
+    given = [network.spec, network.family, network.parameters, *network.size[1:], limits.threads]
+    return in_a_process("benchmarks.measure", given, empty, limits)
+
+
+def in_a_process(module: str, given: Sequence[object], empty: Row, limits: Limits) -> Row:
+    """The row that a module leaves, run as a process of its own.
+
+    Args:
+        module: it is given `given` and a folder, and writes `stage` and `row` into that.
+        given: its arguments.
+        empty: the row to fill in where it left none.
+        limits: what it may take.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        given = [network.spec, network.family, network.parameters, *network.size[1:], limits.threads, folder]
         with (folder / "stderr").open("wb") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.measure", *map(str, given)], stdout=errors, stderr=errors
+                [sys.executable, "-m", module, *map(str, given), name], stdout=errors, stderr=errors
             )
             reason = watch(process, limits)
         if (folder / "row").exists():

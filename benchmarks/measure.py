@@ -15,7 +15,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -74,9 +74,14 @@ class Clock:
 
 def measure(row: Row, folder: Path) -> Row:
     """Fill in the row of a network; an error ends it and is part of it."""
+    return ended(row, folder, lambda clock: run(row, folder, clock))
+
+
+def ended(row: Row, folder: Path, work: Callable[[Clock], Row]) -> Row:
+    """The row that `work` fills in, or one with the error that ended it; with times, memory, versions and day."""
     clock = Clock(folder)
     try:
-        row = run(row, folder, clock)
+        row = work(clock)
     except Exception as error:
         clock.stop()
         text = plain(str(error))
@@ -99,9 +104,9 @@ def plain(text: str) -> str:
 def versions() -> dict[str, str]:
     """Versions of the compiler and of what its results hang on."""
     found = {name: version(name) for name in ("fxpullback", "torch", "torchvision", "timm", "onnx")}
-    for runtime in ("onnxruntime", "onnxruntime-gpu"):
+    for name in ("onnxruntime", "onnxruntime-gpu", "transformers"):
         with suppress(ModuleNotFoundError):
-            found["onnxruntime"] = version(runtime)
+            found[name.removesuffix("-gpu")] = version(name)
     return found
 
 

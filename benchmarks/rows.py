@@ -105,7 +105,7 @@ class Row:
         data: dict[str, Any] = json.loads(text)
         known = {f.name for f in fields(cls)}
         pairs: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known}
-        return cls(**pairs)
+        return cls(**{"parameters": 0, "size": (0, 0), **pairs})
 
 
 def read(path: Path) -> dict[str, Row]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.coverage import RESULTS
 from benchmarks.families import Network, families
+from benchmarks.kinds.page import sections
 from benchmarks.rows import Row, read
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,8 +43,8 @@ TABLE = [
 ]
 
 
-def page(rows: dict[str, Row], networks: Sequence[Network]) -> str:
-    """The text of docs/support.md."""
+def page(rows: dict[str, Row], networks: Sequence[Network], more: Sequence[str] = ()) -> str:
+    """The text of docs/support.md; `more` are further sections."""
     found = measured(rows, networks)
     parts = [HEAD, "## In short", sentence(found), totals(found), *_conditions(found), COLUMNS]
     for kind in ("timm", "torchvision"):
@@ -54,7 +55,7 @@ def page(rows: dict[str, Row], networks: Sequence[Network]) -> str:
     everything = [row for row in rows.values() if row.kind == "timm"]
     if len(everything) > len([n for n in networks if n.spec.startswith("timm:")]):
         parts += ["## All of timm", _summary(everything)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *more]) + "\n"
 
 
 def measured(rows: dict[str, Row], networks: Sequence[Network]) -> list[Row]:
@@ -196,7 +197,7 @@ def _summary(everything: Sequence[Row]) -> str:
 def main() -> None:
     """Write the page and the README's line."""
     rows, networks = read(RESULTS), families()
-    PAGE.write_text(page(rows, networks))
+    PAGE.write_text(page(rows, networks, sections()))
     README.write_text(readme(README.read_text(), rows, networks))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from fxpullback.capture.canonical import canonicalise, check_sizes, decompose
+from fxpullback.capture.canonical import canonicalise, decompose, without_assertions
 from fxpullback.capture.complex_values import in_real_numbers
 from fxpullback.capture.dynamic_sizes import check_module, export_dynamic, wanted_axes
 from fxpullback.capture.flatten import check_free_axes, check_output, flatten, ids_name
@@ -79,7 +79,7 @@ def capture(
             program = export(model, example, extras, names, {})
         check_inputs(program, (example, *extras), names)
         gm, compilation = flatten(_decomposed(model, program), free, ends.output), compilation or Compilation()
-    check_sizes(gm.graph)
+    without_assertions(gm)
     if free:
         compilation.watch = Watch(gm, free, example)
     gm = canonicalise(in_real_numbers(gm, compilation), compilation)

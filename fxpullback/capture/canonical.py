@@ -7,7 +7,8 @@ compounds of `fxpullback.graph.compounds`: the captured graph of any other model
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ def decompose(program: ExportedProgram) -> ExportedProgram:
             as they say.
     """
     try:
-        with quiet():
+        with quiet(), _without_guards(program):
             plain: ExportedProgram = program.run_decompositions(decompositions())
     except CaptureError:
         raise
@@ -45,17 +46,35 @@ def decompose(program: ExportedProgram) -> ExportedProgram:
     return plain
 
 
+@contextmanager
+def _without_guards(program: ExportedProgram) -> Iterator[None]:
+    """A program without its checks of sizes, which torch 2.15 words wrongly where inputs are passed by name."""
+    code = getattr(program, "_guards_code", None)
+    if code is None:
+        yield
+        return
+    program._guards_code = []
+    try:
+        yield
+    finally:
+        program._guards_code = code
+
+
 def check_sizes(graph: fx.Graph) -> None:
     """Refuse an operator that returns as many entries as the values of its arguments say.
 
     Raises:
         CaptureError: names it and its line.
     """
+    asserted = _asserted(graph)
     for node in graph.nodes:
+        if node in asserted:
+            continue
         if node.target is aten._local_scalar_dense.default or node.target is aten.item.default:
             raise CaptureError(
                 f"{where(node)} reads a number off a tensor (.item(), float(...), int(...)), and it holds for one "
-                "input. Keep it a tensor: x.mean() in place of x.mean().item()."
+                "input. Keep it a tensor: x.mean() in place of x.mean().item(). One that depends on a free size alone "
+                "is a constant at one size: leave free_size out."
             )
         if isinstance(val := node.meta.get("val"), torch.Tensor) and free_unbacked_symbols(val):
             raise CaptureError(
@@ -64,6 +83,29 @@ def check_sizes(graph: fx.Graph) -> None:
             )
 
 
+def without_assertions(gm: Graph) -> None:
+    """Erase the assertions of the model's own, and what only they read; `check_sizes` of the rest.
+
+    Raises:
+        CaptureError: as `check_sizes`.
+    """
+    check_sizes(gm.graph)
+    erased = _asserted(gm.graph)
+    for node in reversed(gm.graph.nodes):
+        if node in erased:
+            gm.graph.erase_node(node)
+
+
+def _asserted(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes that nothing reads but assertions of the model's own."""
+    found = set[fx.Node]()
+    for node in reversed(graph.nodes):
+        if node.target in _ASSERTIONS or (node.op == "call_function" and node.users and set(node.users) <= found):
+            found.add(node)
+    return found
+
+
+_ASSERTIONS = (aten._assert_scalar.default, aten._assert_async.msg, aten._assert_async.default)
 _BY_MASK = (aten.index.Tensor, aten.index_put.default, aten.nonzero.default, aten.masked_select.default)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxpullback.graph.compounds import COMPOUNDS, of_torchvision
+from fxpullback.graph.compounds import COMPOUNDS, is_nothing, of_torchvision
 from fxpullback.graph.ir import AUTHORED, INJECT, STOP_GRADIENT, aten, operator_name, schema_arguments
 from fxpullback.graph.opaque import GRU, LSTM, RNN_RELU, RNN_TANH
 from fxpullback.graph.scattered import in_lines
@@ -215,6 +215,12 @@ def _permute(x: Any, dims: Any) -> Any:
     return "the same with axes counted from the front" if any(d < 0 for d in dims) else None
 
 
+def _cat(tensors: Any, *rest: Any) -> Any:
+    """With a tensor of shape [0], which torch leaves out, beside others of a higher rank."""
+    nothing = [is_nothing(tensor) for tensor in tensors]
+    return aten.cat.default if any(nothing) and not all(nothing) else None
+
+
 def _cumprod(x: Any, dim: Any, *rest: Any) -> Any:
     """Along an axis of a size that is known; along a free one it stays."""
     return None if is_free(x.shape[dim]) else _PARTS
@@ -270,6 +276,7 @@ NOT_CANONICAL_IF: dict[Any, Condition] = {
     aten.batch_norm.default: _batch_norm,
     aten.rrelu.default: _rrelu,
     aten.pad.default: _pad,
+    aten.cat.default: _cat,
     aten.slice_scatter.default: _slice_scatter,
     aten._to_copy.default: _to_copy,
     aten.permute.default: _permute,

@@ -42,6 +42,17 @@ def times(factor: float) -> Callable[..., Any]:
     return lambda recorder, x: x * factor
 
 
+def joined(recorder: Any, tensors: Any, dim: int = 0) -> Any:
+    """A concatenation without the tensors of shape `[0]` that torch leaves out whatever the others' rank is."""
+    kept = [tensor for tensor in tensors if not is_nothing(tensor)]
+    return kept[0] if len(kept) == 1 else recorder.call(aten.cat.default, (kept, dim), {})
+
+
+def is_nothing(tensor: Any) -> bool:
+    """Whether a tensor is one of shape `[0]`."""
+    return tensor.ndim == 1 and isinstance(tensor.shape[0], int) and tensor.shape[0] == 0
+
+
 def round_decimals(recorder: Any, x: Any, decimals: int) -> Any:
     """Rounded to decimals, in front of the point where they are negative."""
     power = 10.0 ** abs(decimals)

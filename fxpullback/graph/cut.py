@@ -200,11 +200,18 @@ def check_explained(names: Sequence[str], given: Mapping[str, fx.Node]) -> None:
             )
 
 
+def _keeps_ids(node: fx.Node) -> bool:
+    """Whether a call returns what it is given, ids in their order: a slice of all of them, too."""
+    if node.target is aten.slice.Tensor:
+        return same_shape(node.meta["val"].shape, node_argument(node, 0).meta["val"].shape)
+    return node.target in _SAME_IDS
+
+
 def _lookups(graph: fx.Graph, ids: fx.Node) -> list[fx.Node]:
     """The calls that look the ids of an input up themselves, as they come."""
     same, found = {ids}, []
     for node in calls(graph):
-        if node.target in _SAME_IDS and node.args[0] in same and not node.meta["val"].is_floating_point():
+        if _keeps_ids(node) and node.args[0] in same and not node.meta["val"].is_floating_point():
             same.add(node)
         elif is_call(node, _LOOKUP) and node.args[1] in same and node_argument(node, 0).op == "get_attr":
             found.append(node)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from fxpullback.graph.canonical import NOT_CANONICAL_IF, instead_of
-from fxpullback.graph.compounds import COMPOUNDS, of_torchvision
+from fxpullback.graph.compounds import COMPOUNDS, joined, of_torchvision
 from fxpullback.graph.distances import count
 from fxpullback.graph.ir import STOP_GRADIENT, aten, each_axis
 from fxpullback.graph.running import cumprod
@@ -333,6 +333,7 @@ SOME_CALLS: dict[Any, Rewrite] = {
     aten.batch_norm.default: batch_norm,
     aten.rrelu.default: rrelu,
     aten.pad.default: pad,
+    aten.cat.default: joined,
     aten._to_copy.default: same,
     aten.permute.default: permute,
     aten.cumprod.default: cumprod,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves, tree_map
 
 from fxpullback.capture.canonical import canonicalise
 from fxpullback.capture.context import IN_CONTEXT
@@ -56,6 +57,7 @@ def stays(target: Any, *args: Any, left: tuple[Any, ...] = (), note: str = "stay
 
 
 X, SQUARE, ROW, PICTURE = draw(3, 4), draw(4, 4, seed=1), draw(4, seed=2), draw(2, 3, 6, 6)
+NOTHING = draw(0)
 BATCHED, LINE, VOLUME = draw(2, 3, 4), draw(2, 3, 8), draw(2, 3, 4, 4, 4)
 CONVOLUTION, RESHAPE, MATMUL, FULL = (
     aten.convolution.default,
@@ -203,6 +205,9 @@ SOME = [
         aten.linalg_vector_norm.default, X, 0, [1], left=(aten.ne.Scalar, aten._to_copy.default, aten.sum.dim_IntList),
     ),
     stays(aten.linalg_vector_norm.default, X, 3, [1]),
+    call(aten.cat.default, [NOTHING, X], 1, left=()),
+    call(aten.cat.default, [X, NOTHING, X], 1, left=aten.cat.default),
+    stays(aten.cat.default, [X, X], 1),
     call(aten.div.Tensor_mode, X, ROW, left=aten.div.Tensor, rounding_mode=None),
     stays(aten.div.Tensor_mode, X, ROW, rounding_mode="floor"),
     call(aten.div.Scalar_mode, X, 0.3, left=aten.div.Tensor, rounding_mode=None),
@@ -236,10 +241,10 @@ def graph_with(row: Call) -> fx.GraphModule:
         node.meta["val"] = mode.from_tensor(value)
         return node
 
-    args = tuple(entered(value) for value in row.args)
+    args = tree_map(entered, row.args)
     node = graph.call_function(row.target, args, dict(row.kwargs))
     with mode:
-        made = row.target(*(a.meta["val"] if isinstance(a, fx.Node) else a for a in args), **dict(row.kwargs))
+        made = row.target(*fx.map_arg(args, lambda n: n.meta["val"]), **dict(row.kwargs))
     node.meta["val"] = made
     results = [node]
     if isinstance(made, tuple | list):
@@ -263,7 +268,7 @@ def test_a_call_and_its_canonical_spelling(row: Call) -> None:
     assert all(canonical_name(node) is None for node in calls(after.graph) if node.target is not GETITEM)
     first = next(calls(before.graph))
     assert (canonical_name(first) is None) == row.canonical
-    tensors = [value for value in row.args if isinstance(value, Tensor)]
+    tensors = [value for value in tree_leaves(row.args) if isinstance(value, Tensor)]
     for made, wanted in zip(after(*tensors), before(*tensors), strict=True):
         assert made.dtype == wanted.dtype
         if row.target is aten.instance_norm.default:  # torch's two kernels add up in different orders

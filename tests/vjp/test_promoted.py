@@ -1,4 +1,4 @@
-"""Values of several floating-point types in one model: a cotangent comes back in the type of its argument, as in torch."""
+"""Values of several floating-point types in one model: cotangents come back in that of the argument."""
 
 from __future__ import annotations
 

@@ -1,0 +1,113 @@
+"""Compile, export and certify one model in this process; `benchmarks.kinds` runs it as a process of its own.
+
+`python -m benchmarks.kinds.measure SPEC FOLDER` writes the stage it is at to `FOLDER/stage` and its row to
+`FOLDER/row`. Before the certificate the exact pullback is compared with torch's own gradient of the model itself, in
+float64, at a batch and, where the length is free, a length that the compiler has not seen.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+import fxpullback
+from benchmarks.kinds.case import POSITIONS, Case, Inputs, Widened
+from benchmarks.kinds.cases import case
+from benchmarks.measure import UNEVEN, Clock, about_file, about_graph, accounted, ended, judged
+from benchmarks.rows import Row
+from fxpullback.export import to_onnx
+from fxpullback.export.certify.file import certify
+
+BOUND = 1e-9
+EAGER = "eager"
+"""Of `Row.errors`: the exact pullback against torch's own gradient of the model."""
+
+
+def measure(row: Row, folder: Path) -> Row:
+    """Fill in the row of a model; an error ends it and is part of it."""
+    return ended(row, folder, lambda clock: run(row, folder, clock))
+
+
+def run(row: Row, folder: Path, clock: Clock) -> Row:
+    """Fill in the row of a model; an error is raised."""
+    one = case(row.spec)
+    clock.at("build", "build")
+    model = one.build()
+    clock.at("exact", "exact")
+    error, size = compared(one)
+    row = replace(row, size=size, parameters=sum(weight.numel() for weight in model.parameters()))
+    clock.at("capture", "compile")
+    pb = fxpullback.compile(model, examples(one), progress=clock.at, **one.options)
+    clock.stop()
+    row = replace(row, **about_graph(pb))
+    clock.at("ledger")
+    if not accounted(pb):
+        return replace(row, status="failed", stage="ledger", reason=UNEVEN)
+    clock.at("export", "export")
+    path = to_onnx(pb, folder / "model.onnx", certify=False)
+    clock.stop()
+    row = replace(row, **about_file(path))
+    clock.at("certify", "certify")
+    row = judged(row, certify(pb, path))
+    clock.stop()
+    row = replace(row, errors={**row.errors, EAGER: float(f"{error:.2e}")})
+    if error <= BOUND:
+        return row
+    return replace(row, status="failed", stage="exact", reason=f"{error:.1e} off torch's own gradient")
+
+
+def examples(one: Case, dtype: torch.dtype = torch.float32) -> Inputs | tuple[torch.Tensor, ...]:
+    """Example inputs for `compile`, which makes those of `positions` itself: by name, where ids are explained."""
+    given = {name: _as(value, dtype) for name, value in one.inputs(2, False).items() if name != POSITIONS}
+    return tuple(given.values()) if one.explained is None else given
+
+
+def compared(one: Case) -> tuple[float, tuple[int, int]]:
+    """How far the exact pullback is off torch's own gradient, relative to its largest entry; and what it was tried at.
+
+    Returns:
+        The larger of the errors of logits and pullback; batch and last axis of the input.
+    """
+    model = one.build().double()
+    with Widened():
+        return _compared(one, model)
+
+
+def _compared(one: Case, model: torch.nn.Module) -> tuple[float, tuple[int, int]]:
+    pb = fxpullback.compile(
+        model, examples(one, torch.float64), rules=fxpullback.EXACT, target="cotangent", **one.options
+    )
+    given = one.inputs(3, bool(one.options.get("free_size")))
+    given = {name: _as(value, torch.float64) for name, value in given.items()}
+    cotangent = torch.randn(3, pb.classes, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    logits, gradient = one.eager(model, given, cotangent)
+    first, *others = given
+    found = pb(given[first], cotangent, **{name: given[name] for name in others})
+    worst = max(_off(found[0], logits), _off(found[1], gradient))
+    return worst, (3, given[first].shape[-1])
+
+
+def _as(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return value.to(dtype) if value.is_floating_point() else value
+
+
+def _off(found: torch.Tensor, expected: torch.Tensor) -> float:
+    error = float((found - expected).abs().max() / expected.abs().max())
+    return error if error == error else float("inf")  # NaN, or nothing to compare with
+
+
+def main() -> None:
+    """The command."""
+    spec, name = sys.argv[1:]
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    folder, one = Path(name), case(spec)
+    (folder / "row").write_text(measure(Row(spec, one.family, 0, (0, 0), "ok"), folder).to_json())
+
+
+if __name__ == "__main__":
+    main()
