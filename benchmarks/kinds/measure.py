@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def compared(one: Case) -> tuple[float, tuple[int, int]]:
         The larger of the errors of logits and pullback; batch and last axis of the input.
     """
     model = one.build().double()
-    with Widened():
+    with Widened() if one.explained else nullcontext():
         return _compared(one, model)
 
 

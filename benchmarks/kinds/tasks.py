@@ -17,11 +17,11 @@ VIDEO: dict[str, tuple[int, int, dict[str, Any]]] = {
     "r3d_18": (4, 32, {}),
     "mc3_18": (4, 32, {}),
     "r2plus1d_18": (4, 32, {}),
-    "mvit_v1_b": (4, SIDE, {"spatial_size": (SIDE, SIDE), "temporal_size": 4}),
-    "mvit_v2_s": (4, SIDE, {"spatial_size": (SIDE, SIDE), "temporal_size": 4}),
     "swin3d_t": (4, SIDE, {}),
 }
 """Frames, height and width, and what the model is made with."""
+BLOCKS = ((1, 16, 32, 1), (2, 32, 64, 2), (4, 64, 64, 1))
+"""Of a small MViT: heads, channels in and out, stride of the queries."""
 
 
 def task_cases() -> list[Case]:
@@ -38,6 +38,7 @@ def task_cases() -> list[Case]:
             Case(f"task:{name}", "video", partial(_video, name), partial(_frames, frames, side))
             for name, (frames, side, _) in VIDEO.items()
         ),
+        Case("task:MViT", "video", _mvit, partial(_frames, 4, SIDE)),
     ]  # fmt: skip
 
 
@@ -67,6 +68,22 @@ def _video(name: str) -> nn.Module:
     from torchvision.models import video
 
     return _seeded(partial(getattr(video, name), weights=None, num_classes=CLASSES, **VIDEO[name][2]))
+
+
+def _mvit() -> nn.Module:
+    """A multiscale transformer of video, with relative positions and residual pooling."""
+    from torchvision.models.video import mvit
+
+    blocks = [
+        mvit.MSBlockConfig(heads, into, out, [3, 3, 3], [3, 3, 3], [1, stride, stride], [1, 2, 2])
+        for heads, into, out, stride in BLOCKS
+    ]
+    return _seeded(
+        partial(
+            mvit.MViT, (SIDE, SIDE), 4, blocks, residual_pool=True, residual_with_cls_embed=False, rel_pos_embed=True,
+            proj_after_attn=True, num_classes=CLASSES,
+        )
+    )  # fmt: skip
 
 
 def _picture(positions: str, batch: int, longer: bool) -> Inputs:

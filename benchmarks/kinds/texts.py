@@ -12,6 +12,8 @@ from benchmarks.kinds.case import POSITIONS, Case, Inputs, at_positions, logits_
 from benchmarks.text.architectures import ARCHITECTURES, LENGTH, Architecture, examples
 
 LONGER = 6
+ONE_LENGTH = {"DebertaConfig", "FNetConfig", "NystromformerConfig", "FunnelConfig", "MambaConfig"}
+"""Configurations whose models hold at one length: they loop over it, transform it, or make a number of it."""
 
 
 def text_cases() -> list[Case]:
@@ -22,7 +24,11 @@ def text_cases() -> list[Case]:
             one.config.removesuffix("Config").removesuffix("Text"),
             one.build,
             partial(_inputs, one),
-            {"at": "embeddings", "free_size": [1], **({"positions": one.positions} if one.positions else {})},
+            {
+                "at": "embeddings",
+                **({} if one.config in ONE_LENGTH else {"free_size": [1]}),
+                **({"positions": one.positions} if one.positions else {}),
+            },
             _embeddings,
             partial(_logits, one),
         )

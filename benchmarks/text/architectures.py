@@ -168,7 +168,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
             "type_vocab_size": 2,
         },
     ),
-    *_all([_CLASSIFY], "Nystromformer", {**_BERT, "num_landmarks": 4, "segment_means_seq_len": 64}),
+    *_all([_CLASSIFY], "Nystromformer", {**_BERT, "num_landmarks": LENGTH, "segment_means_seq_len": LENGTH}),
     *_all(
         [_CLASSIFY],
         "Flaubert",
