@@ -17,6 +17,7 @@ import torch
 from benchmarks.choice import affordable, passed, read_choice, uses
 from benchmarks.coverage import RESULTS
 from benchmarks.families import families
+from benchmarks.kinds.page import sections
 from benchmarks.measure import Clock, run
 from benchmarks.rows import Row, read
 from benchmarks.support import PAGE, README, page, readme
@@ -85,7 +86,7 @@ def test_the_choice_uses_every_rule_that_an_affordable_network_uses() -> None:
 
 def test_the_page_of_support_says_what_the_results_say() -> None:
     rows = read(RESULTS)
-    assert PAGE.read_text() == page(rows, families()), "python -m benchmarks.support"
+    assert PAGE.read_text() == page(rows, families(), sections()), "python -m benchmarks.support"
 
 
 def test_the_readme_says_what_the_results_say() -> None:
