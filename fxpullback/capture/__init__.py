@@ -17,6 +17,7 @@ from fxpullback.capture.complex_values import in_real_numbers
 from fxpullback.capture.dynamic_sizes import check_module, export_dynamic, wanted_axes
 from fxpullback.capture.flatten import check_free_axes, check_output, flatten, ids_name
 from fxpullback.capture.lookups import bounded
+from fxpullback.capture.masked import in_whole
 from fxpullback.capture.original import check_original
 from fxpullback.capture.program import Model, TrainingModeWarning, check_inputs, export
 from fxpullback.capture.reasons import explained
@@ -79,6 +80,7 @@ def capture(
             program = export(model, example, extras, names, {})
         check_inputs(program, (example, *extras), names)
         gm, compilation = flatten(_decomposed(model, program), free, ends.output), compilation or Compilation()
+    in_whole(gm)
     without_assertions(gm)
     if free:
         compilation.watch = Watch(gm, free, example)

@@ -109,5 +109,7 @@ def check_output(gm: fx.GraphModule) -> None:
             "every other. A sample must have logits of its own: wrap the model in a module that takes the pairs, such "
             "as output.logits_per_image.diagonal()[:, None]; docs/pairs.md."
         )
-    if logits.op == "placeholder" or logits not in depends_on(gm.graph, [explained(gm.graph)]):
+    if logits is explained(gm.graph):
+        raise CaptureError("the logits are the input itself, and there is nothing to explain between the two.")
+    if logits not in depends_on(gm.graph, [explained(gm.graph)]):
         raise CaptureError("the logits do not depend on the input; there is nothing to explain.")

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ShapesCollection
@@ -144,7 +145,7 @@ class _Noticed(TorchFunctionMode):
         return result
 
     def _note(self, name: str, args: tuple[Any, ...]) -> Note:
-        masks = [leaf for leaf in tree_leaves(args[1]) if _is_mask(leaf)]
+        masks = [leaf for leaf in _parts(args[1]) if _is_mask(leaf)]
         if any(self._depends(mask) for mask in masks):
             return Note(name)
         if name != _CHOSEN:
@@ -193,18 +194,30 @@ def _reads(name: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> bool:
         return len(args) + len(named) == 1
     if name == _CHOSEN:
         return len(args) > 1
-    return name in _BY_MASK and any(_is_mask(leaf) for leaf in tree_leaves(args[1]))
+    return name in _BY_MASK and any(_is_mask(part) for part in _parts(args[1]))
 
 
 def _is_mask(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and leaf.dtype in (torch.bool, torch.uint8) and leaf.ndim > 0
 
 
+def _parts(index: Any) -> tuple[Any, ...]:
+    """The parts of an index; lists and arrays of booleans, which torch takes for masks, as tensors."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return tuple(torch.as_tensor(part) if _is_listed_mask(part) else part for part in parts)
+
+
+def _is_listed_mask(part: Any) -> bool:
+    if isinstance(part, list):
+        leaves = tree_leaves(part)
+        return bool(leaves) and all(isinstance(leaf, bool) for leaf in leaves)
+    return isinstance(part, np.ndarray) and part.dtype == np.bool_ and part.ndim > 0
+
+
 def _places(index: Any) -> Any:
     """An index with the places of its masks in place of them, tensors of whole numbers."""
-    parts = index if isinstance(index, tuple) else (index,)
     found: list[Any] = []
-    for part in parts:
+    for part in _parts(index):
         found += part.nonzero(as_tuple=True) if _is_mask(part) else [_copied(part)]
     return tuple(found)
 

@@ -34,7 +34,7 @@ MASK = torch.tensor([[1, 0, 0, 1, 0], [0, 1, 1, 0, 0]])
 
 
 def test_a_selection_by_values_is_refused_by_name() -> None:
-    with pytest.raises(CaptureError, match=r"test_data_dependent\.py:26\) returns as many.*x\[torch\.arange"):
+    with pytest.raises(CaptureError, match=r"test_data_dependent\.py:27\) returns as many.*x\[torch\.arange"):
         fxpullback.compile(LastMarked(False).eval(), (X, MASK))
 
 

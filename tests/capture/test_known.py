@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -79,6 +80,8 @@ READ: dict[str, Middle] = {
     "int": lambda m, y: y[:, : int(m.count)],
     "branch": lambda m, y: y * 2 if m.scale > 1 else y,
     "list": lambda m, y: y[:, m.repeats.tolist()],
+    "list of booleans": lambda m, y: F.relu(y[:, [True, False, True, True, False, False, True, False]]).flatten(2),
+    "array of booleans": lambda m, y: y[:, np.arange(8) > 3],
 }
 
 OF_THE_INPUT: dict[str, Middle] = {
