@@ -115,8 +115,8 @@ def _instead_of(node: fx.Node) -> str:
         return (
             "Of a mask that depends on the input, entries may be changed one by one and put back at the places of the "
             "same mask, y[y < 0] *= a; a mean over them is a weighted mean, (y * m).sum(1) / m.sum(1); and one of "
-            "each sample is x[torch.arange(batch), place]. Of one that depends on its sizes alone, make an index once, self.register_buffer('kept', "
-            "mask.flatten().nonzero().squeeze(1)), and take x.flatten(2)[:, :, self.kept]."
+            "each sample is x[torch.arange(batch), place]. Of one that depends on its sizes alone, make an index once, "
+            "self.register_buffer('kept', mask.flatten().nonzero().squeeze(1)), and take x.flatten(2)[:, :, self.kept]."
         )
     return "Take a fixed number of them: x[torch.arange(batch), place] for one of each sample, or torch.where."
 
