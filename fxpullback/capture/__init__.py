@@ -66,7 +66,7 @@ def capture(
     Raises:
         CaptureError: the model cannot be exported with a symbolic batch, or its output is no `[batch, classes]`.
     """
-    ends = ends or Ends()
+    ends, compilation = ends or Ends(), compilation or Compilation()
     check_example(example, ends.at is not None or (bool(ends.explain) and not example.is_floating_point()))
     check_extra_examples(extras)
     axes = wanted_axes(free_size, example)
@@ -79,8 +79,7 @@ def capture(
         else:
             program = export(model, example, extras, names, {})
         check_inputs(program, (example, *extras), names)
-        gm, compilation = flatten(_decomposed(model, program), free, ends.output), compilation or Compilation()
-    in_whole(gm)
+        gm = in_whole(flatten(_decomposed(model, program), free, ends.output))
     without_assertions(gm)
     if free:
         compilation.watch = Watch(gm, free, example)

@@ -29,25 +29,29 @@ INSIDE = 0.5
 """Stands for the entries that a mask does not choose, where an operator may have no value or derivative for them."""
 
 
-def in_whole(gm: Graph) -> None:
+def in_whole(gm: Graph) -> Graph:
     """Put a choice by the mask in place of entries that a mask took out, changed one by one, and put back.
 
     What is left as it is: entries that are summed, sorted, or put at the places of another mask.
 
     Args:
         gm: a functional graph, which is changed.
+
+    Returns:
+        The same graph.
     """
     dependent = depends_on(gm.graph, placeholders(gm.graph))
     puts = [put for node in calls(gm.graph) if node.target in _PUTS and (put := _Put.of(node)) is not None]
     written = [(put.node, made) for put in puts if (made := put.whole(dependent)) is not None]
     if not written:
-        return
+        return gm
     for node, made in written:
         node.replace_all_uses_with(made)
     for node in reversed(list(calls(gm.graph))):
         if not node.users and not node.is_impure():
             gm.graph.erase_node(node)
     gm.recompile()
+    return gm
 
 
 class _Put:
