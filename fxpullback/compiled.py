@@ -12,6 +12,7 @@ from torch import Tensor
 from fxpullback.contract.contribution import Contributions, Place
 from fxpullback.contract.ends import Ends
 from fxpullback.contract.errors import InputError
+from fxpullback.contract.original import Original
 from fxpullback.contract.parts import Parts
 from fxpullback.contract.sizes import FreeAxis, misfits
 from fxpullback.extensions import Extensions
@@ -48,6 +49,7 @@ class Compiled:
         rewrites: at how many places of one pullback each rewrite of the lowering was made, by its name.
         extensions: what was passed in beside the package's own rules.
         taps: where contributions are read off; empty where none were asked for.
+        original: the file that the model came in, where that was an `.onnx` file.
     """
 
     graph: Graph
@@ -66,6 +68,7 @@ class Compiled:
     taps: Taps = field(default_factory=Taps)
     entry: Entry | None = None
     ends: Ends = field(default_factory=Ends)
+    original: Original | None = None
 
     @property
     def passed(self) -> tuple[Extra, ...]:

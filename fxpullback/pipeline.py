@@ -12,6 +12,7 @@ from torch import Tensor, fx
 
 from fxpullback.calibration import calibrated, without_pictures
 from fxpullback.capture import Model, capture
+from fxpullback.capture.program import as_program
 from fxpullback.certify.graph import verify
 from fxpullback.compiled import Compiled
 from fxpullback.contract.certificate import Certificate
@@ -79,21 +80,20 @@ def compile(
     """Compile a model and its pullback into one forward-only graph.
 
     Args:
-        model: an `nn.Module`, an `ExportedProgram`, or the path of a `.pt2` file. It is left as it is.
-        example_inputs: one example input `[batch, ...]`, alone or in a tuple; the batch stays free. Of several, the
-            first is explained; the others, of any type and rank, are passed through, batched where their leading axis
-            has the extent of the batch. A mapping passes them by name.
+        model: an `nn.Module`, an `ExportedProgram`, or the path of a `.pt2` or `.onnx` file. It is left as it is.
+        example_inputs: an example `[batch, ...]`, alone or in a tuple; the batch stays free. Of several, the first is
+            explained; the others are passed, batched where their leading axis is. A mapping passes them by name.
         rules: `SEMANTIC`, `REFERENCE`, `EXACT`, or a set made of them; by default `SEMANTIC.with_spread()`.
         program: `Soft()` (default), `Double(...)` or `Ascent(...)`.
-        target: what the input `target` will hold: "index", "top1", "cotangent" or "contrast".
+        target: what the input `target` holds: "index", "top1", "cotangent" or "contrast".
         keep_exact: rules or operators that keep their exact derivative, as `rules.keep_exact(...)`.
         free_size: True leaves the size behind the channels free; or the axes to be free.
         without: names of optional rewrites in `fxpullback.lower.REWRITES` to leave out.
-        extensions: gate rules, patterns, VJP rules, traits and rewrites of your own; see docs/architecture.md.
-        taps: modules at which an output `contribution` is read off, or "auto"; `each_tap` gives each one's own besides.
+        extensions: gate rules, patterns, VJP rules, traits and rewrites of your own; docs/architecture.md.
+        taps: modules at which a `contribution` is read off, or "auto"; `each_tap` gives each one's own besides.
         bias: "share" for the parts of each logit, output `parts`; "pushed" for a map as well: docs/completeness.md.
         at: "embeddings" for a model of ids, its first input: what they are looked up as is explained; docs/text.md.
-        output: which of several outputs holds the logits, by name or place: "logits", "aux.0", 1; see docs/outputs.md.
+        output: which of several outputs holds the logits, by name or place: "logits", 1; see docs/outputs.md.
         positions: for logits at many positions, what a further input `positions` holds: "index", "mask" or "weights".
         explain: names of several inputs that are explained together; see docs/pairs.md.
         progress: called with the name of each stage as it begins.
@@ -102,8 +102,8 @@ def compile(
         CaptureError, UnsupportedGateError, DifferentiateError, LowerError, ProgramError, RuleError, TapError: each.
     """
     with seldom_collected(), torch.inference_mode(False):
-        return _compiled(
-            model,
+        pb = _compiled(
+            model := as_program(model, output),
             given_examples(example_inputs, explain),
             SEMANTIC.with_spread() if rules is None else rules,
             tuple(keep_exact),
@@ -116,6 +116,21 @@ def compile(
             Ends(at, output, positions, explain=tuple(explain)),
             progress or (lambda stage: None),
         )
+        return held_to_its_file(model, pb)
+
+
+def held_to_its_file(model: Any, pb: Pullback) -> Pullback:
+    """What was compiled of an `.onnx` file, once ONNX Runtime computes the same logits of that; anything else as it is.
+
+    Raises:
+        CaptureError: it does not.
+    """
+    original = getattr(model, "original", None)
+    if original is None:
+        return pb
+    original.judge(pb)
+    ledger = replace(pb.ledger, notes=(*pb.ledger.notes, *model.notes))
+    return replace(pb, original=original, ledger=ledger)
 
 
 def _compiled(

@@ -33,6 +33,7 @@ from fxpullback.graph.inputs import check_example, check_extra_examples
 from fxpullback.graph.ir import mark_values
 from fxpullback.graph.module import Graph
 from fxpullback.graph.positions import at_positions, with_class_axis
+from fxpullback.importer.module import named_after
 
 __all__ = ["Model", "TrainingModeWarning", "capture"]
 
@@ -102,7 +103,9 @@ def capture(
 def _decomposed(model: Model, program: ExportedProgram) -> ExportedProgram:
     """The program in operators of the IR; whatever torch raises meanwhile, in our words."""
     try:
-        return decompose(program)
+        plain = decompose(program)
+        named_after(plain.graph_module, model)
+        return plain
     except FxPullbackError:
         raise
     except Exception as error:

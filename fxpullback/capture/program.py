@@ -47,9 +47,21 @@ def export(
     return _export(own_copy(model), example, extras, names, dims)
 
 
-def as_program(model: Model) -> nn.Module | ExportedProgram:
-    """The program in a `.pt2` file; anything else as it is."""
-    return _load(Path(model)) if isinstance(model, str | os.PathLike) else model
+def as_program(model: Model, output: str | int | None = None) -> nn.Module | ExportedProgram:
+    """The program in a `.pt2` file, the module of an `.onnx` file; anything else as it is.
+
+    Args:
+        model: what was given.
+        output: the output that is explained: of an `.onnx` file it may be any value inside.
+    """
+    if not isinstance(model, str | os.PathLike):
+        return model
+    path = Path(model)
+    if path.suffix.lower() != ".onnx":
+        return _load(path)
+    from fxpullback.importer.load import load
+
+    return load(path, output)
 
 
 def examples_of(model: nn.Module | ExportedProgram) -> tuple[Tensor, ...]:

@@ -55,6 +55,7 @@ def verify(pb: Compiled, *, seed: int = 0) -> Certificate:
         logits, pullback, *maps = wide["step"](*wide_inputs, u)
     oracle, slack = with_cancellation(wide["folded"], wide_inputs, u, pb.taps)
     checks = [
+        *(pb.original.checks(pb, seed) if pb.original is not None else ()),
         *_logits(pb, wide, inputs, logits, note),
         *_adjoint(pb, wide, inputs, u, (pullback, *maps), oracle, slack),
         *_linearity(wide, wide_inputs[: 1 if count == FEW else count], u, pullback, seed),

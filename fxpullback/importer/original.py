@@ -1,0 +1,137 @@
+"""What an imported model is held to: ONNX Runtime on the file itself, on inputs drawn anew at several batch sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fxpullback.certify.fresh import Looks
+from fxpullback.compiled import Compiled
+from fxpullback.contract.certificate import Check, at_most
+from fxpullback.contract.errors import CaptureError
+from fxpullback.importer.numbers import Array
+
+BATCHES = (1, 3)
+BOUND = 1e-4
+NAME = "original file in ONNX Runtime: logits"
+
+
+@dataclass(frozen=True)
+class Original:
+    """A file as it came.
+
+    Attributes:
+        path: the file.
+        inputs: names of its inputs.
+        outputs: names of the outputs that the module returns; one of them may be a value inside.
+        batch: the batch that the file fixes, or None.
+    """
+
+    path: Path
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    batch: int | None
+
+    def __deepcopy__(self, memo: Any) -> Original:
+        return self
+
+    def checks(self, pb: Compiled, seed: int) -> tuple[Check, ...]:
+        """The captured graph against the file, at batches of one and three.
+
+        Args:
+            pb: what was compiled of it.
+            seed: seed of the fresh inputs.
+
+        Raises:
+            CaptureError: ONNX Runtime cannot run the file.
+        """
+        session = self._session()
+        found = []
+        for batch in BATCHES:
+            drawn = Looks.of(pb).draw(batch, seed + batch, pb.example)
+            with torch.no_grad():
+                ours = pb.captured(*drawn)[0]
+            found.append(at_most(f"{NAME}, batch {batch}", *self._error(session, pb, drawn, ours)))
+        return tuple(found)
+
+    def judge(self, pb: Compiled) -> None:
+        """Refuse what does not compute the logits of the file.
+
+        Raises:
+            CaptureError: with the check that failed.
+        """
+        for check in self.checks(pb, 0):
+            if not check.passed:
+                raise CaptureError(
+                    f"{self.path.name}: {check.name}: off by {check.measured:.1e}, allowed {check.bound:.0e}. The file "
+                    "is not computed as ONNX Runtime does, so no explanation is made of it; please report the file."
+                )
+
+    def _error(self, session: Any, pb: Compiled, drawn: Any, ours: Tensor) -> tuple[float, float, str]:
+        given = [drawn.x, *drawn.extras]
+        if pb.entry is not None:
+            given = [*drawn.extras]
+        if pb.ends.positions is not None:
+            return 0.0, BOUND, "logits at chosen positions are compared by the module alone"
+        theirs = self.run(session, given)
+        wanted = theirs.reshape(ours.shape)
+        scale = max(float(np.abs(wanted).max()), 1e-30)
+        error = float(np.abs(ours.numpy() - wanted).max()) / scale
+        return error, BOUND, ""
+
+    def run(self, session: Any, given: Sequence[Tensor]) -> Array:
+        """The logits that ONNX Runtime computes; of a fixed batch, one batch after the other."""
+        arrays = [value.detach().cpu().numpy() for value in given]
+        types = {value.name: value.type for value in session.get_inputs()}
+        arrays = [a.astype(_numpy(types[name])) for name, a in zip(self.inputs, arrays, strict=True)]
+        count, step = len(arrays[0]), self.batch or len(arrays[0])
+        made = []
+        for start in range(0, count, step):
+            part = [_filled(a[start : start + step], step) if len(a) == count else a for a in arrays]
+            made.append(session.run([self._output(session)], dict(zip(self.inputs, part, strict=True)))[0])
+        return np.concatenate(made)[:count]
+
+    def _output(self, session: Any) -> str:
+        names = [value.name for value in session.get_outputs()]
+        return next((name for name in self.outputs if name in names), names[0])
+
+    def _session(self) -> Any:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        try:
+            return ort.InferenceSession(self._model(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            line = str(error).strip().splitlines()[0][:300]
+            raise CaptureError(
+                f"ONNX Runtime cannot run {self.path.name}: {line}. What it cannot run is not certified nor written."
+            ) from error
+
+    def _model(self) -> Any:
+        """The file, with the value that is explained as a further output where it is none."""
+        import onnx
+
+        model = onnx.load_model(str(self.path), load_external_data=False)
+        if set(self.outputs) <= {value.name for value in model.graph.output}:
+            return str(self.path)
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self.outputs)
+        onnx.load_external_data_for_model(model, str(self.path.parent))
+        return model.SerializeToString()
+
+
+def _filled(array: Array, count: int) -> Array:
+    """An array with its first sample over again, up to a number of samples."""
+    return np.concatenate([array, *[array[:1]] * (count - len(array))]) if len(array) < count else array
+
+
+def _numpy(kind: str) -> str:
+    names = {"float": "float32", "double": "float64", "float16": "float16"}
+    inner = kind.removeprefix("tensor(").removesuffix(")")
+    return names.get(inner, inner)

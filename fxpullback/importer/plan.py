@@ -1,0 +1,273 @@
+"""A file's graph as a list of nodes to run: constants computed, branches on constants taken, strangers named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from torch import Tensor
+
+from fxpullback.contract.errors import CaptureError
+from fxpullback.importer.numbers import Array, Known
+from fxpullback.importer.operators.table import OPERATORS, key_of
+from fxpullback.importer.site import Node
+from fxpullback.importer.steps import Plan, Step
+
+ENTRIES = 1 << 26
+"""Entries of the largest constant that is computed when a file is read."""
+RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+_GROWING = {"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "OneHot", "EyeLike"}
+
+
+def plan(model: ModelProto, wanted: Sequence[str], batch: int | None) -> Plan:
+    """The nodes that outputs need.
+
+    Args:
+        model: the file, as `read` returns it.
+        wanted: names of the outputs.
+        batch: the batch that the file fixes.
+
+    Raises:
+        CaptureError: operators that are not imported, all of them named at once; random ones; branches and loops on
+            values.
+    """
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    versions[""] = versions.get("", versions.get("ai.onnx", 0))
+    made = Plan()
+    made.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    given = {value.name for value in model.graph.input} - set(made.constants)
+    builder = _Builder(made, versions, _shapes(model) if batch is not None else {}, batch, given)
+    builder.add(_needed(model.graph, wanted))
+    builder.check()
+    return made
+
+
+def _needed(graph: GraphProto, wanted: Iterable[str]) -> list[NodeProto]:
+    """The nodes that some outputs need, in their order."""
+    needed, found = set(wanted), list[NodeProto]()
+    for node in reversed(graph.node):
+        if any(name in needed for name in node.output if name):
+            found.append(node)
+            needed.update(_reads(node))
+    return found[::-1]
+
+
+def _reads(node: NodeProto) -> set[str]:
+    """What a node reads, its inner graphs included."""
+    names = {name for name in node.input if name}
+    for attribute in node.attribute:
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            names |= {name for inner in graph.node for name in _reads(inner)} | {out.name for out in graph.output}
+    return names
+
+
+def _shapes(model: ModelProto) -> dict[str, tuple[int | None, ...]]:
+    """The shapes that the file says, of every value."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model)
+    except Exception:  # a hint alone: what depends on it says so itself
+        inferred = model
+    found: dict[str, tuple[int | None, ...]] = {}
+    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
+        kind = value.type.tensor_type
+        if kind.HasField("shape"):
+            found[value.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+    return found
+
+
+class _Builder:
+    """Adds nodes to a plan."""
+
+    def __init__(
+        self,
+        made: Plan,
+        versions: Mapping[str, int],
+        shapes: Mapping[str, tuple[int | None, ...]],
+        batch: int | None,
+        given: set[str],
+    ) -> None:
+        self.plan, self.versions, self.shapes, self.batch = made, versions, shapes, batch
+        self.known = set(given) | set(made.constants)
+        self.unknown: dict[str, list[str]] = {}
+
+    def add(self, nodes: Iterable[NodeProto], names: Mapping[str, str] | None = None) -> None:
+        """Add nodes; `names` says what those of an inner graph are called outside."""
+        for proto in nodes:
+            inputs = tuple((names or {}).get(name, name) for name in proto.input)
+            outputs = tuple((names or {}).get(name, name) for name in proto.output)
+            self._add(proto, inputs, outputs)
+
+    def check(self) -> None:
+        """Refuse a file with operators that are not imported."""
+        if self.unknown:
+            listed = "; ".join(f"{kind} ({len(at)}, first at {at[0]!r})" for kind, at in self.unknown.items())
+            raise CaptureError(
+                f"operators that are not imported: {listed}. docs/onnx-models.md lists those that are. Cut the part "
+                "with them off, output=NAME for a value in front of it, or compile the model that was exported."
+            )
+
+    def _add(self, proto: NodeProto, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+        missing = [name for name in inputs if name and name not in self.known]
+        name = proto.name or next((output for output in outputs if output), proto.op_type)
+        if missing:
+            raise CaptureError(
+                f"the file is damaged: {proto.op_type} {name!r} reads {missing[0]!r}, which nothing makes."
+            )
+        self.known.update(outputs)
+        if proto.op_type == "If" and not proto.domain:
+            self._branch(proto, inputs, outputs, name)
+            return
+        if proto.op_type in RANDOM and not proto.domain:
+            raise CaptureError(
+                f"{proto.op_type} {name!r} draws random numbers: two runs of the file do not agree, and no explanation "
+                "is of both. Export the model in evaluation mode."
+            )
+        constants = [self.plan.constants.get(i) if i else None for i in inputs]
+        if all(c is not None for c, i in zip(constants, inputs, strict=True) if i) and self._fold(
+            proto, inputs, outputs
+        ):
+            return
+        key = key_of(proto.domain, proto.op_type)
+        if key not in OPERATORS:
+            self.unknown.setdefault(key, []).append(name)
+            return
+        self.plan.steps.append(Step(self._node(proto, inputs, outputs), inputs, outputs))
+
+    def _node(self, proto: NodeProto, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Node:
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        return Node(
+            proto.name or next((output for output in outputs if output), proto.op_type),
+            proto.op_type,
+            domain,
+            self.versions.get(domain, 1),
+            _attributes(proto),
+            [self.plan.constants.get(i) if i else None for i in inputs],
+            [self.shapes.get(i) for i in inputs],
+            tuple(bool(o) for o in outputs),
+            self.batch,
+        )
+
+    def _branch(self, proto: NodeProto, inputs: tuple[str, ...], outputs: tuple[str, ...], name: str) -> None:
+        condition = self.plan.constants.get(inputs[0])
+        if condition is None:
+            raise CaptureError(
+                f"If {name!r} branches on a value that is computed, and a graph takes one way. Export the model "
+                "without the branch, by torch.where for one on values."
+            )
+        wanted = "then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"
+        inner = next(a.g for a in proto.attribute if a.name == wanted)
+        made = {n for node in inner.node for n in node.output if n} | {t.name for t in inner.initializer}
+        names = {n: f"{name}/{n}" for n in made}
+        for tensor in inner.initializer:
+            self.plan.constants[names[tensor.name]] = numpy_helper.to_array(tensor)
+            self.known.add(names[tensor.name])
+        self.add(inner.node, names)
+        for output, inside in zip(outputs, inner.output, strict=True):
+            source = names.get(inside.name, inside.name)
+            if source in self.plan.constants:
+                self.plan.constants[output] = self.plan.constants[source]
+            else:
+                node = Node(name, "Identity", "", self.versions[""], {}, [None], [self.shapes.get(output)])
+                self.plan.steps.append(Step(node, (source,), (output,)))
+
+    def _fold(self, proto: NodeProto, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> bool:
+        """Compute a node of constants; whether that was possible."""
+        held = {i: self.plan.constants[i] for i in inputs if i}
+        if proto.op_type in _GROWING and self._entries(proto, [held[i] for i in inputs if i]) > ENTRIES:
+            raise CaptureError(f"{proto.op_type} {proto.name!r} makes a constant of more than {ENTRIES} entries.")
+        results = _computed(proto, inputs, held, self.versions)
+        if results is None:
+            results = _by_ours(self._node(proto, inputs, outputs), [held[i] if i else None for i in inputs])
+        if results is None:
+            return False
+        if proto.op_type == "DequantizeLinear":
+            self.plan.dequantised.append(inputs[0])
+        for output, value in zip(outputs, results, strict=False):
+            if output:
+                self.plan.constants[output] = value
+        return True
+
+    def _entries(self, proto: NodeProto, arrays: Sequence[Array]) -> Any:
+        """About how many entries a node makes."""
+        first, last = arrays[0], arrays[-1]
+        if proto.op_type == "ConstantOfShape":
+            return math.prod(int(n) for n in first.reshape(-1))
+        if proto.op_type == "Range":
+            return abs(float(arrays[1]) - float(first)) / max(abs(float(last)), 1e-30)
+        if proto.op_type == "Tile":
+            return first.size * math.prod(int(n) for n in last.reshape(-1))
+        if proto.op_type == "Expand":
+            return math.prod(max(1, int(n)) for n in last.reshape(-1)) * max(1, first.size)
+        if proto.op_type == "OneHot":
+            return float(first.size * arrays[1].reshape(-1)[0])
+        if proto.op_type == "Pad":
+            pads = arrays[1] if len(arrays) > 1 else np.zeros(0)
+            half = len(pads) // 2
+            return math.prod(
+                n + abs(int(pads[i])) + abs(int(pads[half + i])) if half > i else n for i, n in enumerate(first.shape)
+            )
+        return float(first.size)
+
+
+def _computed(
+    proto: NodeProto, inputs: tuple[str, ...], held: Mapping[str, Array], versions: Mapping[str, int]
+) -> list[Array] | None:
+    """What a node of constants makes, by the reference of onnx; None where that cannot be computed."""
+    if proto.domain not in ("", "ai.onnx"):
+        return None
+    alone = NodeProto()
+    alone.CopyFrom(proto)
+    names = {name: f"v{i}" for i, name in enumerate(held)}
+    del alone.input[:]
+    alone.input.extend(names[i] if i else "" for i in inputs)
+    graph = onnx.helper.make_graph(
+        [alone], "constants", [onnx.ValueInfoProto(name=n) for n in names.values()],
+        [onnx.ValueInfoProto(name=o) for o in proto.output if o],
+    )  # fmt: skip
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", versions[""])])
+    try:
+        with np.errstate(all="ignore"):
+            made = ReferenceEvaluator(model).run(None, {names[i]: value for i, value in held.items()})
+    except Exception:  # its operator may still be imported
+        return None
+    arrays = dict(zip([o for o in proto.output if o], made, strict=True))
+    found = [arrays.get(o) for o in proto.output]
+    return [np.asarray(a) for a in found] if all(isinstance(a, np.ndarray | np.generic) for a in made) else None
+
+
+def _by_ours(node: Node, given: Sequence[Array | None]) -> list[Array] | None:
+    """What a node of constants makes, by the operator that is imported; None where that cannot be computed."""
+    operator = OPERATORS.get(key_of(node.domain, node.kind))
+    if operator is None:
+        return None
+    try:
+        values = [
+            None if v is None else Known(v) if v.dtype.kind in "iub" else torch.from_numpy(v.copy()) for v in given
+        ]
+        made = operator(node, *values)
+    except Exception:  # it is run where the model runs, and says there what is wrong
+        return None
+    results = made if isinstance(made, tuple) else (made,)
+    arrays = [value.array if isinstance(value, Known) else value for value in results]
+    if not all(isinstance(value, Tensor | np.ndarray) for value in arrays):
+        return None
+    return [value.numpy() if isinstance(value, Tensor) else value for value in arrays]
+
+
+def _value_of(array: Array) -> Known | Tensor:
+    return Known(array) if array.dtype.kind in "iub" else torch.from_numpy(array.copy())
+
+
+def _attributes(proto: NodeProto) -> dict[str, Any]:
+    return {a.name: _value(a) for a in proto.attribute}
+
+
+def _value(attribute: AttributeProto) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    return numpy_helper.to_array(value) if attribute.type == AttributeProto.TENSOR else value
