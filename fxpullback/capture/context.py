@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from fxpullback.graph.builder import Builder
-from fxpullback.graph.ir import GETITEM, aten, attribute, is_call
+from fxpullback.graph.ir import GETITEM, arg, aten, attribute, is_call
 from fxpullback.graph.rebuild import Handler, Site
 from fxpullback.graph.value import Value
 
@@ -105,6 +105,29 @@ def index(site: Site) -> Any:
     return x.gather(1, spread).squeeze(1)
 
 
+def root_of_sums(site: Site) -> Any:
+    """The root of `F.lp_pool`, `(sign(y) relu(|y|) k) ** (1 / p)`, is zero where y is, and has a derivative of zero.
+
+    Its relu is no gate: it stops what the root would carry on at zero, which has no derivative there. A soft one does
+    not. `sign(y) relu(|y|)` is y, and the choice at zero is written out. Every other power stays.
+    """
+    base, exponent = arg(site.node, 0), arg(site.node, 1)
+    factor = 1.0
+    if is_call(base, aten.mul.Tensor, aten.mul.Scalar) and isinstance(arg(base, 1), int | float):
+        base, factor = arg(base, 0), arg(base, 1)
+    if not (is_call(base, aten.mul.Tensor) and isinstance(exponent, float) and 0 < exponent < 1):
+        return NotImplemented
+    sign, size = arg(base, 0), arg(base, 1)
+    if not (is_call(sign, aten.sign.default) and is_call(size, aten.relu.default)):
+        return NotImplemented
+    inner = arg(size, 0)
+    if not (is_call(inner, aten.abs.default) and arg(inner, 0) is arg(sign, 0)):
+        return NotImplemented
+    y = site.whole(arg(sign, 0))
+    zero = y == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, y * factor) ** exponent)
+
+
 IN_CONTEXT: dict[Any, Handler] = {
     aten.clamp.Tensor: clamp_by_constants,
     aten.clamp_min.Tensor: clamp_by_constants,
@@ -113,4 +136,5 @@ IN_CONTEXT: dict[Any, Handler] = {
     aten.pad.default: pad_for_maximum,
     aten.max_pool2d_with_indices.default: max_pool_with_indices,
     aten.index.Tensor: index,
+    aten.pow.Tensor_Scalar: root_of_sums,
 }

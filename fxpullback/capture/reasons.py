@@ -101,8 +101,9 @@ def _reason(error: BaseException, batched: Sequence[int]) -> tuple[str, str]:
     if "constraint" in text.lower() or "specializ" in text.lower():
         return (
             "it fixes the batch size",
-            "Take the batch from x.shape[0] instead of a constant, so that one graph serves every batch size."
-            + _of_batched(batched),
+            "Take the batch from x.shape[0] instead of a constant, so that one graph serves every batch size. A list "
+            "of one tensor a sample, as roi_align takes boxes, has the length of one batch: join it, with the sample's "
+            "number in a column." + _of_batched(batched),
         )
     return (
         f"on a batch of two it raises {type(error).__name__}",

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from fxpullback.graph import distances, running, sampling, scattered
+from fxpullback.graph import distances, regions, running, sampling, scattered
 from fxpullback.graph.ir import aten
 
 
@@ -109,6 +109,7 @@ COMPOUNDS: dict[Any, Callable[..., Any]] = {
     aten.aminmax.default: running.extremes,
     aten.kthvalue.default: running.kthvalue,
     aten.median.dim: running.median,
+    aten.mode.default: running.mode,
     aten.lerp.Scalar: lerp,
     aten.lerp.Tensor: lerp,
     aten.logaddexp.default: logaddexp,
@@ -145,4 +146,6 @@ def of_torchvision(target: Any) -> Callable[..., Any] | None:
     """What stands for an operator of torchvision, which need not be installed; None for any other operator."""
     if getattr(target, "namespace", "") != "torchvision":
         return None
-    return sampling.deform_conv2d if target is torch.ops.torchvision.deform_conv2d.default else None
+    if target is torch.ops.torchvision.deform_conv2d.default:
+        return sampling.deform_conv2d
+    return regions.roi_align if target is torch.ops.torchvision.roi_align.default else None

@@ -5,11 +5,12 @@ The functions run on tensors and on values of a graph alike.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
-from fxpullback.graph.ir import aten
+from fxpullback.graph.ir import STOP_GRADIENT, aten
 from fxpullback.graph.shapes import is_free
 
 _BY_PRODUCT = 25  # torch takes distances of more rows than these by a matrix product
@@ -40,7 +41,16 @@ def cdist(a: Any, b: Any, order: float = 2.0, mode: int | None = None) -> Any:
     many = any(not is_free(rows) and rows > _BY_PRODUCT for rows in (a.shape[-2], b.shape[-2]))
     if order == 2 and (mode == 1 or (not mode and many)):
         return by_product(a, b)
-    return aten.linalg_vector_norm.default(a.unsqueeze(-2) - b.unsqueeze(-3), order, [-1])
+    apart = a.unsqueeze(-2) - b.unsqueeze(-3)
+    return _largest(apart) if order == math.inf else aten.linalg_vector_norm.default(apart, order, [-1])
+
+
+def _largest(apart: Any) -> Any:
+    """The largest size along the last axis; at a tie each has the whole derivative, as in torch, and not its share."""
+    size = torch.abs(apart)
+    largest = STOP_GRADIENT(aten.amax.default(size, [-1], True))
+    over = torch.where(size == largest, size - largest, 0.0)  # zero, with the derivative of the size
+    return largest.squeeze(-1) + aten.sum.dim_IntList(over, [-1])
 
 
 def by_product(a: Any, b: Any) -> Any:

@@ -73,3 +73,16 @@ def median(recorder: Any, x: Any, dim: int, keepdim: bool = False) -> Any:
 def _of_order(x: Any, place: Any, dim: int, keepdim: bool) -> Any:
     found = [aten.select.int(part, dim, place) for part in aten.sort.default(x, dim)]
     return tuple(part.unsqueeze(dim % x.ndim) if keepdim else part for part in found)
+
+
+def mode(recorder: Any, x: Any, dim: int = -1, keepdim: bool = False) -> Any:
+    """The value that is there most often, the smallest of several, and its last place."""
+    lines = x.transpose(dim, -1)
+    counts = aten.sum.dim_IntList((lines.unsqueeze(-1) == lines.unsqueeze(-2)).to(torch.int64), [-1])
+    often = counts == aten.amax.default(counts, [-1], True)
+    highest = torch.finfo(x.dtype).max if x.dtype.is_floating_point else torch.iinfo(x.dtype).max
+    smallest = aten.amin.default(torch.where(often, lines, highest), [-1], True)
+    numbers = places(x.shape[dim], x)
+    place = aten.amax.default(torch.where(often & (lines == smallest), numbers, 0), [-1], True)
+    found = tuple(part.transpose(dim, -1) for part in (lines.gather(-1, place), place))
+    return found if keepdim else tuple(part.squeeze(dim) for part in found)

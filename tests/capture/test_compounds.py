@@ -62,6 +62,13 @@ ROWS = [
     Row(aten.cdist.default, weighted(lambda x, b: torch.cdist(x[:, 0], b), POINTS), (1, 5), note="rows-are-samples"),
     Row(aten.cdist.default, weighted(lambda x, b: torch.cdist(x[:, 0], b, p=1), POINTS), (1, 5), note="samples-1"),
     *(of_distances(order) for order in (0.5, 1.0, 1.5, 2.0, 3.0, math.inf)),
+    Row(
+        aten._cdist_forward.default,
+        lambda x: aten._cdist_forward.default(x.repeat(1, 1, 2), x.flip(1).repeat(1, 1, 2), math.inf, 2),
+        (3, 5),
+        with_zeros,
+        "ties",
+    ),
     Row(aten._euclidean_dist.default, weighted(lambda x, b: aten._euclidean_dist.default(x[:, 0], b), POINTS), (1, 5)),
     *(Row(op.default, weighted(lambda x, op: op.default(x, 2)[0], op), (3, 7)) for op in (aten.cummax, aten.cummin)),
     *(
@@ -81,6 +88,8 @@ ROWS = [
     Row(aten.kthvalue.default, lambda x: torch.kthvalue(x, 1, 1, True)[0], (3, 7), note="kept"),
     Row(aten.median.dim, lambda x: torch.median(x, 2)[0], (3, 7)),
     Row(aten.median.dim, lambda x: x.gather(1, torch.median(x, 1, True)[1]), (4, 2), note="lower"),
+    Row(aten.mode.default, lambda x: torch.mode(x, 2)[0], (3, 7), with_zeros),
+    Row(aten.mode.default, lambda x: x.gather(1, torch.mode(x, 1, True)[1]), (5, 2), ties, "places"),
     Row(aten.lerp.Scalar, lambda x: torch.lerp(x, x * x, 0.3), (3, 7)),
     Row(aten.lerp.Tensor, weighted(lambda x, a: torch.lerp(x, x * x, a), WEIGHTS), (3, 7)),
     Row(aten.logaddexp.default, lambda x: torch.logaddexp(x[:, :1], x), (3, 7), wide),
