@@ -47,6 +47,8 @@ class Row:
         errors: largest relative errors: of the graph's pullback and logits in float64; ort1 and ort3 of the pullback
             in ONNX Runtime at batch 1 and 3.
         certified: whether every check of the certificate passed.
+        sizes: the sizes that the graph takes, where one is free.
+        fixed: why none is free, where one was asked to be.
         seconds: wall seconds of build, compile, export and certify.
         cpu_seconds: likewise, of the processor.
         peak_gb: most memory the process held, in 10^9 bytes.
@@ -79,6 +81,8 @@ class Row:
     megabytes: float = 0.0
     errors: Mapping[str, float | None] = field(default_factory=dict)
     certified: bool = False
+    sizes: str = ""
+    fixed: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     cpu_seconds: Mapping[str, float] = field(default_factory=dict)
     peak_gb: float = 0.0

@@ -55,7 +55,7 @@ class Case:
             held.append(own[first].detach().requires_grad_(True))
             result = model(held[0], *list(own.values())[1:])
         else:
-            with held_at(self.explained(model), held):
+            with held_at(self.explained(model), next(iter(own.values())), held):
                 result = model(**own)
         logits = self.logits(result, given)
         (gradient,) = torch.autograd.grad(logits, held[0], cotangent)
@@ -63,15 +63,19 @@ class Case:
 
 
 @contextmanager
-def held_at(table: nn.Module, held: list[Tensor]) -> Iterator[None]:
-    """Have what a table of embeddings looks up, before anything is done with it, made a leaf and put on a list."""
+def held_at(table: nn.Module, given: Tensor, held: list[Tensor]) -> Iterator[None]:
+    """Have what a table of embeddings looks up, before anything is done with it, made a leaf and put on a list.
+
+    The leaf is `[batch, tokens, dim]`, for a model too that looks the ids up with the batch behind the tokens.
+    """
     looked_up = nn.Embedding.forward
 
     def forward(self: nn.Embedding, ids: Tensor) -> Tensor:
         found = looked_up(self, ids)
         if self.weight is table.weight:
-            held.append(found.detach().requires_grad_(True))
-            return held[-1] * 1
+            swapped = not _equal(ids, given) and _equal(ids, given.T)
+            held.append((found.transpose(0, 1) if swapped else found).detach().requires_grad_(True))
+            return (held[-1].transpose(0, 1) if swapped else held[-1]) * 1
         return found
 
     nn.Embedding.forward = forward  # type: ignore[assignment, method-assign]
@@ -79,6 +83,10 @@ def held_at(table: nn.Module, held: list[Tensor]) -> Iterator[None]:
         yield
     finally:
         nn.Embedding.forward = looked_up  # type: ignore[method-assign]
+
+
+def _equal(ids: Tensor, others: Tensor) -> bool:
+    return ids.shape == others.shape and torch.equal(ids, others)
 
 
 class Widened(TorchFunctionMode):

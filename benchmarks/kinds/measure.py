@@ -12,14 +12,18 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import fxpullback
 from benchmarks.kinds.case import POSITIONS, Case, Inputs, Widened
 from benchmarks.kinds.cases import case
-from benchmarks.measure import UNEVEN, Clock, about_file, about_graph, accounted, ended, judged
+from benchmarks.measure import UNEVEN, Clock, about_file, about_graph, accounted, ended, judged, plain
 from benchmarks.rows import Row
+from fxpullback import Pullback
+from fxpullback.contract.errors import FxPullbackError
+from fxpullback.contract.sizes import FreeAxis
 from fxpullback.export import to_onnx
 from fxpullback.export.certify.file import certify
 
@@ -42,9 +46,10 @@ def run(row: Row, folder: Path, clock: Clock) -> Row:
     error, size = compared(one)
     row = replace(row, size=size, parameters=sum(weight.numel() for weight in model.parameters()))
     clock.at("capture", "compile")
-    pb = fxpullback.compile(model, examples(one), progress=clock.at, **one.options)
+    pb, fixed = compiled(one, model, torch.float32, progress=clock.at)
     clock.stop()
-    row = replace(row, **about_graph(pb))
+    sizes = "; ".join(_sizes(axis) for axis in pb.graph.signature.free)
+    row = replace(row, **about_graph(pb), sizes=sizes, fixed=plain(fixed)[:300])
     clock.at("ledger")
     if not accounted(pb):
         return replace(row, status="failed", stage="ledger", reason=UNEVEN)
@@ -67,6 +72,24 @@ def examples(one: Case, dtype: torch.dtype = torch.float32) -> Inputs | tuple[to
     return tuple(given.values()) if one.explained is None else given
 
 
+def compiled(one: Case, model: torch.nn.Module, dtype: torch.dtype, **options: Any) -> tuple[Pullback, str]:
+    """The model compiled with its size free where the case asks for that; at one size where that is refused.
+
+    Returns:
+        What was compiled, and what the refusal said.
+
+    Raises:
+        FxPullbackError: at one size neither.
+    """
+    given, asked = examples(one, dtype), {**one.options, **options}
+    if not asked.pop("free_size", False):
+        return fxpullback.compile(model, given, **asked), ""
+    try:
+        return fxpullback.compile(model, given, free_size=one.options["free_size"], **asked), ""
+    except FxPullbackError as error:
+        return fxpullback.compile(model, given, **asked), str(error)
+
+
 def compared(one: Case) -> tuple[float, tuple[int, int]]:
     """How far the exact pullback is off torch's own gradient, relative to its largest entry; and what it was tried at.
 
@@ -79,10 +102,8 @@ def compared(one: Case) -> tuple[float, tuple[int, int]]:
 
 
 def _compared(one: Case, model: torch.nn.Module) -> tuple[float, tuple[int, int]]:
-    pb = fxpullback.compile(
-        model, examples(one, torch.float64), rules=fxpullback.EXACT, target="cotangent", **one.options
-    )
-    given = one.inputs(3, bool(one.options.get("free_size")))
+    pb, _ = compiled(one, model, torch.float64, rules=fxpullback.EXACT, target="cotangent")
+    given = one.inputs(3, bool(pb.graph.signature.free))
     given = {name: _as(value, torch.float64) for name, value in given.items()}
     cotangent = torch.randn(3, pb.classes, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     logits, gradient = one.eager(model, given, cotangent)
@@ -90,6 +111,12 @@ def _compared(one: Case, model: torch.nn.Module) -> tuple[float, tuple[int, int]
     found = pb(given[first], cotangent, **{name: given[name] for name in others})
     worst = max(_off(found[0], logits), _off(found[1], gradient))
     return worst, (3, given[first].shape[-1])
+
+
+def _sizes(axis: FreeAxis) -> str:
+    """The sizes of a free axis in few words."""
+    step = "" if axis.multiple == 1 else f", multiples of {axis.multiple}"
+    return (f"from {axis.least}" if axis.most is None else f"{axis.least} to {axis.most}") + step
 
 
 def _as(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

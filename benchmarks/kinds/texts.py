@@ -1,4 +1,4 @@
-"""Transformers of text, explained at their embeddings, the length free."""
+"""Transformers of text, explained at their embeddings, the length free where the model allows it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.kinds.case import POSITIONS, Case, Inputs, at_positions, logits_of
-from benchmarks.text.architectures import ARCHITECTURES, LENGTH, Architecture, examples
+from benchmarks.text.architectures import ARCHITECTURES, Architecture, examples
 
 LONGER = 6
-ONE_LENGTH = {"DebertaConfig", "FNetConfig", "NystromformerConfig", "FunnelConfig", "MambaConfig"}
-"""Configurations whose models hold at one length: they loop over it, transform it, or make a number of it."""
+SEVERAL = {"XLNetConfig"}
+"""Configurations whose models return states beside their logits."""
 
 
 def text_cases() -> list[Case]:
@@ -26,7 +26,8 @@ def text_cases() -> list[Case]:
             partial(_inputs, one),
             {
                 "at": "embeddings",
-                **({} if one.config in ONE_LENGTH else {"free_size": [1]}),
+                "free_size": [1],
+                **({"output": "logits"} if one.config in SEVERAL else {}),
                 **({"positions": one.positions} if one.positions else {}),
             },
             _embeddings,
@@ -37,7 +38,7 @@ def text_cases() -> list[Case]:
 
 
 def _inputs(one: Architecture, batch: int, longer: bool) -> Inputs:
-    given = examples(batch, LENGTH + LONGER * longer, seed=batch)
+    given = examples(batch, one.length + LONGER * longer, seed=batch)
     drawn = torch.Generator().manual_seed(batch)
     if one.positions == "index":
         given[POSITIONS] = torch.randint(0, 4, (batch,), generator=drawn)

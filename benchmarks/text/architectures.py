@@ -29,6 +29,7 @@ class Architecture:
         settings: what the configuration is made with, beside vocabulary and labels.
         positions: how the logits are taken, where they are at many positions.
         wrap: what makes logits of a model without a head; None where it has one.
+        length: tokens of its examples.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Architecture:
     settings: dict[str, Any]
     positions: str | None = None
     wrap: Callable[[nn.Module], nn.Module] | None = None
+    length: int = LENGTH
 
     def build(self) -> nn.Module:
         """The model, its weights drawn with a fixed seed."""
@@ -168,12 +170,20 @@ ARCHITECTURES: tuple[Architecture, ...] = (
             "type_vocab_size": 2,
         },
     ),
+    # With as many landmarks as tokens it attends as others do. With fewer its code divides by a maximum over the batch,
+    # which mixes the samples, so that none has an explanation of its own; and it takes no mask of transformers.
     *_all([_CLASSIFY], "Nystromformer", {**_BERT, "num_landmarks": LENGTH, "segment_means_seq_len": LENGTH}),
     *_all(
         [_CLASSIFY],
         "Flaubert",
         {"emb_dim": 16, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 64, "n_words": VOCABULARY},
     ),
+    *_all(
+        [_CLASSIFY],
+        "XLM",
+        {"emb_dim": 16, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 64, "n_words": VOCABULARY},
+    ),
+    *_all([_CLASSIFY], "XLNet", {"d_model": 16, "n_layer": 2, "n_head": 4, "d_inner": 32}),
     *_all(
         [_CLASSIFY],
         "Funnel",

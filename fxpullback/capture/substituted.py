@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -56,8 +57,9 @@ class _Given(TorchFunctionMode):
         looked_up = _arguments(func, args, named)
         for table, ids, value in self.held if looked_up is not None else ():
             assert looked_up is not None
-            if _same(looked_up[0], table) and looked_up[1].shape == ids.shape and torch.equal(looked_up[1], ids):
-                return value.to(looked_up[0].dtype) * 1
+            order = _order(looked_up[1], ids) if _same(looked_up[0], table) else None
+            if order is not None:
+                return value.to(looked_up[0].dtype).permute([*order, ids.ndim]) * 1
         return func(*args, **named)
 
 
@@ -72,6 +74,14 @@ def _arguments(func: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> tu
     one = args[0] if args else named[first]
     other = args[1] if len(args) > 1 else named[second]
     return (other, one) if func is F.embedding else (one, other)
+
+
+def _order(looked_up: Tensor, ids: Tensor) -> tuple[int, ...] | None:
+    """The order of the axes in which ids are looked up; None where those are others."""
+    if looked_up.ndim != ids.ndim or looked_up.numel() != ids.numel():
+        return None
+    orders = itertools.permutations(range(ids.ndim))  # as they come first
+    return next((o for o in orders if torch.equal(looked_up, ids.permute(o))), None)
 
 
 def _same(held: Tensor, table: Tensor) -> bool:

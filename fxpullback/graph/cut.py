@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -41,7 +41,31 @@ INPUTS = "inputs"
 """What the nodes are called that lay several explained inputs side by side."""
 
 _LOOKUP = aten.embedding.default
+_SWAPS = {aten.transpose.int}
 _SAME_IDS = {aten.reshape.default, aten.view.default, aten._to_copy.default, aten.expand.default, aten.clone.default}
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """One call that looks the ids of an input up.
+
+    Attributes:
+        node: the call.
+        order: the axes of the ids in the order in which they are looked up: (1, 0) where `ids.T` is.
+    """
+
+    node: fx.Node
+    order: tuple[int, ...]
+
+    @property
+    def table(self) -> str:
+        """The name of the constant that holds the table."""
+        return str(node_argument(self.node, 0).target)
+
+    def of(self, value: Any) -> Any:
+        """What it gives, of what the ids `[batch, tokens]` give as they come, `[batch, tokens, dim]`."""
+        plain = self.order == tuple(range(len(self.order)))
+        return value if plain else value.permute([*self.order, len(self.order)])
 
 
 def in_front(entry: Entry, gm: Graph, dtype: torch.dtype | None = None) -> Graph:
@@ -149,8 +173,8 @@ def cut(gm: Graph, first: str, explain: Sequence[str] = ()) -> tuple[Graph, Entr
     return tidy(builder.finish(tuple(env[node] for node in outputs(gm.graph)), signature)), entry
 
 
-def _part(gm: Graph, name: str, given: fx.Node, lookups: Sequence[fx.Node]) -> Part:
-    tables = {str(node_argument(node, 0).target): getattr(gm, str(node_argument(node, 0).target)) for node in lookups}
+def _part(gm: Graph, name: str, given: fx.Node, lookups: Sequence[Lookup]) -> Part:
+    tables = {lookup.table: getattr(gm, lookup.table) for lookup in lookups}
     sample = [-1 if isinstance(size, torch.SymInt) else int(size) for size in given.meta["val"].shape[1:]]
     sample += [sum(int(table.shape[1]) for table in tables.values())] if tables else []
     return Part(name, {key: table.detach() for key, table in tables.items()}, tuple(sample))
@@ -166,7 +190,7 @@ def _explained_value(entry: Entry, given: Any) -> Any:
         return given.new_empty([*given.shape, entry.parts[0].sample[-1]], dtype=dtype)
 
 
-def _pieces(part: Part, value: Any, lookups: Sequence[fx.Node]) -> list[tuple[fx.Node, Any]]:
+def _pieces(part: Part, value: Any, lookups: Sequence[Lookup]) -> list[tuple[fx.Node, Any]]:
     """What each lookup gave, of what the tables of a part gave together."""
     starts, start = {}, 0
     for name, table in part.tables.items():
@@ -174,7 +198,7 @@ def _pieces(part: Part, value: Any, lookups: Sequence[fx.Node]) -> list[tuple[fx
         start += int(table.shape[1])
     whole = len(part.tables) == 1
     named = {name: value if whole else value[..., slice(*where)] for name, where in starts.items()}
-    return [(node, named[str(node_argument(node, 0).target)]) for node in lookups]
+    return [(lookup.node, lookup.of(named[lookup.table])) for lookup in lookups]
 
 
 def check_explained(names: Sequence[str], given: Mapping[str, fx.Node]) -> None:
@@ -200,24 +224,44 @@ def check_explained(names: Sequence[str], given: Mapping[str, fx.Node]) -> None:
             )
 
 
-def _keeps_ids(node: fx.Node) -> bool:
-    """Whether a call returns what it is given, ids in their order: a slice of all of them, too."""
+def _moves_ids(node: fx.Node) -> bool:
+    """Whether a call may return the integers that it is given."""
+    known = node.target in (*_SAME_IDS, *_SWAPS, aten.permute.default, aten.slice.Tensor)
+    return known and not node.meta["val"].is_floating_point()
+
+
+def _order(node: fx.Node, before: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The order of the axes of ids behind a call on ids in an order; None where it returns others than it is given."""
+    if node.target in _SWAPS:
+        first, second = (int(axis) % len(before) for axis in node.args[1:3])  # type: ignore[arg-type]
+        swapped = list(range(len(before)))
+        swapped[first], swapped[second] = second, first
+        return tuple(before[axis] for axis in swapped)
+    if node.target is aten.permute.default:
+        return tuple(before[axis % len(before)] for axis in node.args[1])  # type: ignore[union-attr, operator]
+    kept = same_shape(node.meta["val"].shape, node_argument(node, 0).meta["val"].shape)
     if node.target is aten.slice.Tensor:
-        return same_shape(node.meta["val"].shape, node_argument(node, 0).meta["val"].shape)
-    return node.target in _SAME_IDS
+        return before if kept else None
+    as_they_come = before == tuple(range(len(before)))  # shapes of those are compared where they are looked up
+    return before if node.target in _SAME_IDS and (kept or as_they_come) else None
 
 
-def _lookups(graph: fx.Graph, ids: fx.Node) -> list[fx.Node]:
-    """The calls that look the ids of an input up themselves, as they come."""
-    same, found = {ids}, []
-    for node in calls(graph):
-        if _keeps_ids(node) and node.args[0] in same and not node.meta["val"].is_floating_point():
-            same.add(node)
-        elif is_call(node, _LOOKUP) and node.args[1] in same and node_argument(node, 0).op == "get_attr":
-            found.append(node)
+def _lookups(graph: fx.Graph, ids: fx.Node) -> list[Lookup]:
+    """The calls that look the ids of an input up themselves, as they come or with their axes in another order."""
     shape = ids.meta["val"].shape
-    for node in found:
-        if not same_shape(node.meta["val"].shape[:-1], shape):
+    same: dict[Any, tuple[int, ...]] = {ids: tuple(range(len(shape)))}
+    found = list[Lookup]()
+    for node in calls(graph):
+        if is_call(node, _LOOKUP):
+            if node.args[1] in same and node_argument(node, 0).op == "get_attr":
+                found.append(Lookup(node, same[node.args[1]]))
+        elif _moves_ids(node) and node.args[0] in same:
+            order = _order(node, same[node.args[0]])
+            if order is not None:
+                same[node] = order
+    for lookup in found:
+        node = lookup.node
+        if not same_shape(node.meta["val"].shape[:-1], [shape[axis] for axis in lookup.order]):
             raise CaptureError(
                 f"at='embeddings': {where(node)} looks the ids {list(shape)} up as {list(node.meta['val'].shape)}. "
                 "Wrap the model in a module that takes them in the shape in which they are looked up."

@@ -60,6 +60,14 @@ class MaskOfIds(Encoder):
         return super().forward(ids, (ids != 0).long() + 0 * mask, kinds)
 
 
+class TokensFirst(Encoder):
+    """The ids are looked up with the batch behind the tokens, as recurrent networks and XLNet have it."""
+
+    def embed(self, ids: Tensor, mask: Tensor, kinds: Tensor) -> Any:
+        words = self.words(ids.t().contiguous()) * 2
+        return (words + self.words(ids.permute(1, 0))).transpose(0, 1) + self.kinds(kinds)
+
+
 class Tied(Encoder):
     """The table is the head as well, at one place."""
 
@@ -75,7 +83,7 @@ class Scaled(Encoder):
         return self.words(ids.to(torch.int64)) * math.sqrt(DIM) + self.kinds(kinds)
 
 
-NETWORKS = {kind.__name__: kind for kind in (Encoder, PlacesOfIds, MaskOfIds, Tied, Scaled)}
+NETWORKS = {kind.__name__: kind for kind in (Encoder, PlacesOfIds, MaskOfIds, TokensFirst, Tied, Scaled)}
 
 
 def made(name: str = "Encoder") -> Any:
@@ -102,8 +110,9 @@ def eager(net: Any, inputs: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor,
     handle = net.words.register_forward_hook(lambda module, args, output: seen.append(output))
     logits = net(*inputs)
     handle.remove()
-    (gradient,) = torch.autograd.grad(logits.gather(1, target[:, None]).sum(), seen)
-    return logits.detach(), gradient
+    gradients = torch.autograd.grad(logits.gather(1, target[:, None]).sum(), seen)
+    gradient = torch.stack(gradients).sum(0)
+    return logits.detach(), gradient.transpose(0, 1) if isinstance(net, TokensFirst) else gradient
 
 
 @pytest.mark.parametrize("name", NETWORKS)

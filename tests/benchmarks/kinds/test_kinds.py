@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 import fxpullback
+from benchmarks.kinds.audio import audio_cases
 from benchmarks.kinds.case import POSITIONS, at_positions
 from benchmarks.kinds.cases import case, cases
 from benchmarks.kinds.measure import BOUND, EAGER, compared, examples, measure
 from benchmarks.kinds.page import RESULTS, of
+from benchmarks.kinds.tasks import task_cases
 from benchmarks.rows import Row, read
 from fxpullback.export import to_onnx
 from tests.helpers import assert_near
@@ -26,18 +28,13 @@ OK = Row(
     errors={"graph": 1e-15, "ort1": 1e-6, "ort3": None, EAGER: 2e-15}, cpu_seconds={"compile": 2.0, "export": 1.0},
 )  # fmt: skip
 SOME = [
-    "text:DistilBertForSequenceClassification",
-    "text:ModernBertForTokenClassification",
-    "text:GPT2LMHeadModel",
-    "text:Qwen3ForCausalLM",
-    "text:Gemma2ForSequenceClassification",
-    "text:T5EncoderModel",
+    "audio:wavlm",
     "task:lraspp_mobilenet_v3_large",
 ]
 ALL = bool(os.environ.get("FXPULLBACK_ALL"))
 
 
-@pytest.mark.parametrize("spec", [one.spec for one in cases()] if ALL else SOME)
+@pytest.mark.parametrize("spec", [one.spec for one in (*audio_cases(), *task_cases())] if ALL else SOME)
 def test_exact_is_the_gradient_of_the_model_itself(spec: str) -> None:
     row = read(RESULTS).get(spec)
     if row is not None and row.status != "ok":
@@ -91,9 +88,13 @@ def test_the_page_counts_and_says_what_fails() -> None:
     failed = replace(OK, spec="text:Gpt", status="failed", stage="capture", reason="CaptureError: `no`")
     text = "\n".join(of({OK.spec: OK, failed.spec: failed}))
     assert "1 of 2 pass" in text
-    assert "| Bert | 3 | 1 | 2 | 0 | 2e-15 | 1e-15 | 1e-06 | 20 | 2.0 | 3 |" in text
+    assert "| Bert | 15 | 3 | 1 | 2 | 0 | 2e-15 | 1e-15 | 1e-06 | 20 | 2.0 | 3 |" in text
     assert "| Gpt | failed in capture |" in text
     assert "- Gpt: `CaptureError: no`" in text
+    sizes = replace(OK, sizes="2 to 64"), replace(OK, spec="text:FNet", fixed="CaptureError: one `size`")
+    text = "\n".join(of({row.spec: row for row in sizes}))
+    assert "| Bert | 2 to 64 | 3 |" in text
+    assert "- FNet: `CaptureError: one size`" in text
     assert of({}) == []
 
 
