@@ -2,7 +2,7 @@
 
 Windows that leave places out are taken by a convolution that gives each place of the window a channel of its own, and
 put back by its transpose: strided slices are slow. Others are taken by one slice for each place in the window, and put
-back by sums of shifted copies.
+back by sums of shifted copies. Of a picture whose size is free: `free_windows`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch._ops import OpOverload
 from fxpullback.export.onnx.translate.builder import Builder
 from fxpullback.export.onnx.translate.convolution import spread
 from fxpullback.export.onnx.translate.engine import Translator
+from fxpullback.export.onnx.translate.free_windows import Windows, picks, put_back, taken
 from fxpullback.export.onnx.translate.values import Dim, Value, rank, sizes
 
 aten = torch.ops.aten
@@ -29,14 +30,10 @@ MOST_PICKS = 49  # and of more than these are not taken by a convolution
 
 
 @dataclass(frozen=True)
-class _Axis:
+class _Axis(Windows):
     """Windows along one axis of `size` places."""
 
     size: int
-    kernel: int
-    dilation: int
-    pad: int
-    stride: int
 
     @property
     def count(self) -> int:
@@ -63,10 +60,21 @@ def _axes(b: Builder, size: Sequence[Dim], *parts: int | Sequence[int]) -> tuple
     return _Axis(height, *down), _Axis(width, *across)
 
 
+def _free(size: Sequence[Dim], *parts: int | Sequence[int]) -> list[Windows] | None:
+    """The windows of a picture whose size is free; None where it is not."""
+    if all(isinstance(side, int) for side in size):
+        return None
+    down, across = zip(*(spread(part, 2) for part in parts), strict=True)
+    return [Windows(size[0], *down), Windows(size[1], *across)]
+
+
 def im2col(
     b: Builder, x: Value, kernel: Sequence[int], dilation: Sequence[int], pads: Sequence[int], stride: Sequence[int]
 ) -> Value:
     """Conv that takes each place by itself, or Slice and Concat: windows as `[..., channels * places, windows]`."""
+    free = _free(sizes(x)[-2:], kernel, dilation, pads, stride)
+    if free is not None:
+        return taken(b, x, b.fixed(sizes(x)[-3], "windows of a picture"), free)
     axes = _axes(b, sizes(x)[-2:], kernel, dilation, pads, stride)
     total = rank(x)
     lead = list(sizes(x)[:-2])
@@ -78,7 +86,7 @@ def im2col(
             "dilations": [axis.dilation for axis in axes],
         }
         steps = [axis.stride for axis in axes]
-        x = b.op("Conv", x, _picks(b, channels, axes), strides=steps, group=channels, **around)
+        x = b.op("Conv", x, picks(b, channels, axes), strides=steps, group=channels, **around)
         return b.reshape(x, b.out_sizes)
     if any(axis.pad for axis in axes):
         amounts = [*[0] * (total - 2), *(axis.pad for axis in axes)]
@@ -103,13 +111,6 @@ def im2col(
     return b.reshape(x, b.out_sizes)
 
 
-def _picks(b: Builder, channels: int, axes: tuple[_Axis, _Axis]) -> Value:
-    """Weights of a convolution of one group a channel that takes each place of its window by itself."""
-    kernel = [axis.kernel for axis in axes]
-    each = np.eye(math.prod(kernel)).reshape(-1, 1, *kernel)
-    return b.const(np.tile(each, (channels, 1, 1, 1)), b.dtype)
-
-
 def _apart(b: Builder, lead: Sequence[Dim], axes: tuple[_Axis, _Axis]) -> bool:
     """Whether a convolution takes the windows, or puts them back, faster than slices: they leave places out."""
     places = math.prod(axis.kernel for axis in axes)
@@ -132,13 +133,16 @@ def _slices(b: Builder, x: Value, at: int, axis: _Axis) -> list[Value]:
 def col2im(
     b: Builder,
     x: Value,
-    size: Sequence[int],
+    size: Sequence[Dim],
     kernel: Sequence[int],
     dilation: Sequence[int],
     pads: Sequence[int],
     stride: Sequence[int],
 ) -> Value:
     """ConvTranspose, or Pad and Add of shifted copies: every window's places added where they came from."""
+    free = _free(size, kernel, dilation, pads, stride)
+    if free is not None:
+        return put_back(b, x, b.out_sizes[0], b.fixed(b.out_sizes[-3], "windows of a picture"), free)
     down, across = axes = _axes(b, size, kernel, dilation, pads, stride)
     lead = list(b.out_sizes[:-2])
     shape = [*lead, down.kernel, across.kernel, down.count, across.count]
@@ -169,7 +173,7 @@ def _put_back(b: Builder, x: Value, lead: Sequence[Dim], axes: tuple[_Axis, _Axi
     return b.op(
         "ConvTranspose",
         x,
-        _picks(b, channels, axes),
+        picks(b, channels, axes),
         group=channels,
         strides=[a.stride for a in axes],
         dilations=[a.dilation for a in axes],
