@@ -224,6 +224,10 @@ def check_explained(names: Sequence[str], given: Mapping[str, fx.Node]) -> None:
             )
 
 
+def _whole(axes: Any) -> tuple[int, ...]:
+    return tuple(int(axis) for axis in axes)
+
+
 def _moves_ids(node: fx.Node) -> bool:
     """Whether a call may return the integers that it is given."""
     known = node.target in (*_SAME_IDS, *_SWAPS, aten.permute.default, aten.slice.Tensor)
@@ -233,12 +237,12 @@ def _moves_ids(node: fx.Node) -> bool:
 def _order(node: fx.Node, before: tuple[int, ...]) -> tuple[int, ...] | None:
     """The order of the axes of ids behind a call on ids in an order; None where it returns others than it is given."""
     if node.target in _SWAPS:
-        first, second = (int(axis) % len(before) for axis in node.args[1:3])  # type: ignore[arg-type]
+        first, second = (axis % len(before) for axis in _whole(node.args[1:3]))
         swapped = list(range(len(before)))
         swapped[first], swapped[second] = second, first
         return tuple(before[axis] for axis in swapped)
     if node.target is aten.permute.default:
-        return tuple(before[axis % len(before)] for axis in node.args[1])  # type: ignore[union-attr, operator]
+        return tuple(before[axis % len(before)] for axis in _whole(node.args[1]))
     kept = same_shape(node.meta["val"].shape, node_argument(node, 0).meta["val"].shape)
     if node.target is aten.slice.Tensor:
         return before if kept else None

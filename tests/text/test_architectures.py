@@ -50,7 +50,7 @@ def test_a_length_that_cannot_be_free_is_fixed_and_said() -> None:
 def test_a_model_that_is_refused_at_one_length_too_is_an_error_of_ours() -> None:
     one = case("text:BertForSequenceClassification")
     model = one.build()
-    model.forward = lambda input_ids, attention_mask: input_ids.undefined  # type: ignore[method-assign]
+    model.forward = lambda input_ids, attention_mask: input_ids.undefined
     with pytest.raises(FxPullbackError) as raised:
         compiled(one, model, torch.float32)
     assert isinstance(raised.value, CaptureError)
