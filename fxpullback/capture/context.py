@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from fxpullback.capture.matrices import MATRICES
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.ir import GETITEM, arg, aten, attribute, is_call
 from fxpullback.graph.rebuild import Handler, Site
@@ -129,6 +130,7 @@ def root_of_sums(site: Site) -> Any:
 
 
 IN_CONTEXT: dict[Any, Handler] = {
+    **MATRICES,
     aten.clamp.Tensor: clamp_by_constants,
     aten.clamp_min.Tensor: clamp_by_constants,
     aten.clamp_max.Tensor: clamp_by_constants,

@@ -29,6 +29,7 @@ from fxpullback.export.onnx.translate import (
     resize,
     shape,
     slicing,
+    special,
     windows,
 )
 from fxpullback.export.onnx.translate.builder import Builder
@@ -55,6 +56,7 @@ TABLE: dict[OpOverload, Translator] = merge(
     resize.TABLE,
     shape.TABLE,
     slicing.TABLE,
+    special.TABLE,
     windows.TABLE,
 )
 

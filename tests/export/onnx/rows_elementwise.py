@@ -6,9 +6,14 @@ import math
 
 import torch
 
-from tests.export.onnx.one_node import aten, bools, constant, each, integers, ranged, row, x
+from tests.export.onnx.one_node import Input, aten, bools, constant, each, integers, ranged, row, x
 
 INF = math.inf
+
+
+def given(*numbers: float) -> Input:
+    """float32 [batch, numbers]: the same ones in every sample."""
+    return Input((len(numbers),), lambda size: torch.tensor(numbers).expand(size).clone())
 
 
 _SMOOTH = each("neg abs exp erf sigmoid tanh sin cos atan sinh cosh asinh sign floor ceil round trunc frac")
@@ -23,6 +28,17 @@ UNARY = [
     row(aten.expm1.default, ranged(-90, 80, 50)),
     row(aten.log1p.default, ranged(-1e-4, 1e-4, 50)),
     row(aten.log1p.default, ranged(-0.999, 1e6, 50)),
+    row(aten.erfinv.default, ranged(-0.9999, 0.9999, 200)),
+    row(aten.erfinv.default, given(-1.0, 0.0, 1.0)),
+    row(aten.special_ndtri.default, ranged(1e-6, 0.9999, 200)),
+    row(aten.special_ndtri.default, given(0.0, 1e-36, 1e-30, 1e-20, 1e-14, 1e-9, 0.9e-6, 1.1e-6, 0.5, 0.9999999, 1.0)),
+    *(row(getattr(aten, name).default, ranged(0.05, 12.0, 200)) for name in each("lgamma digamma")),
+    *(row(getattr(aten, name).default, ranged(-2.9, -2.1, 50)) for name in each("lgamma digamma")),
+    row(aten.lgamma.default, ranged(10.0, 1e6, 50)),
+    row(aten.lgamma.default, given(INF, -INF, 1e-20, 0.0, -1.0)),
+    row(aten.digamma.default, ranged(10.0, 1e6, 50)),
+    *(row(aten.polygamma.default, 1, ranged(*at, 50)) for at in ((0.05, 12.0), (-1.9, -1.1), (10.0, 1e5))),
+    row(aten.polygamma.default, 0, ranged(0.05, 12.0, 50)),
     row(aten.exp.default, integers(5, 3)),
     row(aten.floor.default, integers(5, 3)),
     row(aten.trunc.default, integers(5, 3)),
