@@ -93,7 +93,7 @@ def test_the_derivative_of_a_small_determinant_is_right_where_it_is_zero(size: i
 
 class Determinant(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return torch.linalg.det(x).unsqueeze(1)
+        return torch.linalg.det(x).unsqueeze(1)  # type: ignore[no-any-return]
 
 
 def test_what_depends_on_weights_alone_and_what_is_large_stays() -> None:
