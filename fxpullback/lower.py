@@ -14,6 +14,7 @@ from torch import fx
 
 from fxpullback.contract.errors import LowerError
 from fxpullback.graph.compilation import Compilation
+from fxpullback.graph.fake_quantized import FAKE_QUANTIZE, FAKE_QUANTIZE_MASK
 from fxpullback.graph.ir import INJECT, STOP_GRADIENT, arg, aten
 from fxpullback.graph.module import Graph
 from fxpullback.graph.rebuild import by_operator, rebuild
@@ -22,6 +23,7 @@ from fxpullback.lowering.cleanup import drop_no_ops, eliminate_common_subexpress
 from fxpullback.lowering.convolution import scale_channels_first, shuffled, strided, unit_stride
 from fxpullback.lowering.factors import carry_factors
 from fxpullback.lowering.folding import fold_constants
+from fxpullback.lowering.quantisation import write_out_levels, write_out_mask
 from fxpullback.lowering.rewrite import Rewrite, in_order, replacing
 from fxpullback.lowering.zeros import pad_late
 
@@ -146,6 +148,13 @@ REWRITES = in_order(
             "temperatures and other numbers are carried along to a weight that takes them in",
             carry_factors,
             after=("factors", "constants", "flipped-convolution", "strided-convolution"),
+        ),
+        Rewrite(
+            "quantisation",
+            "fake quantisation is written out, so that forward and adjoint share its levels",
+            replacing({FAKE_QUANTIZE: write_out_levels, FAKE_QUANTIZE_MASK: write_out_mask}),
+            False,
+            after=("factors", "constants", "carried-factors"),  # none of which may move across its rounding
         ),
     )
 )

@@ -20,6 +20,7 @@ from fxpullback.capture.lookups import bounded
 from fxpullback.capture.masked import in_whole
 from fxpullback.capture.original import check_original
 from fxpullback.capture.program import Model, TrainingModeWarning, check_inputs, export
+from fxpullback.capture.quantised import as_one_operator
 from fxpullback.capture.reasons import explained
 from fxpullback.capture.refused import refuse
 from fxpullback.capture.watch import Watch
@@ -80,7 +81,7 @@ def capture(
         else:
             program = export(model, example, extras, names, {})
         check_inputs(program, (example, *extras), names)
-        gm = in_whole(flatten(_decomposed(model, program), free, ends.output))
+        gm = as_one_operator(in_whole(flatten(_decomposed(model, program), free, ends.output)))
     without_assertions(gm)
     if free:
         compilation.watch = Watch(gm, free, example)

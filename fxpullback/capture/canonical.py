@@ -17,6 +17,7 @@ from torch.export import ExportedProgram, default_decompositions
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from fxpullback.capture.context import IN_CONTEXT
+from fxpullback.capture.quantised import shapes_said
 from fxpullback.capture.quiet import quiet
 from fxpullback.capture.recurrent import RECURRENT
 from fxpullback.contract.errors import CaptureError
@@ -36,7 +37,7 @@ def decompose(program: ExportedProgram) -> ExportedProgram:
             as they say.
     """
     try:
-        with quiet(), _without_guards(program):
+        with quiet(), _without_guards(program), shapes_said():
             plain: ExportedProgram = program.run_decompositions(decompositions())
     except CaptureError:
         raise

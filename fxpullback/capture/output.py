@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 from torch.utils._pytree import tree_flatten_with_path, tree_unflatten
 
+from fxpullback.capture.buffers import check_unchanged
 from fxpullback.contract.errors import CaptureError
 from fxpullback.graph.ir import arg
 
@@ -24,11 +25,16 @@ def logits_of(program: ExportedProgram, output: fx.Node, wanted: str | int | Non
             the only one there is.
 
     Raises:
-        CaptureError: there are several, or none that is so called, or it is no tensor of the graph's own.
+        CaptureError: there are several, or none that is so called, or it is no tensor of the graph's own; or it
+            depends on a buffer that the model changes.
     """
+    logits = _chosen(program, output, wanted)
+    check_unchanged(program, output, logits)
+    return logits
+
+
+def _chosen(program: ExportedProgram, output: fx.Node, wanted: str | int | None) -> fx.Node:
     specs = program.graph_signature.output_specs
-    if any(spec.kind is OutputKind.BUFFER_MUTATION for spec in specs):
-        raise CaptureError("the model changes its buffers while it runs; call model.eval() before exporting it.")
     results = [r for r, spec in zip(arg(output, 0), specs, strict=True) if spec.kind is OutputKind.USER_OUTPUT]
     if wanted is not None:
         return _named(program, results, wanted)

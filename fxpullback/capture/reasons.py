@@ -15,6 +15,16 @@ SCRIPTED = (
     "with the same weights: module.load_state_dict(scripted.state_dict())."
 )
 
+CONVERTED = "it is converted to int8, whose operators have no derivative"
+OF_CONVERTED = (
+    "Compile the model it was converted from: in floating point, or as it was prepared, with fake quantisation."
+)
+
+SWITCH_OFF = (
+    "An observer is on, and moves with every input the range that the input is then rounded in: two calls of the model "
+    "do not agree. Switch observers off, model.apply(torch.ao.quantization.disable_observer), and compile again."
+)
+
 _LIBRARIES = ("torch", "fxpullback", "sympy", "functorch", "contextlib", "functools", "copy")
 
 
@@ -48,9 +58,9 @@ _REASONS = (
         "__init__.",
     ),
     _Reason(
-        ("__obj_flatten__", "quantized::", "PackedParams"),
-        "it is converted to int8, whose operators have no derivative",
-        "Compile the model it was converted from, in floating point.",
+        ("__obj_flatten__", "quantized::", "PackedParams", "aten.dequantize", "aten.quantize_per_"),
+        CONVERTED,
+        OF_CONVERTED,
     ),
     _Reason(
         ("not an instance of torch.nn.Parameter",),

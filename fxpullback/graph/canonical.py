@@ -14,6 +14,7 @@ import torch
 from torch import fx
 
 from fxpullback.graph.compounds import COMPOUNDS, is_nothing, of_torchvision
+from fxpullback.graph.fake_quantized import FAKE_QUANTIZE, FAKE_QUANTIZE_MASK
 from fxpullback.graph.ir import AUTHORED, INJECT, STOP_GRADIENT, aten, operator_name, schema_arguments
 from fxpullback.graph.opaque import GRU, LSTM, RNN_RELU, RNN_TANH
 from fxpullback.graph.scattered import in_lines
@@ -101,7 +102,7 @@ NOT_CANONICAL: dict[Any, Any] = {
 """Operators of which no call is canonical, and the operator (or the words) that stands for them."""
 
 COMPOSITES = frozenset({
-    AUTHORED, INJECT, STOP_GRADIENT,
+    AUTHORED, FAKE_QUANTIZE, FAKE_QUANTIZE_MASK, INJECT, STOP_GRADIENT,
     aten.adaptive_avg_pool1d.default,
     aten.adaptive_avg_pool2d.default,
     aten.adaptive_avg_pool3d.default,

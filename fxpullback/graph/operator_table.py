@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fxpullback.graph.fake_quantized import FAKE_QUANTIZE, FAKE_QUANTIZE_MASK
 from fxpullback.graph.ir import AUTHORED, GETITEM, INJECT, STOP_GRADIENT, aten
 from fxpullback.graph.traits import Trait as T
 from fxpullback.graph.traits import Traits, row
@@ -121,6 +122,8 @@ _WINDOWS = (
 _OTHERS = (
     *row(T.CAST, of=_each("_to_copy")),
     *row(linear=(0, 1), of=[AUTHORED, INJECT]),
+    *row(of=[FAKE_QUANTIZE]),
+    *row(T.CONSTANT, of=[FAKE_QUANTIZE_MASK]),
     *row(T.SIZE, of=[aten.sym_size.int]),
 )
 

@@ -7,15 +7,24 @@ gradient.
 
 from __future__ import annotations
 
-from fxpullback.rules import activations, attention, normalization, pooling
+from fxpullback.graph.fake_quantized import FAKE_QUANTIZE
+from fxpullback.rules import activations, attention, normalization, pooling, quantisation
 from fxpullback.rules.exact import KEPT_EXACT
 from fxpullback.rules.patterns import ATTENTION, PATTERNS, Flow, Match, Pattern, WhyNot
 from fxpullback.rules.rule import Rule, Verdict, gate
 from fxpullback.rules.ruleset import RuleSet
 
+CLIPPED = {FAKE_QUANTIZE: quantisation.CLIPPED}
+
 SEMANTIC = RuleSet(
     "semantic",
-    rules=(*activations.ACTIVATIONS, *pooling.POOLING, *normalization.NORMALIZATIONS, *attention.ATTENTION),
+    rules=(
+        *activations.ACTIVATIONS,
+        *pooling.POOLING,
+        *normalization.NORMALIZATIONS,
+        *attention.ATTENTION,
+        *quantisation.QUANTISATION,
+    ),
     patterns=PATTERNS,
     exact=KEPT_EXACT,
 )
@@ -31,10 +40,11 @@ REFERENCE = RuleSet(
         *attention.ATTENTION,
     ),
     patterns=(ATTENTION,),
+    exact=CLIPPED,
     otherwise="the authors' code has no rule for it",
 )
 
-EXACT = RuleSet("exact", otherwise="the rule set has no rules")
+EXACT = RuleSet("exact", exact=CLIPPED, otherwise="the rule set has no rules")
 
 __all__ = [
     "EXACT",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fxpullback.graph.fake_quantized import FAKE_QUANTIZE, FAKE_QUANTIZE_MASK
 from fxpullback.graph.ir import aten
 from fxpullback.rules.smoothing import normal_cdf
 from fxpullback.vjp.rule import NOT_DIFFERENTIABLE, vjp
@@ -177,7 +178,19 @@ def _chosen(ct: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.where(a > b, ct, torch.where(a == b, ct * 0.5, 0.0))
 
 
+@vjp(FAKE_QUANTIZE, kind="nonlinear")
+def fake_quantize(
+    ct: Tensor, out: Tensor, x: Tensor, scale: Tensor, zero: Tensor, axis: int, low: int, high: int
+) -> tuple[Any, Any, Any]:
+    """y = s * (clip(q, low, high) - z), q = round(x / s) + z:  ct_x = ct * 1[low <= q <= high].
+
+    s and z are the scale and the zero point. ct_s = ct_z = NOT_DIFFERENTIABLE.
+    """
+    inside = FAKE_QUANTIZE_MASK(x, scale, zero, axis, low, high)
+    return torch.where(inside, ct, 0.0), NOT_DIFFERENTIABLE, NOT_DIFFERENTIABLE
+
+
 RULES = (
     sigmoid, tanh, relu, silu, gelu, mish, hardswish, hardsigmoid, hardtanh, clamp, threshold,
-    leaky_relu, prelu, elu, selu, celu, softplus, log_sigmoid, shrink, maximum, minimum,
+    leaky_relu, prelu, elu, selu, celu, softplus, log_sigmoid, shrink, maximum, minimum, fake_quantize,
 )  # fmt: skip

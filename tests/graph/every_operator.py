@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from fxpullback import EXACT, REFERENCE, SEMANTIC, Ascent, Double, RuleSet, Soft
 from fxpullback.capture import capture
 from fxpullback.differentiate import differentiate
+from fxpullback.graph.fake_quantized import FAKE_QUANTIZE_MASK
 from fxpullback.graph.ir import GETITEM, aten, calls, schema_arguments
 from fxpullback.half.autocast import autocast
 from fxpullback.half.scale import scale_cotangent
@@ -27,7 +28,7 @@ from fxpullback.unroll import unroll
 from fxpullback.vjp.derive import call_in_schema_order
 from tests.helpers import Flat, draw, graph_of
 from tests.networks import NETWORKS, SIZE, network
-from tests.rules import activations, attention, normalization, pooling
+from tests.rules import activations, attention, normalization, pooling, quantisation
 from tests.rules.patterns.written_out import CASES
 from tests.vjp.groups import Recorder, group
 from tests.vjp.rows import GROUPS
@@ -110,7 +111,7 @@ def uses() -> fx.GraphModule:
 @functools.cache
 def gates() -> fx.GraphModule:
     """Every gate that the tests of the rules know, whole or written out."""
-    rows = [*activations.ROWS, *pooling.ROWS, *attention.ROWS, *normalization.ROWS]
+    rows = [*activations.ROWS, *pooling.ROWS, *attention.ROWS, *normalization.ROWS, *quantisation.ROWS]
     whole = [(row.primal, tuple(row.x.shape[1:] or row.x.shape)) for row in rows]
     return _joined([*whole, *((case.model, case.sizes) for case in CASES)])
 
@@ -172,6 +173,7 @@ BY_HAND: tuple[tuple[Any, ...], ...] = (
     (aten.clone.default, draw(3, 4), None),
     (aten.add.Scalar, draw(3, 4), 2.5, 1),
     (aten.sub.Scalar, draw(3, 4), 2.5, 1),
+    (FAKE_QUANTIZE_MASK, draw(3, 4), HALF, HALF * 4, -1, 0, 3),
 )
 MOST = 16  # calls of one operator in one graph
 

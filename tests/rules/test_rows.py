@@ -9,11 +9,11 @@ from torch import Tensor
 from fxpullback import REFERENCE, SEMANTIC
 from fxpullback.rules.rule import Rule
 from tests.helpers import assert_near, draw, pulled_back
-from tests.rules import activations, attention, normalization, pooling, rows
+from tests.rules import activations, attention, normalization, pooling, quantisation, rows
 from tests.rules.patterns.written_out import CASES
 from tests.rules.rows import Row, temperatures
 
-ROWS = [*activations.ROWS, *pooling.ROWS, *attention.ROWS, *normalization.ROWS]
+ROWS = [*activations.ROWS, *pooling.ROWS, *attention.ROWS, *normalization.ROWS, *quantisation.ROWS]
 WARM = [row for row in ROWS if row.rule.temperature is not None]
 AT = [(row, t) for row in ROWS for t in temperatures(row.rule)]
 AT_IDS = [f"{row.name}-T{t:g}" for row, t in AT]

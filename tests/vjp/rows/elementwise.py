@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from fxpullback.graph.fake_quantized import FAKE_QUANTIZE
 from fxpullback.graph.ir import INJECT, STOP_GRADIENT, aten, inject, stop_gradient
 from tests.helpers import draw
 from tests.vjp.rows.row import Row, pointwise, positive, ties, weighted, wide
@@ -62,6 +63,8 @@ FUNCTIONS = [
     pointwise(aten.special_ndtr.default, values=wide),
 ]
 
+_SCALES, _ZEROS = torch.tensor([0.3125, 0.75, 1.75]), torch.tensor([0, 2, -3], dtype=torch.int32)
+
 GATES = [
     pointwise(aten.sigmoid.default, values=wide),
     pointwise(aten.tanh.default, values=wide),
@@ -90,6 +93,14 @@ GATES = [
     pointwise(aten.log_sigmoid.default, values=wide),
     pointwise(aten.softshrink.default, values=wide, captured=False),
     pointwise(aten.hardshrink.default, values=wide, captured=False),
+    Row(FAKE_QUANTIZE, lambda x: torch.fake_quantize_per_tensor_affine(x, 0.3125, 2, 0, 7), (3, 7), wide),
+    Row(
+        FAKE_QUANTIZE,
+        weighted(lambda x, s, z: torch.fake_quantize_per_channel_affine(x, s, z, 1, -4, 3), _SCALES, _ZEROS),
+        (3, 7),
+        wide,
+        "channels",
+    ),
 ]
 
 _STEPS = [aten.sign, aten.floor, aten.ceil, aten.round, aten.trunc, aten.zeros_like, aten.ones_like]
