@@ -173,8 +173,10 @@ def _compare(
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:
-    """Smallest cosine between samples."""
-    return float(torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1), dim=1).min())
+    """Smallest cosine between samples; 1 where both are zero, as where a class depends on one of two inputs alone."""
+    both_zero = ~(a.flatten(1).any(1) | b.flatten(1).any(1))
+    cosines = torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1), dim=1)
+    return float(torch.where(both_zero, 1.0, cosines).min())
 
 
 def _advice(certificate: Certificate) -> str:

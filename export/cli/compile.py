@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from fxpullback.export.onnx.write import to_onnx
 from fxpullback.export.pictures.load import SUFFIXES, load_picture
 from fxpullback.export.runtime.aoti import to_aoti
 from fxpullback.export.runtime.package import SUFFIX, read
+from fxpullback.export.zoo.arrays import input_names
 from fxpullback.export.zoo.models import LoadedModel, load_model
 
 MAX_CALIBRATION = 64
@@ -43,7 +44,7 @@ class Job:
         without: Rewrites of the lowering that are left out.
         source: Keyword arguments of `load_model`.
         returns: What the file returns besides: `taps`, `each_tap` and `bias`, as `fxpullback.compile` takes them.
-        explains: Which logits are explained: `output` and `positions`, likewise.
+        explains: What is explained: `output`, `positions` and `explain`, likewise.
     """
 
     spec: str
@@ -118,7 +119,9 @@ def compiled(job: Job, loaded: LoadedModel, rules: Any, stage: Callable[[str], N
     examples: Any = (loaded.example, *loaded.extras)
     free: bool | tuple[int, ...] = job.free_size
     explains = asked_or_given(job.explains, loaded.explains)
-    if loaded.text is not None:
+    if explains.get("explain"):
+        examples = _named(job.spec, loaded, examples, explains["explain"])
+    elif loaded.text is not None:
         examples = dict(zip(loaded.names, examples, strict=True))
         free = (1,) if loaded.is_free else False
         explains |= {"at": "embeddings"}
@@ -136,10 +139,29 @@ def compiled(job: Job, loaded: LoadedModel, rules: Any, stage: Callable[[str], N
     )
 
 
-def asked_or_given(asked: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
-    """Which logits are explained: those that are asked for, else those that the model calls so."""
+def _named(
+    spec: str, loaded: LoadedModel, examples: Sequence[torch.Tensor], explain: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    """The examples by name, where several inputs are explained.
+
+    Raises:
+        ModelSourceError: The model takes one input, or none of a name.
+    """
+    names = loaded.names or tuple(input_names(loaded.model))[: len(examples)]
+    if len(examples) < 2:
+        raise ModelSourceError(
+            f"{spec}: --explain names one or several of the inputs of a model, and there is an example of one. Pass "
+            "examples of all of them with --example FILE, or leave --explain out."
+        )
+    if missing := [name for name in explain if name not in names]:
+        raise ModelSourceError(f"{spec}: --explain {missing[0]}: the model takes {', '.join(names)}.")
+    return dict(zip(names, examples, strict=True))
+
+
+def asked_or_given(asked: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is explained, and which logits: those that are asked for, else those that the model calls so."""
     if asked.get("output") not in (None, given.get("output")):
-        return dict(asked)
+        given = {name: value for name, value in given.items() if name == "explain"}
     found = {**given, **{name: value for name, value in asked.items() if value is not None}}
     if "positions" in given and asked.get("positions") is None:
         say("note", "the model has logits at every token; the file takes positions, which says of which token")

@@ -105,6 +105,14 @@ Positions = Annotated[
     PositionsName | None,
     _option(text="For logits at many positions: how the file is told of which (texts: index)", panel=_MODEL),
 ]
+Explain = Annotated[
+    list[str] | None,
+    _option(
+        text="Input that is explained, by its name in the forward; repeatable: several are explained together",
+        meta="INPUT",
+        panel=_MODEL,
+    ),
+]
 Classes = Annotated[Path | None, _option(text="Class names: one per line, or JSON", meta="FILE", panel=_MODEL)]
 ModelOption = Annotated[
     list[str] | None, _option(text="For the model's constructor; repeatable", meta="KEY=VALUE", panel=_MODEL)
@@ -201,6 +209,7 @@ def compile_command(
     length: Length = None,
     logits: Logits = None,
     positions: Positions = None,
+    explain: Explain = None,
 ) -> None:
     """Compile a model: one file with its logits, its pullback and the ledger of both."""
     from fxpullback.export.cli import compile as work
@@ -222,7 +231,7 @@ def compile_command(
         without=tuple(without or ()),
         source=read.source_of(*about),
         returns={"taps": read.taps_of(tap or []), "each_tap": each_tap, "bias": bias},
-        explains={"output": logits, "positions": _value(positions)},
+        explains={"output": logits, "positions": _value(positions), "explain": explain or None},
     )
     with Stages() as stages:
         out().print(work.run(job, stages), markup=False)

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from fxpullback.contract.calibrated import calibrated_text
 from fxpullback.export.cli.terminal import COLUMNS
-from fxpullback.export.runtime.described import Described, opened
+from fxpullback.export.runtime.described import Described, opened, told_inputs
 from fxpullback.export.runtime.package import DEVICE, Package, inputs_of
 from fxpullback.export.runtime.session import Session
 
@@ -100,7 +100,7 @@ def onnx_facts(session: Session | Described) -> list[tuple[str, str]]:
         ("opset", ", ".join(f"{item.domain or 'ai.onnx'} {item.version}" for item in model.opset_import)),
         ("nodes", f"{len(model.graph.node)}: {common}{', ...' if len(operators) > 8 else ''}"),
         ("inputs", signature(model.graph.input)),
-        *((("passed through", ", ".join(session.extras)),) if session.extras else ()),
+        *told_inputs(session.metadata),
         ("outputs", signature(model.graph.output)),
     ]
 
@@ -111,7 +111,7 @@ def package_facts(session: Session | Described) -> list[tuple[str, str]]:
         ("size", mebibytes(session.path.stat().st_size)),
         ("machine code", f"by {Package.runtime}, for {session.metadata.raw[DEVICE]}"),
         ("inputs", ", ".join(map(str, inputs_of(session.metadata.raw).values()))),
-        *((("passed through", ", ".join(session.extras)),) if session.extras else ()),
+        *told_inputs(session.metadata),
     ]
 
 

@@ -65,3 +65,11 @@ def opened(file: Path) -> Session | Described:
         if not file.is_file() or is_package(file) or not computes_in_bfloat16(file):
             raise
         return Described.read(file)
+
+
+def told_inputs(metadata: md.Metadata) -> list[tuple[str, str]]:
+    """Which inputs are explained together, and which are passed through, in words."""
+    through = [name for name in metadata.extras if name not in metadata.also]
+    together = [metadata.explained, *metadata.also] if metadata.also else []
+    rows = [("explained together", together), ("passed through", through)]
+    return [(title, ", ".join(names)) for title, names in rows if names]

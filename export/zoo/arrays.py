@@ -56,7 +56,7 @@ def _order(path: Path, names: list[str], model: Any) -> list[str]:
     """The names in the order of a forward's parameters; those numpy gives by itself, in their own."""
     if all(name == f"arr_{i}" for i, name in enumerate(names)):
         return names
-    known = list(inspect.signature(model.forward).parameters) if isinstance(model, nn.Module) else _inputs(model)
+    known = input_names(model)
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ModelSourceError(
@@ -71,8 +71,11 @@ def _order(path: Path, names: list[str], model: Any) -> list[str]:
     return order
 
 
-def _inputs(program: Any) -> list[str]:
-    return [str(name) for name in program.graph_signature.user_inputs]
+def input_names(model: Any) -> list[str]:
+    """What a model calls its inputs, in order: the parameters of its forward, or the inputs of a program."""
+    if isinstance(model, nn.Module):
+        return list(inspect.signature(model.forward).parameters)
+    return [str(name) for name in model.graph_signature.user_inputs]
 
 
 def read_extras(pairs: Mapping[str, str]) -> dict[str, np.ndarray[Any, Any]]:

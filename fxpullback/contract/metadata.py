@@ -98,6 +98,11 @@ class Metadata:
         return tuple(own_output(name, part) for part in (self.explained, *self.also)) if self.also else (name,)
 
     @property
+    def explains(self) -> dict[str, int | None]:
+        """Every input that is explained, by name, with how many ids there are of it; None for one that holds none."""
+        return {self.explained: self.vocabulary, **self.also}
+
+    @property
     def precision_name(self) -> str:
         """`fp32`, `fp16` or `bf16`."""
         return str(self.precision.get("name", "fp32"))
