@@ -128,7 +128,8 @@ class Compiled:
                 class that does not exist.
         """
         self.check_input(x)
-        check_given(self.target, target, x.shape[0], self.classes)
+        (logits,) = outputs(self.captured.graph)
+        check_given(self.target, target, x.shape[0], self.classes, logits.meta["val"].dtype)
         passed = arguments(self.passed, extras, named, x, self.free)
         for part, value in zip(self.entry.parts[1:] if self.entry is not None else (), passed, strict=False):
             part.check(value)

@@ -62,8 +62,8 @@ def one_hot(index: Any, classes: torch.Tensor, like: Any) -> Any:
     return (index.unsqueeze(1) == classes).to(like.dtype)
 
 
-def check_given(target: Target, given: Any, batch: int, classes: int) -> None:
-    """Refuse a target that names no class of the model, or has another shape than the batch.
+def check_given(target: Target, given: Any, batch: int, classes: int, dtype: torch.dtype) -> None:
+    """Refuse a target that names no class of the model, or has another shape than the batch or type than the logits.
 
     Raises:
         InputError: says what was given and what is needed.
@@ -82,6 +82,10 @@ def check_given(target: Target, given: Any, batch: int, classes: int) -> None:
     if target != "cotangent" and (int(given.min()) < 0 or int(given.max()) >= classes):
         wrong = given[(given < 0) | (given >= classes)].flatten().tolist()
         raise InputError(f"there is no class {wrong[0]}: the model has {classes} classes, 0 to {classes - 1}.")
+    if target == "cotangent" and given.dtype != dtype:
+        raise InputError(
+            f"the cotangent is of {given.dtype}, and the logits are of {dtype}. Pass the target as target.to({dtype})."
+        )
     if target == "cotangent" and not bool(torch.isfinite(given).all()):
         raise InputError("the cotangent holds NaN or infinite values.")
 

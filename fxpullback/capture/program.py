@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 
-from fxpullback.capture import authored, distances, known, quantised, recurrent
+from fxpullback.capture import authored, distances, known, lengths, quantised, recurrent
 from fxpullback.capture.copied import own_copy
 from fxpullback.capture.flatten import user_inputs
 from fxpullback.capture.quiet import no_fast_path, quiet
@@ -131,7 +131,14 @@ def exported(
 
     def once() -> ExportedProgram:
         args, kwargs = ((), dict(zip(names, inputs, strict=True))) if names else (tuple(inputs), None)
-        with quiet(), no_fast_path(), recurrent.opaque(), distances.free_rows(), quantised.shapes_said():
+        with (
+            quiet(),
+            no_fast_path(),
+            recurrent.opaque(),
+            distances.free_rows(),
+            quantised.shapes_said(),
+            lengths.remembered(),
+        ):
             return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
 
     def run() -> ExportedProgram:

@@ -128,7 +128,7 @@ def clamp(b: Builder, x: Value, low: Operand | None, high: Operand | None = None
     x = b.cast(x, b.dtype)
     scalars = not isinstance(low, ir.Value) and not isinstance(high, ir.Value)
     if scalars:
-        bounds = [None if bound is None else b.const(bound, b.dtype) for bound in (low, high)]
+        bounds = [None if bound is None else b.operand(bound, b.dtype) for bound in (low, high)]
         return b.op("Clip", x, *bounds)
     if low is not None:
         x = b.op("Max", x, b.operand(low, b.dtype))
