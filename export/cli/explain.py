@@ -116,6 +116,7 @@ def preprocessing_of(session: Session) -> Preprocessing:
         InputError: The file takes something else than pictures.
     """
     shape = session.input_shape[1:]
+    refuse_several(session)
     if session.text is not None:
         raise InputError(
             f'{session.path}: it takes a text and no picture: fxpullback explain {session.path} --text "..."'
@@ -129,6 +130,20 @@ def preprocessing_of(session: Session) -> Preprocessing:
         )
     say("note", "the file says nothing about preprocessing; the picture is cropped to its size, pixels in [-1, 1]")
     return Preprocessing.plain([int(side) for side in shape])
+
+
+def refuse_several(session: Session) -> None:
+    """Refuse a file of several explained inputs where one was passed.
+
+    Raises:
+        InputError: Names them, and says how each is passed.
+    """
+    if session.metadata.also:
+        told = ", ".join(str(session.inputs[name]) for name in session.metadata.explains)
+        raise InputError(
+            f"{session.path}: it explains several inputs together, {told}. Pass each: a picture as PICTURE or --image "
+            "NAME=FILE, a text with --text, any other as --extra NAME=FILE.npy."
+        )
 
 
 def extras_of(session: Session, given: list[str]) -> dict[str, npt.NDArray[Any]]:
@@ -146,12 +161,26 @@ def extras_of(session: Session, given: list[str]) -> dict[str, npt.NDArray[Any]]
             f"{session.path}: besides the picture it takes {'; '.join(missing)}. Pass --extra {first}=FILE.npy for a "
             "batch of one."
         )
+    complain(list(session.extras), 0, named)
+    return given_arrays(session, given)
+
+
+def given_arrays(session: Session, given: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """The inputs of a file that are passed as `NAME=FILE.npy`, for a batch of one.
+
+    Raises:
+        InputError: One is unknown, or of another kind.
+        ModelSourceError: A file of them cannot be read.
+    """
+    named = pairs(list(given), "--extra")
+    taken = {name: value for name, value in session.inputs.items() if name != "target"}
+    if unknown := [name for name in named if name not in taken]:
+        raise InputError(f"{session.path}: --extra {unknown[0]}: it takes {', '.join(taken)}.")
     if not named:
         return {}
     from fxpullback.export.zoo.arrays import read_extras  # torch comes with it
 
-    complain(list(session.extras), 0, named)
-    return {name: _batch_of_one(session.extras[name], value) for name, value in read_extras(named).items()}
+    return {name: _batch_of_one(taken[name], value) for name, value in read_extras(named).items()}
 
 
 def _batch_of_one(extra: TensorInput, value: npt.NDArray[Any]) -> npt.NDArray[Any]:

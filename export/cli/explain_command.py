@@ -21,6 +21,10 @@ Extra = Annotated[
     list[str] | None,
     _option(text="What the file takes besides; repeatable", meta="NAME=FILE.npy", panel=_PICTURES),
 ]
+Image = Annotated[
+    list[str] | None,
+    _option(text="A picture of a file of several explained inputs; repeatable", meta="INPUT=FILE", panel=_PICTURES),
+]
 Draw = Annotated[
     list[str] | None,
     _option(
@@ -56,8 +60,17 @@ def explain(
     html: Html = None,
     top: Top = None,
     position: Position = None,
+    image: Image = None,
 ) -> None:
-    """Explain a picture or a text: its classes, and what of it the chosen one rests on."""
+    """Explain a picture or a text, or both together: the classes, and what of it the chosen one rests on."""
+    if _takes_several(file, picture, text, extra or [], image or []):
+        _refuse("a file of one text", {"--pair": pair, "--position": position})
+        from fxpullback.export.cli.explain_several import Asked as Several
+        from fxpullback.export.cli.explain_several import run as run_several
+
+        given = Several(picture, tuple(image or ()), text, tuple(extra or ()), target, against, tuple(draw or ()))
+        run_several(file, given, output=output, page=html, top=top, provider=provider, console=out())
+        return
     if text is None:
         _refuse("a text: pass it with --text", {"--pair": pair, "--html": html, "--top": top, "--position": position})
         if picture is None:
@@ -73,6 +86,15 @@ def explain(
 
     asked = Asked(text, pair, target, against, position)
     run_text(file, asked, output=html, top=top, provider=provider, console=out())
+
+
+def _takes_several(file: Path, picture: Path | None, text: str | None, extra: list[str], image: list[str]) -> bool:
+    """Whether what is passed is for several explained inputs; the file is asked where it may be."""
+    if image or not (extra or (picture is not None and text is not None)):
+        return bool(image)
+    from fxpullback.export.runtime.described import explains_several
+
+    return explains_several(file)
 
 
 def _refuse(what: str, given: dict[str, object]) -> None:

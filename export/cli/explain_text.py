@@ -12,7 +12,7 @@ from rich.console import Console
 
 from fxpullback.contract.ends import INDEX, MASK, POSITIONS
 from fxpullback.contract.errors import InputError
-from fxpullback.export.cli.explain import Question, answer, ask
+from fxpullback.export.cli.explain import Question, answer, ask, refuse_several
 from fxpullback.export.cli.terminal import Stages, check_output, say, spoken_warnings, written_whole
 from fxpullback.export.runtime.session import Result, Session
 from fxpullback.export.text.drawn import html, terminal
@@ -57,6 +57,7 @@ def run(
         stages("load")
         with spoken_warnings():
             session = Session(file, providers=None if provider is None else [provider])
+        refuse_several(session)
         reader = Reader.of(session, besides=(POSITIONS,))
         stages("explain")
         tokens = reader(asked.text, asked.pair)

@@ -12,7 +12,7 @@ import onnx
 from fxpullback.contract import metadata as md
 from fxpullback.contract.errors import SessionError
 from fxpullback.export.runtime.onnx_file import computes_in_bfloat16
-from fxpullback.export.runtime.package import is_package, on_cpu
+from fxpullback.export.runtime.package import is_package, on_cpu, read
 from fxpullback.export.runtime.session import Session
 
 
@@ -65,6 +65,15 @@ def opened(file: Path) -> Session | Described:
         if not file.is_file() or is_package(file) or not computes_in_bfloat16(file):
             raise
         return Described.read(file)
+
+
+def explains_several(file: Path) -> bool:
+    """Whether a file explains several inputs together; False for what is no file of fxpullback."""
+    try:
+        held = md.parse(read(file)) if is_package(file) else Described.read(file).metadata
+    except Exception:  # whoever loads it says what is wrong with it
+        return False
+    return bool(held.also)
 
 
 def told_inputs(metadata: md.Metadata) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ theirs in the text, and a table lists them.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -166,8 +166,17 @@ def sums(explained: Explanation) -> str:
     return f"{told} = {explained.logit:.3f}"
 
 
-def html(explained: Explanation, top: int = 20, about: str = "", notes: tuple[str, ...] = ()) -> str:
-    """One page, self-contained: the text in colours, every number on its token, the strongest words in a table."""
+def html(
+    explained: Explanation,
+    top: int = 20,
+    about: str = "",
+    notes: tuple[str, ...] = (),
+    pictures: Sequence[tuple[str, str]] = (),
+) -> str:
+    """One page, self-contained: the text in colours, every number on its token, the strongest words in a table.
+
+    `pictures` are drawings above the text: a name, and the drawing as a URI that holds it.
+    """
     text = (resources.files("fxpullback.export") / "assets" / TEMPLATE).read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     full = full_of(explained)
@@ -178,6 +187,7 @@ def html(explained: Explanation, top: int = 20, about: str = "", notes: tuple[st
         signed=explained.signed,
         about=about,
         notes=notes,
+        pictures=pictures,
         texts=[
             [_element(piece, explained, full) for piece in pieces(explained, part, 0)] for part in _parts(explained)
         ],

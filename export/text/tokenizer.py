@@ -106,12 +106,13 @@ class Reader:
             self._cut.enable_truncation(self._most)
 
     @classmethod
-    def of(cls, session: Session, besides: Sequence[str] = ()) -> Reader:
+    def of(cls, session: Session, besides: Sequence[str] = (), ids: str | None = None) -> Reader:
         """Of a file.
 
         Args:
             session: The file.
             besides: Names of inputs that are made elsewhere.
+            ids: Name of the input that takes the ids; None for the one that is explained.
 
         Raises:
             InputError: The file takes no text, or more than a text gives.
@@ -119,13 +120,15 @@ class Reader:
         """
         text = session.metadata.text
         if text is None:
-            why = "takes no words" if session.metadata.vocabulary is None else "holds no tokenizer"
+            takes_ids = any(vocabulary is not None for vocabulary in session.metadata.explains.values())
+            why = "holds no tokenizer" if takes_ids else "takes no words"
             raise InputError(
                 f"{session.path}: no text can be explained, as the file {why}. Compile a model of text with its "
                 "tokenizer: fxpullback compile hf:FOLDER, or to_onnx(..., text=...)."
             )
-        others = {name: taken for name, taken in session.extras.items() if name not in besides}
-        return cls(text, session.inputs[session.metadata.explained], others, session.sizes)
+        ids = session.metadata.explained if ids is None else ids
+        others = {name: taken for name, taken in session.inputs.items() if name not in (*besides, ids, "target")}
+        return cls(text, session.inputs[ids], others, session.sizes)
 
     def __call__(self, text: str, pair: str | None = None) -> Tokens:
         """The tokens of a text, or of a pair of texts.
