@@ -68,7 +68,7 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
         FxPullbackError: Whatever went wrong; nothing is left at `job.output` that was not there before.
     """
     check_output(job.output)
-    if is_aoti(job.output) and Path(job.spec).is_file() and job.output.resolve() == Path(job.spec).resolve():
+    if Path(job.spec).is_file() and job.output.resolve() == Path(job.spec).resolve():
         raise ModelSourceError(f"{job.output}: this is the model itself; name another file with -o.")
     if is_aoti(job.output) and job.precision != "fp32":
         raise typer.BadParameter(f"{SUFFIX} files are fp32; half precision is for ONNX.", param_hint="--precision")
@@ -222,7 +222,9 @@ def calibration_pictures(folder: Path, loaded: LoadedModel) -> torch.Tensor:
 
 
 def default_output(spec: str) -> Path:
-    """`resnet50.onnx` for `timm:resnet50`, in the working directory."""
+    """`resnet50.onnx` for `timm:resnet50`, `net-explained.onnx` for `net.onnx`, in the working directory."""
+    if spec.endswith(".onnx"):
+        return Path(f"{Path(spec).stem}-explained.onnx")
     name = Path(spec).stem if spec.endswith(".pt2") else spec.rpartition(":")[2]
     return Path(f"{name.replace('/', '_') or 'model'}.onnx")
 

@@ -71,7 +71,9 @@ class ClipWhen(Enum):
 _MODEL, _PROGRAM, _RULES = "Model", "Program", "Rules"
 ModelSpec = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="timm:NAME, torchvision:NAME, hf:FOLDER, package.module:factory, or file.pt2"),
+    typer.Argument(
+        metavar="MODEL", help="timm:NAME, torchvision:NAME, hf:FOLDER, module:factory, file.pt2 or file.onnx"
+    ),
 ]
 FileOut = Annotated[
     Path | None,
@@ -100,6 +102,10 @@ Length = Annotated[
 ]
 Logits = Annotated[
     str | None, _option(text="Which of several outputs holds the logits: its name or place", meta="NAME", panel=_MODEL)
+]
+Input = Annotated[
+    str | None,
+    _option("--input", text="The input of an .onnx file that is explained", meta="NAME", panel=_MODEL),
 ]
 Positions = Annotated[
     PositionsName | None,
@@ -208,6 +214,7 @@ def compile_command(
     bias: Bias = None,
     length: Length = None,
     logits: Logits = None,
+    input_: Input = None,
     positions: Positions = None,
     explain: Explain = None,
 ) -> None:
@@ -229,7 +236,7 @@ def compile_command(
         calibrate=folder,
         free_size=free_size,
         without=tuple(without or ()),
-        source=read.source_of(*about),
+        source=read.source_of(*about) | read.of_a_file(model, logits, input_),
         returns={"taps": read.taps_of(tap or []), "each_tap": each_tap, "bias": bias},
         explains={"output": logits, "positions": _value(positions), "explain": explain or None},
     )

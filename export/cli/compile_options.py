@@ -38,6 +38,21 @@ def program_of(name: str, given: Mapping[str, Any]) -> Any:
     return Ascent(**{key: value for key, value in options.items() if value is not None})
 
 
+def of_a_file(spec: str, logits: str | None, first: str | None) -> dict[str, Any]:
+    """What of an ONNX file is the explained input, and what the logits.
+
+    Raises:
+        typer.BadParameter: An input of a model that is no ONNX file.
+    """
+    if spec.endswith(".onnx"):
+        return {"output": logits, "first": first}
+    if first is not None:
+        raise typer.BadParameter(
+            "it is for .onnx files; of other models the first example is explained.", param_hint="--input"
+        )
+    return {}
+
+
 def rules_of(name: str, temperatures: list[str], keep_exact: list[str], noise: str | None) -> Any:
     """The rule set with temperatures, exceptions and noise.
 

@@ -19,7 +19,7 @@ from fxpullback.export.runtime.package import is_compiled
 from fxpullback.export.zoo.arrays import read_examples
 from fxpullback.export.zoo.hubs import Source
 
-FORMS = "timm:NAME, torchvision:NAME, hf:FOLDER, package.module:factory, or file.pt2"
+FORMS = "timm:NAME, torchvision:NAME, hf:FOLDER, package.module:factory, file.pt2 or file.onnx"
 
 
 def split_spec(spec: str) -> tuple[str, str]:
@@ -27,10 +27,6 @@ def split_spec(spec: str) -> tuple[str, str]:
     kind, colon, name = spec.partition(":")
     if colon and kind and name:
         return kind, name
-    if spec.endswith(".onnx"):
-        raise ModelSourceError(
-            f"{spec}: an ONNX file cannot be compiled; name the PyTorch model it came from: {FORMS}."
-        )
     if Path(spec).suffix in (".pt", ".pth", ".safetensors", ".bin"):
         raise ModelSourceError(
             f"{spec}: weights alone are no model. Name the architecture and pass the file beside it: "

@@ -1,4 +1,4 @@
-"""Models by name: `timm:NAME`, `torchvision:NAME`, `hf:FOLDER`, `package.module:factory` or `file.pt2`.
+"""Models by name: `timm:NAME`, `torchvision:NAME`, `hf:FOLDER`, `package.module:factory`, `file.pt2` or `file.onnx`.
 
 timm and torchvision networks get the normalisation of their weights in front, so that they take RGB pixels scaled to
 [-1, 1].
@@ -22,13 +22,14 @@ from fxpullback.export.zoo.factories import from_example, from_factory, from_fil
 from fxpullback.export.zoo.hubs import Source, from_timm, from_torchvision
 from fxpullback.export.zoo.hugging_face import from_folder
 from fxpullback.export.zoo.normalise import Normalise
+from fxpullback.export.zoo.onnx_file import from_onnx, held
 from fxpullback.export.zoo.weights import load_weights
 
 _SIZES = (
     "Pass the size it takes with --size, for an input that is no picture its shape with --input-shape, and for "
     "several inputs a file of examples with --example."
 )
-HF = "hf:"
+HF, ONNX = "hf:", ".onnx"
 Size = int | Sequence[int] | None
 
 
@@ -76,11 +77,13 @@ def load_model(
     std: Sequence[float] | None = None,
     example: Path | None = None,
     length: int | None = None,
+    output: str | int | None = None,
+    first: str | None = None,
 ) -> LoadedModel:
     """Build the model that `spec` names.
 
     Args:
-        spec: `timm:NAME`, `torchvision:NAME`, `hf:FOLDER`, `package.module:factory` or `file.pt2`.
+        spec: `timm:NAME`, `torchvision:NAME`, `hf:FOLDER`, `package.module:factory`, `file.pt2` or `file.onnx`.
         weights: Weights to load: safetensors, or a torch file of tensors.
         pretrained: Fetch the weights that timm or torchvision publish.
         size: Side in pixels, (height, width) or (channels, height, width); None for the network's own.
@@ -91,6 +94,8 @@ def load_model(
         std: Standard deviation, likewise.
         example: File of example inputs, the explained one first, for a model that takes several.
         length: Tokens of the examples of a model of text; None for as many as they have.
+        output: Of an ONNX file, what the logits are: an output, or any value in it.
+        first: Of an ONNX file with several inputs, the one that is explained.
 
     Raises:
         ModelSourceError: Anything of the above is wrong; the message says what to pass instead.
@@ -107,7 +112,10 @@ def load_model(
         return replace(found, is_free=length is None and found.text is not None)
     if length is not None:
         raise ModelSourceError(f"{spec}: --length is for models of text, {HF}FOLDER; leave it out.")
-    if spec.endswith(".pt2"):
+    if spec.endswith(ONNX):
+        asked = {"--weights": weights, "--pretrained": pretrained, "--model-option": options}
+        source = from_onnx(Path(spec), shape, given=asked, example=example, output=output, first=first)
+    elif spec.endswith(".pt2"):
         source = from_file(Path(spec), shape, weights=weights, pretrained=pretrained, options=options, example=example)
     elif example is not None:
         source = from_example(spec, shape, pretrained, dict(options or {}), example)
@@ -217,7 +225,8 @@ def _finished(spec: str, source: Source, weights: Path | None, classes: Path | N
         model = model.eval().requires_grad_(False)
         if source.preprocessing is not None and source.preprocessing.mean is not None:
             assert source.preprocessing.std is not None
-            model = Normalise.in_front(model, source.preprocessing.mean, source.preprocessing.std)
+            front = Normalise.in_front(model, source.preprocessing.mean, source.preprocessing.std)
+            model = held(front, model, front.get_submodule("normalise"))
         count = _class_count(spec, model, [example, *extras] if extras else [example[:1]])
     names = source.classes
     if classes is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
-from onnx import ModelProto
+import torch
+from onnx import ModelProto, ValueInfoProto
 
 from fxpullback.contract.errors import CaptureError
 from fxpullback.importer.module import OnnxModule, module_of
@@ -13,17 +13,20 @@ from fxpullback.importer.numbers import Array
 from fxpullback.importer.original import Original
 from fxpullback.importer.plan import plan
 from fxpullback.importer.read import read
+from fxpullback.importer.site import DTYPES
+from fxpullback.importer.steps import Wanted
 
 SUFFIX = ".onnx"
 
 
-def load(path: Path, output: str | int | None = None) -> OnnxModule:
+def load(path: Path, output: str | int | None = None, first: str | None = None) -> OnnxModule:
     """The module of an ONNX file.
 
     Args:
         path: the file.
         output: what the logits are, where the file has several outputs: the name of one, or of any value in it, or the
             place of one.
+        first: the input that is explained, where it is not the file's first.
 
     Returns:
         The module in evaluation mode, with what it is checked against: the file in ONNX Runtime.
@@ -36,19 +39,39 @@ def load(path: Path, output: str | int | None = None) -> OnnxModule:
     inputs = [value for value in model.graph.input if value.name not in constants]
     if not inputs:
         raise CaptureError(f"{path.name} has no inputs; there is nothing to explain.")
+    inputs = _ordered(path, inputs, first)
     outputs = _outputs(path, model, output)
     batch = _fixed_batch(inputs[0])
     made = plan(model, outputs, batch)
     module = module_of(made, [value.name for value in inputs], outputs)
     module.original = Original(path, tuple(value.name for value in inputs), outputs, batch)
-    module.by_name = isinstance(output, str)
+    module.wanted = tuple(_wanted(value) for value in inputs)
+    module.by_name = isinstance(output, str) and not output.isdigit()
     module.notes = _notes(made.constants, made.dequantised, made.steps[-1].node.kind if made.steps else "", outputs)
     return module
 
 
+def _ordered(path: Path, inputs: list[ValueInfoProto], first: str | None) -> list[ValueInfoProto]:
+    """The inputs, the explained one first."""
+    if first is None:
+        return inputs
+    chosen = [value for value in inputs if value.name == first]
+    if not chosen:
+        raise CaptureError(f"{path.name} has no input called {first!r}; it takes {', '.join(v.name for v in inputs)}.")
+    return [*chosen, *(value for value in inputs if value.name != first)]
+
+
+def _wanted(value: ValueInfoProto) -> Wanted:
+    kind = value.type.tensor_type
+    sizes = None
+    if kind.HasField("shape"):
+        sizes = tuple(d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in kind.shape.dim)
+    return Wanted(value.name, sizes, DTYPES.get(kind.elem_type, torch.float32))
+
+
 def _outputs(path: Path, model: ModelProto, output: str | int | None) -> tuple[str, ...]:
     names = [value.name for value in model.graph.output]
-    if not isinstance(output, str) or output in names:
+    if not isinstance(output, str) or output in names or output.isdigit():
         return tuple(names)
     inside = [name for node in model.graph.node for name in node.output if name]
     if output not in inside:
@@ -59,7 +82,7 @@ def _outputs(path: Path, model: ModelProto, output: str | int | None) -> tuple[s
     return (output,)
 
 
-def _fixed_batch(value: onnx.ValueInfoProto) -> int | None:
+def _fixed_batch(value: ValueInfoProto) -> int | None:
     """The batch that a file fixes, by the leading axis of its first input."""
     kind = value.type.tensor_type
     if not kind.HasField("shape") or not kind.shape.dim:

@@ -16,7 +16,7 @@ from fxpullback.importer.numbers import MOST, Array, Known
 from fxpullback.importer.operators.quantised import Quantised
 from fxpullback.importer.operators.table import OPERATORS, key_of
 from fxpullback.importer.site import tensor
-from fxpullback.importer.steps import Plan, Step
+from fxpullback.importer.steps import Plan, Step, Wanted
 
 
 class Call(nn.Module):
@@ -57,11 +57,13 @@ class OnnxModule(nn.Module):
         names: names of the nodes, by that of the child.
         notes: what the ledger says of the file as a whole.
         by_name: whether one output, too, is returned under its name.
+        wanted: what the file says of its inputs.
     """
 
     original: Any = None
     notes: tuple[str, ...] = ()
     by_name = False
+    wanted: tuple[Wanted, ...] = ()
 
     def __init__(self, plan: Plan, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         super().__init__()
@@ -134,14 +136,18 @@ def identifiers(names: Sequence[str]) -> list[str]:
 
 def named_after(gm: fx.GraphModule, model: Any) -> None:
     """Have the nodes of a captured graph say which node of the file they come of; other models stay."""
-    if not isinstance(model, OnnxModule):
+    inside = model.named_modules() if isinstance(model, nn.Module) else ()
+    imported = [(path, part) for path, part in inside if isinstance(part, OnnxModule)]
+    if not imported:
         return
+    ((path, found),) = imported[:1]
+    names = {f"{path}.{child}" if path else child: name for child, name in found.names.items()}
     for node in gm.graph.nodes:
         stack = node.meta.get("nn_module_stack")
         node.meta.pop("stack_trace", None)
         if stack:
             paths = [str(entry[0]) for entry in stack.values() if isinstance(entry, tuple)]
-            name = next((model.names[p] for p in reversed(paths) if p in model.names), "")
+            name = next((names[p] for p in reversed(paths) if p in names), "")
             node.meta["nn_module_stack"] = {"onnx": (name, "onnx")} if name else {}
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fxpullback.certify.fresh import Looks
 from fxpullback.compiled import Compiled
@@ -31,12 +31,18 @@ class Original:
         inputs: names of its inputs.
         outputs: names of the outputs that the module returns; one of them may be a value inside.
         batch: the batch that the file fixes, or None.
+        fronts: what stands in front of the file in what is compiled, in order.
     """
 
     path: Path
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     batch: int | None
+    fronts: tuple[nn.Module, ...] = ()
+
+    def behind(self, front: nn.Module) -> Original:
+        """The same with one more module in front."""
+        return replace(self, fronts=(front, *self.fronts))
 
     def __deepcopy__(self, memo: Any) -> Original:
         return self
@@ -79,6 +85,8 @@ class Original:
             given = [*drawn.extras]
         if pb.ends.positions is not None:
             return 0.0, BOUND, "logits at chosen positions are compared by the module alone"
+        for front in self.fronts:
+            given[0] = front(given[0])
         theirs = self.run(session, given)
         wanted = theirs.reshape(ours.shape)
         scale = max(float(np.abs(wanted).max()), 1e-30)

@@ -4,8 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
+
 from fxpullback.importer.numbers import Array
 from fxpullback.importer.site import Node
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An input of a file.
+
+    Attributes:
+        name: its name there.
+        sizes: its axes, None for one that is free; None where the file does not say.
+        dtype: its type.
+    """
+
+    name: str
+    sizes: tuple[int | None, ...] | None
+    dtype: torch.dtype
+
+    def said(self) -> str:
+        """`[batch, 3, ?, ?]`."""
+        if self.sizes is None:
+            return "of no shape that the file says"
+        return f"[{', '.join(['batch', *('?' if size is None else str(size) for size in self.sizes[1:])])}]"
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ def test_normalise() -> None:
         ("torchvision:resnet_50", r"torchvision has no network of this name. Did you mean .*resnet50"),
         ("timm:qqqqqq", r"timm\.list_models\(\) lists them"),
         ("resnet50", r"'resnet50' names no model: timm:NAME.*timm:resnet50 or torchvision:resnet50, perhaps"),
-        ("net.onnx", "an ONNX file cannot be compiled"),
+        ("net.onnx", "no file net.onnx"),
         ("net.safetensors", "weights alone are no model"),
         ("no_such_module:make", "No module named 'no_such_module'"),
         (f"{__name__}:nothing", "has no nothing"),
