@@ -17,7 +17,7 @@ from fxpullback.certify.graph import verify
 from fxpullback.compiled import Compiled
 from fxpullback.contract.certificate import Certificate
 from fxpullback.contract.ends import Ends
-from fxpullback.contract.errors import UnknownOperatorError
+from fxpullback.contract.errors import InputError, UnknownOperatorError
 from fxpullback.differentiate import differentiate
 from fxpullback.extensions import Extension, Extensions
 from fxpullback.graph import invariants
@@ -59,7 +59,7 @@ class Pullback(Compiled):
 
 def compile(
     model: Model,
-    example_inputs: tuple[Tensor, ...] | Mapping[str, Tensor] | Tensor,
+    example_inputs: tuple[Tensor, ...] | Mapping[str, Tensor] | Tensor | None = None,
     *,
     rules: RuleSet | None = None,
     program: Program | None = None,
@@ -104,7 +104,7 @@ def compile(
     with seldom_collected(), torch.inference_mode(False):
         pb = _compiled(
             model := as_program(model, output),
-            given_examples(example_inputs, explain),
+            given_examples(own_examples(model) if example_inputs is None else example_inputs, explain),
             SEMANTIC.with_spread() if rules is None else rules,
             tuple(keep_exact),
             program or Soft(),
@@ -117,6 +117,19 @@ def compile(
             progress or (lambda stage: None),
         )
         return held_to_its_file(model, pb)
+
+
+def own_examples(model: Any) -> tuple[Tensor, ...]:
+    """The examples of a model that says itself what it takes, as one of an `.onnx` file does.
+
+    Raises:
+        InputError: it does not.
+    """
+    found = getattr(model, "examples", None)
+    if found is None:
+        raise InputError("no example inputs; pass one for each tensor the model takes, the explained one first.")
+    made: tuple[Tensor, ...] = found()
+    return made
 
 
 def held_to_its_file(model: Any, pb: Pullback) -> Pullback:

@@ -105,7 +105,6 @@ def load_model(
     if (mean is None) != (std is None):
         raise ModelSourceError("--mean and --std belong together: pass both.")
     shape = _shape(size) if input_shape is None else _sample_shape(spec, size, input_shape)
-    source: Source
     if spec.startswith(HF):
         given = [weights, pretrained, size, input_shape, options, mean, std, example]
         found = _finished(spec, _of_folder(spec, given, length), None, classes)
@@ -124,12 +123,19 @@ def load_model(
         made = made_by(spec, pretrained, dict(options or {}))
         source = Source(made, shape, None, notes=tuple(training_note(made)))
     else:
-        kind, name = split_spec(spec)
-        builder: Callable[..., Source] = {"timm": from_timm, "torchvision": from_torchvision}.get(kind, from_factory)
-        source = builder(name if builder is not from_factory else spec, shape, weights, pretrained, dict(options or {}))
+        source = _named(spec, shape, weights, pretrained, dict(options or {}))
     if mean is not None and std is not None:
         source = _renormalised(source, mean, std)
     return _finished(spec, source, weights, classes)
+
+
+def _named(
+    spec: str, shape: tuple[int, ...], weights: Path | None, pretrained: bool, options: dict[str, object]
+) -> Source:
+    """A network of a hub by its name, or what a factory makes."""
+    kind, name = split_spec(spec)
+    builder: Callable[..., Source] = {"timm": from_timm, "torchvision": from_torchvision}.get(kind, from_factory)
+    return builder(name if builder is not from_factory else spec, shape, weights, pretrained, options)
 
 
 def _of_folder(spec: str, given: Sequence[object], length: int | None) -> Source:

@@ -65,10 +65,11 @@ def at_positions(gm: Graph, kind: str, compilation: Compilation | None = None) -
 
 
 def with_class_axis(gm: Graph, compilation: Compilation | None = None) -> Graph:
-    """A captured graph whose output is `[batch]`, one logit for each sample, as one whose output is `[batch, 1]`."""
+    """A captured graph whose output is `[batch]` or `[batch, classes, 1, 1]`, as one of logits `[batch, classes]`."""
     (logits,) = outputs(gm.graph)
     val = logits.meta["val"]
-    if val.ndim != 1 or not val.is_floating_point() or not isinstance(val.shape[0], torch.SymInt):
+    alone, spread = val.ndim == 1, val.ndim > 2 and all(isinstance(n, int) and n == 1 for n in val.shape[2:])
+    if not (alone or spread) or not val.is_floating_point() or not isinstance(val.shape[0], torch.SymInt):
         return gm
     builder, env = Builder(gm, compilation), dict[fx.Node, Any]()
 
@@ -80,7 +81,8 @@ def with_class_axis(gm: Graph, compilation: Compilation | None = None) -> Graph:
     source = explained(gm.graph)
     env[source].node.meta.update({key: held for key, held in source.meta.items() if key != "val"})
     with builder.provenance("classes"):
-        column = env[logits].unsqueeze(1)
+        value = env[logits]
+        column = value.unsqueeze(1) if alone else value.reshape([value.shape[0], value.shape[1]])
     return tidy(builder.finish((column,)))
 
 

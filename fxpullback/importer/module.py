@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from fxpullback.contract.errors import CaptureError, FxPullbackError
+from fxpullback.contract.errors import CaptureError, FxPullbackError, InputError
 from fxpullback.importer.numbers import MOST, Array, Known
 from fxpullback.importer.operators.quantised import Quantised
 from fxpullback.importer.operators.table import OPERATORS, key_of
@@ -90,6 +90,29 @@ class OnnxModule(nn.Module):
         self.register_buffer(key, _tensor(array))
         self.held[name] = key
 
+    def examples(self) -> tuple[Tensor, ...]:
+        """An example of each input, a batch of two: normal numbers, or zeros where they are whole.
+
+        Raises:
+            InputError: the file leaves sizes free beside the batch.
+        """
+        found = []
+        for value in self.wanted:
+            if value.sizes is None or None in value.sizes[1:]:
+                raise InputError(
+                    f"the input {value.name} of the file is {value.said()}: its sizes are free. Pass an example."
+                )
+            sizes = [self.batch if self.batch and self.batch > 1 else 2, *(int(n or 1) for n in value.sizes[1:])]
+            floats = value.dtype.is_floating_point
+            found.append((torch.randn if floats else torch.zeros)(sizes).to(value.dtype))
+        return tuple(found)
+
+    @property
+    def batch(self) -> int | None:
+        """The batch that the file fixes."""
+        batch: int | None = self.original.batch if self.original is not None else None
+        return batch
+
     def run(self, given: Sequence[Tensor]) -> Any:
         """The outputs of the file: one tensor, or a dictionary of several."""
         values: dict[str, Any] = dict(zip(self.inputs, given, strict=True))
@@ -163,8 +186,10 @@ def _last_reads(steps: Sequence[Step], outputs: Sequence[str]) -> Mapping[int, l
 def _tensor(array: Array) -> Tensor:
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.astype(np.float32)).bfloat16()
-    if array.dtype.name in ("uint16", "uint32", "uint64", "uint4", "int4"):
+    if array.dtype.name in ("uint16", "uint32", "uint64", "uint4", "int4", "uint2", "int2"):
         array = array.astype(np.int64)
+    if array.dtype.name.startswith("float") and array.dtype.itemsize == 1:  # of 8 bits or fewer
+        array = array.astype(np.float32)
     return torch.from_numpy(np.array(array))
 
 

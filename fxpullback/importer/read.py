@@ -19,7 +19,9 @@ from fxpullback.contract.errors import CaptureError
 OLDEST = 7
 LARGEST = 2_000_000_000
 """Bytes of the largest file without its external data: no protobuf is larger."""
-_PACKED = {TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1}
+_PACKED: dict[int, int] = {TensorProto.INT4: 2, TensorProto.UINT4: 2, TensorProto.FLOAT4E2M1: 2}
+_PACKED |= {getattr(TensorProto, name): 4 for name in ("INT2", "UINT2") if hasattr(TensorProto, name)}
+"""Types of which several entries share a byte, and how many."""
 
 
 def read(path: Path) -> ModelProto:
@@ -109,7 +111,7 @@ def _checked(path: Path, tensor: TensorProto) -> None:
         item = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
     except KeyError as error:
         raise CaptureError(f"{path.name} is damaged: tensor {tensor.name} is of no known type.") from error
-    wanted = (count + 1) // 2 if tensor.data_type in _PACKED else count * item
+    wanted = -(-count // _PACKED[tensor.data_type]) if tensor.data_type in _PACKED else count * item
     if tensor.data_location == TensorProto.EXTERNAL:
         tensor.raw_data = _external(path, tensor, wanted)
         tensor.data_location = TensorProto.DEFAULT

@@ -23,36 +23,85 @@ def _joined(x: Tensor) -> Tensor:
 
 
 def _attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None, causal: bool) -> Tensor:
-    if k.shape[1] != q.shape[1]:  # fewer heads of keys, each for several of queries
-        k, v = (value.repeat_interleave(q.shape[1] // k.shape[1], 1) for value in (k, v))
+    k, v = (_repeated(value, q) for value in (k, v))
     if causal and mask is not None:
-        rows, columns = torch.arange(q.shape[2])[:, None], torch.arange(k.shape[2])[None]
-        early = columns <= rows
-        mask = mask & early if mask.dtype is torch.bool else mask.masked_fill(~early, float("-inf"))
-        causal = False
+        mask, causal = _with_bias(mask, _allowed(q, k, 0, 0, -1), q), False
     return F.scaled_dot_product_attention(q, k, v, mask, 0.0, causal, scale=scale)
+
+
+def _repeated(x: Tensor, q: Tensor) -> Tensor:
+    """Heads of keys or values, each for several of queries."""
+    return x if x.shape[1] == q.shape[1] else x.repeat_interleave(q.shape[1] // x.shape[1], 1)
+
+
+def _allowed(q: Tensor, k: Tensor, before: Any, right: int, left: int) -> Tensor:
+    """Which keys a query may see: none further to the right or left of its place, by -1 any."""
+    apart = torch.arange(k.shape[2])[None] - (torch.arange(q.shape[2])[:, None] + before)
+    seen = apart <= right if right >= 0 else torch.ones_like(apart, dtype=torch.bool)
+    return seen & (-apart <= left) if left >= 0 else seen
+
+
+def _with_bias(mask: Tensor | None, seen: Tensor, q: Tensor) -> Tensor:
+    """A mask with what else may not be seen."""
+    if mask is None or mask.dtype is torch.bool:
+        return seen if mask is None else mask & seen
+    return torch.where(seen, mask, float("-inf"))
+
+
+def _filled(mask: Tensor | None, keys: Any) -> Tensor | None:
+    """A mask that ends before the keys do: those behind it are not seen."""
+    if mask is None or not isinstance(mask.shape[-1], int) or not isinstance(keys, int) or mask.shape[-1] >= keys:
+        return mask
+    more = [0, keys - mask.shape[-1]]
+    return F.pad(mask, more, value=False if mask.dtype is torch.bool else float("-inf"))
 
 
 def attention(node: Node, q: Any, k: Any, v: Any, mask: Any = None, *past: Any) -> Any:
     """ai.onnx's attention, of queries, keys and values."""
-    if any(value is not None for value in past):
-        raise CaptureError("keys and values of before are not supported")
-    if any(node.outputs[1:]) or node.get("softcap", 0.0):
-        raise CaptureError("a soft cap, or outputs beside the first, are not supported")
     flat = q.ndim == 3
     if flat:
-        q, kv = _heads(q, node.get("q_num_heads")), node.get("kv_num_heads")
-        k, v = _heads(k, kv), _heads(v, kv)
-    mask = tensor(mask)
-    if (
-        mask is not None
-        and isinstance(mask.shape[-1], int)
-        and isinstance(k.shape[2], int)
-        and mask.shape[-1] < k.shape[2]
-    ):
-        raise CaptureError("a mask shorter than the keys is not supported")
-    made = _attended(q, k, v, mask, node.get("scale"), bool(node.get("is_causal", 0)))
-    return _joined(made) if flat else made
+        q, count = _heads(q, node.get("q_num_heads")), node.get("kv_num_heads")
+        k, v = _heads(k, count), _heads(v, count)
+    keys, values, length = ([tensor(value) for value in past] + [None] * 3)[:3]
+    before: Any = 0
+    if keys is not None:
+        before = keys.shape[2]
+        k, v = torch.cat([keys, k], 2), torch.cat([values, v], 2)
+    mask = _filled(tensor(mask), k.shape[2])
+    if length is not None:
+        before = (length - q.shape[2]).reshape(-1, 1, 1, 1)
+        mask = _with_bias(mask, torch.arange(k.shape[2]) < length.reshape(-1, 1, 1, 1), q)
+    right, left = node.get("right_window_size", -1), node.get("left_window_size", -1)
+    right = 0 if node.get("is_causal", 0) else right
+    if right >= 0 or left >= 0:
+        mask = _with_bias(mask, _allowed(q, k, before, right, left), q)
+    plain = not node.get("softcap", 0.0) and not any(node.outputs[3:4])
+    scores = None
+    if plain:
+        made = _attended(q, k, v, mask, node.get("scale"), False)
+    else:
+        made, scores = _written_out(node, q, _repeated(k, q), _repeated(v, q), mask)
+    made = _joined(made) if flat else made
+    return (made, k, v, scores)[: len(node.outputs)] if len(node.outputs) > 1 else made
+
+
+def _written_out(node: Node, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Attention with a soft cap, or one whose scores are read: the values, and the scores that are asked for."""
+    scale = node.get("scale") or q.shape[-1] ** -0.5
+    raw = torch.matmul(q, k.transpose(-1, -2)) * scale
+    cap = node.get("softcap", 0.0)
+    capped = torch.tanh(raw / cap) * cap if cap else raw
+    if mask is None:
+        biased = capped
+    elif mask.dtype is torch.bool:
+        biased = capped.masked_fill(~mask, float("-inf"))
+    else:
+        biased = capped + mask
+    weights = torch.softmax(biased, -1)
+    if mask is not None:  # a query that sees no key has weights of zero
+        weights = torch.where(torch.isnan(weights), 0.0, weights)
+    asked = (raw, capped, biased, weights)[node.get("qk_matmul_output_mode", 0)]
+    return torch.matmul(weights, v), asked
 
 
 def _key_mask(mask: Tensor | None, like: Tensor, filler: float) -> Tensor | None:

@@ -207,6 +207,11 @@ def swish(node: Node, x: Any) -> Any:
     return F.silu(x) if alpha == 1.0 else x * torch.sigmoid(x * alpha)
 
 
+def swiglu(node: Node, a: Any, b: Any) -> Any:
+    """a sigmoid(alpha a) b."""
+    return swish(node, a) * b
+
+
 def thresholded(node: Node, x: Any) -> Any:
     """x above alpha, else zero."""
     return F.threshold(x, node.get("alpha", 1.0), 0.0)
@@ -287,6 +292,7 @@ OPERATORS: dict[str, Operator] = {
     "HardSigmoid": hard_sigmoid,
     "Gelu": gelu,
     "Swish": swish,
+    "SwiGLU": swiglu,
     "ThresholdedRelu": thresholded,
     "Shrink": shrink,
     "IsInf": is_infinite,

@@ -153,9 +153,8 @@ def transposed(node: Node, x: Any, weight: Any, bias: Any = None) -> Any:
     if even and all(m < max(s, d) for m, s, d in zip(more, stride, dilation, strict=True)):
         return call(x, weight, bias, stride, begins, more, group, dilation)
     made = call(x, weight, None, stride, 0, 0, group, dilation)
-    made = F.pad(made, [side for n in reversed(more) for side in (0, n)])
-    for axis, (begin, end) in enumerate(zip(begins, ends, strict=True), 2):
-        made = made.narrow(axis, begin, made.shape[axis] - begin - end)
+    cut = [(-begin, m - end) for begin, end, m in zip(begins, ends, more, strict=True)]
+    made = F.pad(made, [side for pair in reversed(cut) for side in pair])
     return made if bias is None else made + bias.reshape([1, -1, *[1] * count])
 
 
@@ -175,10 +174,45 @@ def _transposed_pads(
     begins, ends = [], []
     for n, s, r, m, g in zip(sizes, stride, reach, more, goal, strict=True):
         total = s * (n - 1) + m + r - g
+        if isinstance(total, int) and total < 0:
+            begins.append(0)
+            ends.append(total)
+            continue
         small, large = total // 2, total - total // 2
         begins.append(small if kind != "SAME_LOWER" else large)
         ends.append(large if kind != "SAME_LOWER" else small)
     return begins, ends
+
+
+def deformed(node: Node, x: Any, weight: Any, offset: Any, bias: Any = None, mask: Any = None) -> Any:
+    """A convolution whose places are moved by offsets."""
+    from torchvision.ops import deform_conv2d
+
+    weight, kernel = tensor(weight), list(tensor(weight).shape[2:])
+    if len(kernel) != 2:
+        raise CaptureError(f"windows of {len(kernel)} axes are none that torch has")
+    pads = list(node.get("pads") or [0] * 4)
+    if pads[:2] != pads[2:]:
+        raise CaptureError("padding that differs at both ends of an axis is not supported")
+    stride, dilation = node.get("strides") or [1, 1], node.get("dilations") or [1, 1]
+    given = tensor(bias), tuple(stride), tuple(pads[:2]), tuple(dilation), tensor(mask)
+    return deform_conv2d(x, tensor(offset), weight, *given)
+
+
+def causal(node: Node, x: Any, weight: Any, bias: Any = None, past: Any = None) -> Any:
+    """A convolution along time that looks back only, each channel by itself; and what the next call takes."""
+    weight, bias, past = tensor(weight), tensor(bias), tensor(past)
+    back = weight.shape[-1] - 1
+    wide = F.pad(x, [back, 0]) if past is None else torch.cat([past, x], 2)
+    made = F.conv1d(wide, weight, bias, groups=x.shape[1])
+    name = node.get("activation", b"none")
+    made = F.silu(made) if (name.decode() if isinstance(name, bytes) else name) in ("silu", "swish") else made
+    return (made, wide[:, :, wide.shape[2] - back :]) if len(node.outputs) > 1 else made
+
+
+def determinant(node: Node, x: Any) -> Any:
+    """The determinant of each matrix."""
+    return torch.linalg.det(x)
 
 
 def einsum(node: Node, *given: Any) -> Any:
@@ -194,6 +228,9 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Conv": convolution,
     "ConvTranspose": transposed,
     "Einsum": einsum,
+    "DeformConv": deformed,
+    "CausalConvWithState": causal,
+    "Det": determinant,
     "com.microsoft.FusedConv": fused_convolution,
     "com.microsoft.FusedGemm": fused_gemm,
     "com.microsoft.FusedMatMul": fused_matmul,

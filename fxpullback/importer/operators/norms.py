@@ -32,12 +32,17 @@ def layer_norm(node: Node, x: Any, weight: Any, bias: Any = None) -> Any:
     """By the statistics over the last axes."""
     axis = node.get("axis", -1)
     axis += x.ndim if axis < 0 else 0
-    _alone(node)
-    sizes, weight, bias = list(x.shape[axis:]), tensor(weight), tensor(bias)
+    sizes, weight, bias, eps = list(x.shape[axis:]), tensor(weight), tensor(bias), node.get("epsilon", 1e-5)
     if list(weight.shape) == sizes and (bias is None or list(bias.shape) == sizes):
-        return F.layer_norm(x, sizes, weight, bias, node.get("epsilon", 1e-5))
-    made = F.layer_norm(x, sizes, None, None, node.get("epsilon", 1e-5)) * weight
-    return made if bias is None else made + bias
+        made = F.layer_norm(x, sizes, weight, bias, eps)
+    else:
+        made = F.layer_norm(x, sizes, None, None, eps) * weight
+        made = made if bias is None else made + bias
+    if not any(node.outputs[1:]):
+        return made
+    axes = list(range(axis, x.ndim))
+    mean = x.mean(axes, keepdim=True)
+    return made, mean, torch.rsqrt(((x - mean) ** 2).mean(axes, keepdim=True) + eps)
 
 
 def rms_norm(node: Node, x: Any, weight: Any) -> Any:

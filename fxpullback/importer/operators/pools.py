@@ -56,8 +56,7 @@ def max_pool(node: Node, x: Any) -> Any:
     even = pads[:count] == pads[count:] and all(2 * p <= k for p, k in zip(pads, kernel, strict=False))
     if even:
         return MAX[count](x, kernel, stride, pads[:count], dilation)
-    wide, _ = split_pads(x, pads, float("-inf"))
-    return MAX[count](wide, kernel, stride, 0, dilation)
+    return MAX[count](_padded(x, pads, float("-inf")), kernel, stride, 0, dilation)
 
 
 def average_pool(node: Node, x: Any) -> Any:
@@ -72,18 +71,16 @@ def average_pool(node: Node, x: Any) -> Any:
     summed = _window_sums(x, kernel, stride, dilation, wide)
     inside = torch.ones([1, 1, *x.shape[2:]], dtype=x.dtype)
     if counted:
-        inside = (
-            split_pads(inside, pads, 1.0)[0] if any(pads) and pads[:count] != pads[count:] else _padded(inside, pads)
-        )
+        inside = _padded(inside, pads, 1.0)
         rest = [a - b for a, b in zip(wide, pads, strict=True)]
         return summed / _window_sums(inside, kernel, stride, dilation, rest)
     return summed / _window_sums(inside, kernel, stride, dilation, wide)
 
 
-def _padded(x: Tensor, pads: list[int]) -> Tensor:
+def _padded(x: Tensor, pads: list[int], value: float) -> Tensor:
     count = len(pads) // 2
     sides = [s for pair in zip(reversed(pads[:count]), reversed(pads[count:]), strict=True) for s in pair]
-    return F.pad(x, sides, value=1.0)
+    return F.pad(x, sides, value=value)
 
 
 def _window_sums(x: Tensor, kernel: list[int], stride: list[int], dilation: list[int], pads: list[int]) -> Tensor:
@@ -159,6 +156,22 @@ def col2im(node: Node, x: Any, image: Any, block: Any) -> Any:
     return made[:, :, top : top + sides[0], left : left + sides[1]]
 
 
+def roi_align(node: Node, x: Any, boxes: Any, samples: Any) -> Any:
+    """The mean over each part of each constant box."""
+    from torchvision.ops import roi_align as aligned
+
+    given, numbers = node.constant(1), node.constant(2)
+    if given is None or numbers is None or _text(node.get("mode", "avg")) != "avg":
+        raise CaptureError("boxes that are computed, or the largest of their entries, are not supported")
+    half = _text(node.get("coordinate_transformation_mode", "half_pixel" if node.opset >= 16 else "output_half_pixel"))
+    rows = np.concatenate([numbers.reshape(-1, 1), given], 1).astype(np.float32)
+    sides = node.get("output_height", 1), node.get("output_width", 1)
+    ratio = node.get("sampling_ratio", 0) or -1
+    return aligned(
+        x, torch.from_numpy(rows).to(x.dtype), sides, node.get("spatial_scale", 1.0), ratio, half == "half_pixel"
+    )
+
+
 def _pair(values: list[Any]) -> tuple[int, int]:
     first, second = values
     return first, second
@@ -200,4 +213,5 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "AffineGrid": affine_grid,
     "Col2Im": col2im,
     "MaxRoiPool": roi_pool,
+    "RoiAlign": roi_align,
 }

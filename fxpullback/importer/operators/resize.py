@@ -43,11 +43,12 @@ def resize(node: Node, x: Any, *rest: Any) -> Any:
     for axis in moved:
         if not isinstance(x.shape[axis], int):
             raise CaptureError("it resizes an axis whose size is free, in a way that torch has no operator for")
+        size = x.shape[axis]
         matrix = _matrix(node, x.shape[axis], int(wanted[axis]), by[axis], limits.get(axis))
         weights = torch.from_numpy(matrix).to(x.dtype)
         x = F.linear(x.movedim(axis, -1), weights).movedim(-1, axis)
         if _text(node.get("coordinate_transformation_mode", "")) == "tf_crop_and_resize":
-            x = _outside(node, x, axis, matrix)
+            x = _outside(node, x, axis, size, by[axis], limits.get(axis))
     return x
 
 
@@ -156,7 +157,7 @@ def _place(node: Node, i: int, size: int, count: int, scale: float, roi: tuple[f
     if where == "pytorch_half_pixel":
         return (i + 0.5) / scale - 0.5 if count > 1 else -0.5
     if where == "align_corners":
-        return i * (size - 1) / (count - 1) if count > 1 else 0.0
+        return i * (size - 1) / (size * scale - 1) if size * scale > 1 else 0.0
     if where == "asymmetric":
         return i / scale
     if where == "tf_half_pixel_for_nn":
@@ -198,8 +199,13 @@ def _cubic(d: float, a: float) -> float:
     return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a if d < 2 else 0.0
 
 
-def _outside(node: Node, x: Tensor, axis: int, matrix: Array) -> Any:
-    raise CaptureError("tf_crop_and_resize is not supported")
+def _outside(node: Node, x: Tensor, axis: int, size: int, scale: Any, roi: tuple[float, float] | None) -> Tensor:
+    """Entries whose place lies outside of the input hold one value."""
+    count = x.shape[axis]
+    places = [_place(node, i, size, count, float(scale), roi) for i in range(count)]
+    inside = torch.tensor([0 <= place <= size - 1 for place in places])
+    shape = [-1 if i == axis else 1 for i in range(x.ndim)]
+    return torch.where(inside.reshape(shape), x, float(node.get("extrapolation_value", 0.0)))
 
 
 def _text(value: Any) -> str:

@@ -263,7 +263,8 @@ def space_to_depth(node: Node, x: Any) -> Any:
     """Blocks of places as channels."""
     n, c, h, w = x.shape
     b = node.get("blocksize")
-    split_ = x.reshape(n, c, h // b, b, w // b, b).permute(0, 3, 5, 1, 2, 4)
+    crd = _text(node.get("mode", "DCR")) == "CRD"
+    split_ = x.reshape(n, c, h // b, b, w // b, b).permute(*((0, 1, 3, 5, 2, 4) if crd else (0, 3, 5, 1, 2, 4)))
     return split_.reshape(n, c * b * b, h // b, w // b)
 
 
@@ -273,6 +274,17 @@ def running_sum(node: Node, x: Any, *rest: Any) -> Any:
     x = x.flip(axis) if node.get("reverse", 0) else x
     made = torch.cumsum(x, axis)
     made = made - x if node.get("exclusive", 0) else made
+    return made.flip(axis) if node.get("reverse", 0) else made
+
+
+def running_product(node: Node, x: Any, *rest: Any) -> Any:
+    """Products of what is before each entry along an axis."""
+    axis = int(node.number(1, [x, *rest])) % x.ndim
+    x = x.flip(axis) if node.get("reverse", 0) else x
+    made = torch.cumprod(x, axis)
+    if node.get("exclusive", 0):
+        first = torch.ones_like(made.narrow(axis, 0, 1))
+        made = torch.cat([first, made.narrow(axis, 0, made.shape[axis] - 1)], axis)
     return made.flip(axis) if node.get("reverse", 0) else made
 
 
@@ -321,6 +333,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "DepthToSpace": depth_to_space,
     "SpaceToDepth": space_to_depth,
     "CumSum": running_sum,
+    "CumProd": running_product,
     "Constant": constant,
     "CenterCropPad": centred,
 }

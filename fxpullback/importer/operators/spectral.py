@@ -20,7 +20,8 @@ def dft(node: Node, x: Any, *rest: Any) -> Any:
     inverse, half = bool(node.get("inverse", 0)), bool(node.get("onesided", 0))
     given = torch.view_as_complex(x) if x.shape[-1] == 2 else x[..., 0]
     if inverse and half:
-        raise CaptureError("an inverse transform of one side is not supported")
+        made = torch.fft.irfft(given, length, axis)
+        return made.unsqueeze(-1)
     if inverse:
         made = torch.fft.ifft(given, length, axis)
     elif half:

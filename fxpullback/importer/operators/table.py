@@ -10,6 +10,7 @@ from fxpullback.importer.operators import (
     attention,
     elementwise,
     linear,
+    losses,
     norms,
     places,
     pools,
@@ -23,6 +24,7 @@ OPERATORS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         **elementwise.OPERATORS,
         **linear.OPERATORS,
+        **losses.OPERATORS,
         **shapes.OPERATORS,
         **places.OPERATORS,
         **pools.OPERATORS,

@@ -1,0 +1,1 @@
+"""What of ONNX is imported, measured: the node tests of onnx, its architectures, and files of exporters."""

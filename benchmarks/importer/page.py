@@ -1,0 +1,72 @@
+"""docs/onnx-support.md, out of the results."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.importer.files import File
+from benchmarks.importer.nodes import BOUND, Outcome
+
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "onnx-support.md"
+
+HEAD = """# What of ONNX is imported
+
+Written by `python -m benchmarks.importer`; not to be edited. How files are read: [onnx-models.md](onnx-models.md).
+
+## Node tests of onnx
+
+Those that ship with onnx, as far as they have floating-point input and output, draw nothing, train nothing. The first
+floating-point input stays an input, the others become constants. A test passes when the module that is made of it
+returns the expected outputs. Of each operator the first test is compiled as well: its `EXACT` pullback is torch's own
+gradient in float64, to {bound}."""
+
+
+def page(nodes: Sequence[Outcome], files: Sequence[File]) -> str:
+    """The text of the page."""
+    parts = [HEAD.format(bound=f"{BOUND:.0e}"), sentence(nodes)]
+    groups: dict[str, list[Outcome]] = defaultdict(list)
+    for one in nodes:
+        groups[one.kind].append(one)
+    rows = ["| operator | tests | pass | pullback |", "|---|--:|--:|--:|"]
+    for kind, some in sorted(groups.items()):
+        errors = [one.pullback for one in some if one.pullback is not None]
+        shown = f"{min(errors):.0e}" if errors else ""
+        rows.append(f"| {kind} | {len(some)} | {sum(one.passed for one in some)} | {shown} |")
+    parts.append("\n".join(rows))
+    failed = [one for one in nodes if not one.passed]
+    if failed:
+        parts += ["### What does not pass", "\n".join(f"- {one.name}: {_plain(one.reason)}" for one in failed)]
+    if files:
+        parts += ["## Files", FILES, "\n".join([*TABLE, *(_row(one) for one in files)])]
+        rest = [one for one in files if not one.passed]
+        if rest:
+            parts.append("\n".join(f"- {one.name}: {_plain(one.reason)}" for one in rest))
+    return "\n\n".join(parts) + "\n"
+
+
+FILES = """Whole networks: imported, compiled, written, certified, the file itself in ONNX Runtime first. `module`: how
+far the pullback is off that of the module it was exported from, relative to its largest entry."""
+TABLE = ["| file | from | nodes | gates | logits | module | |", "|---|---|--:|--:|--:|--:|---|"]
+
+
+def sentence(nodes: Sequence[Outcome]) -> str:
+    """How many pass, in one line."""
+    passed, compiled = sum(one.passed for one in nodes), [one for one in nodes if one.pullback is not None]
+    share, operators = 100 * passed / max(1, len(nodes)), len({one.kind for one in nodes})
+    return (
+        f"{passed} of {len(nodes)} pass ({share:.1f} %), of {operators} operators; the pullbacks of "
+        f"{len({one.kind for one in compiled})} were compared."
+    )
+
+
+def _row(one: File) -> str:
+    module = "" if one.module is None else f"{one.module:.0e}"
+    logits = "" if one.logits is None else f"{one.logits:.0e}"
+    ended = "ok" if one.passed else "failed"
+    return f"| {one.name} | {one.source} | {one.nodes} | {one.gates} | {logits} | {module} | {ended} |"
+
+
+def _plain(text: str) -> str:
+    return text.split(". docs/onnx-models.md")[0].replace("|", "/")

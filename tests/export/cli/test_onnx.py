@@ -1,0 +1,96 @@
+"""`fxpullback compile model.onnx`: pictures as the file takes them, outputs and inputs by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+import fxpullback
+from fxpullback.export import Session
+from fxpullback.export.zoo.models import load_model
+from tests.export.cli.commands import run
+from tests.helpers import assert_near
+from tests.importer.graphs import drawn, model, node, perceptron, saved
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A network of pictures, 3 x 32 x 32, with a softmax at its end."""
+    nodes = [
+        node("Conv", ["x", "w"], ["c"], "/conv/Conv", strides=[2, 2]),
+        node("Relu", ["c"], ["r"], "/act/Relu"),
+        node("GlobalAveragePool", ["r"], ["g"]),
+        node("Flatten", ["g"], ["f"]),
+        node("Gemm", ["f", "v"], ["logits"], "/head/Gemm"),
+        node("Softmax", ["logits"], ["shares"]),
+    ]
+    weights = {"w": drawn(8, 3, 3, 3, scale=0.4), "v": drawn(8, 4, seed=1)}
+    return saved(model(nodes, ["n", 3, 32, 32], ["shares"], weights=weights), tmp_path / "net.onnx")
+
+
+def test_a_file_becomes_a_file_with_its_explanation(pictures: Path) -> None:
+    out, _ = run("compile", str(pictures), "--logits", "logits", "--mean", "0.5,0.4,0.3", "--std", "0.2,0.2,0.3")
+    assert "net-explained.onnx" in out
+    session = Session("net-explained.onnx")
+    x = torch.rand(2, 3, 32, 32) * 2 - 1
+    loaded = load_model(str(pictures), output="logits", mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.3))
+    wanted = fxpullback.compile(loaded.model, x, output="logits")(x, torch.tensor([1, 3]))
+    result = session(x.numpy(), np.array([1, 3]))
+    assert_near(torch.from_numpy(result.logits), wanted[0], 1e-5)
+    assert session.certificate is not None
+    assert session.certificate["checks"][0]["name"] == "original file in ONNX Runtime: logits, batch 1"
+    assert [row["module"] for row in session.ledger["rows"] if row["gate"]] == ["/act/Relu"]
+
+
+def test_channels_last_are_taken_first(tmp_path: Path) -> None:
+    nodes = [
+        node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+        node("Conv", ["t", "w"], ["c"]),
+        node("Relu", ["c"], ["r"]),
+        node("ReduceMean", ["r", "axes"], ["m"], keepdims=0),
+        node("MatMul", ["m", "v"], ["logits"]),
+    ]
+    weights = {"w": drawn(8, 3, 3, 3, scale=0.4), "v": drawn(8, 4, seed=1), "axes": np.array([2, 3])}
+    path = saved(model(nodes, ["n", 16, 20, 3], weights=weights), tmp_path / "nhwc.onnx")
+    _, said = run("compile", str(path), "-o", "first.onnx")
+    assert "takes [batch, height, width, channels]" in said
+    assert Session("first.onnx")(np.zeros((2, 3, 16, 20), np.float32), np.array([0, 1])).logits.shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--logits", "nothing"], "no value called 'nothing'"),
+        (["--input", "y"], "no input called 'y'; it takes x"),
+        (["--size", "64"], "which --size cannot change"),
+        (["--pretrained"], "brings its own weights; leave --pretrained out"),
+        (["-o", "net.onnx"], "this is the model itself"),
+    ],
+)
+def test_what_a_file_does_not_have(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    monkeypatch.chdir(pictures.parent)
+    _, said = run("compile", "net.onnx", *arguments, code=1)
+    assert words in " ".join(said.replace("│", " ").split())
+
+
+def test_an_input_is_named_for_files_alone() -> None:
+    _, said = run("compile", "timm:test_resnet", "--input", "x", code=2)
+    assert "it is for .onnx files" in " ".join(said.replace("│", " ").split())
+
+
+def test_examples_of_a_file_are_its_own(tmp_path: Path) -> None:
+    path = saved(perceptron(), tmp_path / "p.onnx")
+    assert fxpullback.compile(path).verify().passed
+    with pytest.raises(fxpullback.FxPullbackError, match="no example inputs"):
+        fxpullback.compile(nn.Linear(3, 2))
+    free = onnx.load(path)
+    free.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "n"
+    with pytest.raises(fxpullback.FxPullbackError, match="its sizes are free"):
+        fxpullback.compile(saved(free, tmp_path / "free.onnx"))
