@@ -223,21 +223,19 @@ def compile_command(
     from fxpullback.export.cli import compile_options as read
 
     about = weights, pretrained, size, input_shape, model_option or [], classes, mean, std, example, length
-    chosen = rules.value, temperature or [], keep_exact or [], _value(noise)
-    chosen_rules, folder = read.calibration_of(rules.value, read.rules_of(*chosen), calibrate, spread)
+    asked = read.rules_of(rules.value, temperature or [], keep_exact or [], _value(noise))
+    chosen_rules, folder = read.calibration_of(rules.value, asked, calibrate, spread)
     steps_of = {"alpha": alpha, "steps": steps, "clip": clip, "clip-when": _value(clip_when), "eps": eps}
+    settings = target.value, precision.value, folder, free_size, tuple(without or ())
+    returns = {"taps": read.taps_of(tap or []), "each_tap": each_tap, "bias": bias}
     job = work.Job(
         model,
         output or work.default_output(model),
-        program=read.program_of(program.value, steps_of),
-        rules=chosen_rules,
-        target=target.value,
-        precision=precision.value,
-        calibrate=folder,
-        free_size=free_size,
-        without=tuple(without or ()),
-        source=read.source_of(*about) | read.of_a_file(model, logits, input_),
-        returns={"taps": read.taps_of(tap or []), "each_tap": each_tap, "bias": bias},
+        read.program_of(program.value, steps_of),
+        chosen_rules,
+        *settings,
+        read.source_of(*about) | read.of_a_file(model, logits, input_),
+        returns,
         explains={"output": logits, "positions": _value(positions), "explain": explain or None},
     )
     with Stages() as stages:

@@ -84,18 +84,15 @@ def load_model(
 
     Args:
         spec: `timm:NAME`, `torchvision:NAME`, `hf:FOLDER`, `package.module:factory`, `file.pt2` or `file.onnx`.
-        weights: Weights to load: safetensors, or a torch file of tensors.
-        pretrained: Fetch the weights that timm or torchvision publish.
+        weights: Weights to load: safetensors, or a torch file of tensors. `pretrained` fetches those of the hub.
         size: Side in pixels, (height, width) or (channels, height, width); None for the network's own.
         input_shape: Shape of one sample that is no picture, such as (channels, time); not together with `size`.
         options: Keyword arguments for the function that builds the model.
         classes: File of class names: one per line, or a JSON list.
-        mean: Mean the weights were trained with, in units of [0, 1]; None for the network's own.
-        std: Standard deviation, likewise.
+        mean: Mean the weights were trained with, in units of [0, 1]; None for the network's own. `std` likewise.
         example: File of example inputs, the explained one first, for a model that takes several.
         length: Tokens of the examples of a model of text; None for as many as they have.
-        output: Of an ONNX file, what the logits are: an output, or any value in it.
-        first: Of an ONNX file with several inputs, the one that is explained.
+        output: Of an ONNX file, what the logits are; and `first`, which of several inputs is explained.
 
     Raises:
         ModelSourceError: Anything of the above is wrong; the message says what to pass instead.
