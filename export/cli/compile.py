@@ -147,6 +147,13 @@ def _named(
     Raises:
         ModelSourceError: The model takes one input, or none of a name.
     """
+    if given := loaded.explains.get("explain"):
+        if sorted(explain) != sorted(given):
+            raise ModelSourceError(
+                f"{spec}: {' and '.join(given)} are explained together, as the folder has what makes each an input. "
+                "Leave --explain out."
+            )
+        explain = given
     names = loaded.names or tuple(input_names(loaded.model))[: len(examples)]
     if len(examples) < 2:
         raise ModelSourceError(

@@ -176,7 +176,7 @@ class Reader:
     def _arrays(self, encoding: Any, length: int, place: int) -> dict[str, npt.NDArray[Any]]:
         """The inputs by name."""
         count = len(encoding)
-        if length > count and self._text.mask not in self._inputs:
+        if length > count and self._text.mask not in self._inputs and not self._text.counts:
             raise InputError(
                 f"the text has {count} tokens and the file takes {length}, and no {self._text.mask}: what it is filled "
                 f"up with would count as text. Pass a text of {length} tokens, or compile the model with a free length "

@@ -33,7 +33,7 @@ class Source:
         examples: Example inputs, the explained one first; None where the shape says all there is to say.
         names: Names of the examples, where they are passed by name.
         text: How a text becomes an input; None for a model that takes something else.
-        explains: Which logits are explained unless others are asked for: `output` and `positions` of `compile`.
+        explains: What is explained unless other is asked for: `output`, `positions` and `explain` of `compile`.
     """
 
     model: nn.Module | ExportedProgram
@@ -45,7 +45,7 @@ class Source:
     examples: tuple[Tensor, ...] | None = None
     names: tuple[str, ...] = ()
     text: Text | None = None
-    explains: Mapping[str, str] = field(default_factory=dict)
+    explains: Mapping[str, Any] = field(default_factory=dict)
 
 
 def from_timm(

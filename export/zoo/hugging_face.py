@@ -1,4 +1,4 @@
-"""Models from a folder of Hugging Face transformers, `hf:FOLDER`: of text, or of pictures."""
+"""Models from a folder of Hugging Face transformers, `hf:FOLDER`: of text, of pictures, or of both."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fxpullback.export.zoo.hugging_face_folder import (
     loaded,
     quiet,
 )
+from fxpullback.export.zoo.hugging_face_pairs import of_pairs, takes_both
 from fxpullback.export.zoo.hugging_face_pictures import of_pictures
 from fxpullback.export.zoo.hugging_face_text import of_text
 
@@ -41,6 +42,8 @@ def from_folder(spec: str, folder: Path, *, length: int | None = None) -> Source
     check_weights(spec, folder, kind.__name__)
     with quiet(transformers):
         model = loaded(spec, folder, kind)
+    if takes_both(kind):
+        return of_pairs(spec, folder, model, transformers, length)
     if main == "input_ids":
         return of_text(spec, folder, model, transformers, length)
     if length is not None:

@@ -76,10 +76,15 @@ def tokens_of(spec: str, model: Any, tokenizer: Any, text: Text, length: int | N
         list(SENTENCES), padding="longest" if length is None else "max_length", return_tensors="pt", **options
     )
     found = {name: made[name] for name in _OF_TEXT if name in made and name in taken}
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = _embeddings(model).weight.shape[0]
     if int(found["input_ids"].max()) >= rows:
         raise ModelSourceError(
             f"{spec}: the tokenizer gives ids up to {int(found['input_ids'].max())}, and the model has {rows} "
             "embeddings: they do not belong together. Fetch the folder again."
         )
     return found
+
+
+def _embeddings(model: Any) -> Any:
+    """What ids are looked up in; of a model that takes pictures besides, that of its texts."""
+    return getattr(model, "text_model", model).get_input_embeddings()

@@ -59,7 +59,7 @@ def positions(model: nn.Module) -> int | None:
 
     Tables with a padding row count positions from behind it, so that many rows less are of use.
     """
-    most = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    most = getattr(of_text(getattr(model, "config", None)), "max_position_embeddings", None)
     if not isinstance(most, int) or most < 1:
         return None
     rows = [
@@ -68,6 +68,11 @@ def positions(model: nn.Module) -> int | None:
         if isinstance(table, nn.Embedding) and "position" in name and table.padding_idx is not None
     ]
     return most - max(rows, default=0)
+
+
+def of_text(config: Any) -> Any:
+    """The part of a configuration that is of texts: all of it, but for a model of pictures besides."""
+    return getattr(config, "text_config", None) or config
 
 
 def load_tokenizer(spec: str, folder: Path, transformers: Any) -> Any:
@@ -115,7 +120,8 @@ def with_padding(spec: str, model: Any, tokenizer: Any) -> list[str]:
         said = [f"the tokenizer has no padding token; {tokenizer.eos_token} is taken, hidden by the mask"]
     else:
         said = []
-    if getattr(model.config, "pad_token_id", None) is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
+    config = of_text(model.config)
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = tokenizer.pad_token_id
         said.append(f"the model names no padding token; that of the tokenizer, {tokenizer.pad_token}, is taken")
     return said

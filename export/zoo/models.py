@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,7 @@ class LoadedModel:
         extras: Examples of the inputs that are passed through.
         names: Names of the examples, where the model is called by name.
         text: How a text becomes an input; None for a model that takes something else.
-        explains: Which logits are explained unless others are asked for: `output` and `positions` of `compile`.
+        explains: What is explained unless other is asked for: `output`, `positions` and `explain` of `compile`.
         is_free: Whether a text may have any length; else it is filled up to that of the examples.
     """
 
@@ -60,7 +61,7 @@ class LoadedModel:
     extras: tuple[Tensor, ...] = ()
     names: tuple[str, ...] = ()
     text: Text | None = None
-    explains: Mapping[str, str] = field(default_factory=dict)
+    explains: Mapping[str, Any] = field(default_factory=dict)
     is_free: bool = False
 
 
@@ -105,7 +106,7 @@ def load_model(
     if spec.startswith(HF):
         given = [weights, pretrained, size, input_shape, options, mean, std, example]
         found = _finished(spec, _of_folder(spec, given, length), None, classes)
-        return replace(found, is_free=length is None and found.text is not None)
+        return replace(found, is_free=length is None and found.text is not None and "explain" not in found.explains)
     if length is not None:
         raise ModelSourceError(f"{spec}: --length is for models of text, {HF}FOLDER; leave it out.")
     if spec.endswith(ONNX):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 MASK, TYPES = "attention_mask", "token_type_ids"
@@ -24,6 +24,8 @@ class Text:
         specials: Special tokens by what they are for, such as `{"pad": "[PAD]", "mask": "[MASK]"}`.
         mask: Name of the input that is 1 where there is text and 0 where it was filled up.
         types: Name of the input that says of each token which of two texts it belongs to.
+        counts: Whether what a text is filled up with counts as text, as for a model that was trained so: it needs no
+            mask.
     """
 
     tokenizer: str
@@ -33,6 +35,7 @@ class Text:
     specials: Mapping[str, str] = field(default_factory=dict)
     mask: str = MASK
     types: str = TYPES
+    counts: bool = False
 
     def __post_init__(self) -> None:
         if self.side not in SIDES:
@@ -46,6 +49,10 @@ class Text:
         padding = "not filled up" if self.padding is None else f"filled up with {self.padding} on the {self.side}"
         kind = f"{model.get('type', 'tokenizer')} of {len(model.get('vocab', ()))} tokens"
         return f"texts{bound}, by {kind}, {padding}"
+
+    def filled_up(self) -> Text:
+        """The same for a model that was trained on texts filled up to one length, without a mask."""
+        return replace(self, counts=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a file carries them."""
@@ -69,4 +76,5 @@ class Text:
             {str(use): str(token) for use, token in dict(data.get("specials") or {}).items()},
             str(data.get("mask", MASK)),
             str(data.get("types", TYPES)),
+            bool(data.get("counts", False)),
         )
