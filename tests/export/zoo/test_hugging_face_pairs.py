@@ -63,8 +63,9 @@ def picture() -> Path:
 
 def by_transformers(path: Path, model: Any) -> tuple[Tensor, Tensor, Tensor]:
     """The similarity of the picture and the text, and its gradients by RGB in [-1, 1] and by the embeddings."""
-    processor = transformers.AutoImageProcessor.from_pretrained(path)
-    reader = transformers.AutoTokenizer.from_pretrained(path)
+    kinds: Any = transformers
+    processor = kinds.AutoImageProcessor.from_pretrained(path)
+    reader = kinds.AutoTokenizer.from_pretrained(path)
     pixels = processor(Image.open(picture()), return_tensors="pt")["pixel_values"].requires_grad_(True)
     given = reader(TEXT, padding="max_length", max_length=LENGTH, return_tensors="pt")
     seen: list[Tensor] = []
