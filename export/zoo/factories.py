@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves
 
-from fxpullback.contract.errors import ModelSourceError
+from fxpullback.capture.program import is_script, load_program
+from fxpullback.capture.reasons import SCRIPTED
+from fxpullback.contract.errors import CaptureError, ModelSourceError
 from fxpullback.export.pictures.preprocessing import Preprocessing
 from fxpullback.export.runtime.package import is_compiled
 from fxpullback.export.zoo.arrays import read_examples
 from fxpullback.export.zoo.hubs import Source
+from fxpullback.graph.shapes import is_free
 
 FORMS = "timm:NAME, torchvision:NAME, hf:FOLDER, package.module:factory, file.pt2 or file.onnx"
 
@@ -27,6 +29,8 @@ def split_spec(spec: str) -> tuple[str, str]:
     kind, colon, name = spec.partition(":")
     if colon and kind and name:
         return kind, name
+    if Path(spec).is_file() and is_script(Path(spec)):
+        raise ModelSourceError(f"{spec}: it {SCRIPTED}")
     if Path(spec).suffix in (".pt", ".pth", ".safetensors", ".bin"):
         raise ModelSourceError(
             f"{spec}: weights alone are no model. Name the architecture and pass the file beside it: "
@@ -88,20 +92,21 @@ def from_file(
         raise ModelSourceError(
             f"{path}: there is no such file. Write one with torch.export.save(program, {str(path)!r})."
         )
+    if is_compiled(path):
+        raise ModelSourceError(f"{path}: this is no model; fxpullback compiled it already.")
+    if is_script(path):
+        raise ModelSourceError(f"{path}: it {SCRIPTED}")
     try:
-        program = torch.export.load(path)
-    except Exception as error:
-        if is_compiled(path):
-            raise ModelSourceError(f"{path}: this is no model; fxpullback compiled it already.") from error
-        raise ModelSourceError(
-            f"{path}: not a whole .pt2 file ({' '.join(str(error).split())[:160]}). Write it with torch.export.save."
-        ) from error
+        program = load_program(path)
+    except CaptureError as error:
+        reason = " ".join(str(error.__cause__).split())[:160]
+        raise ModelSourceError(f"{path}: not a whole .pt2 file ({reason}). Write it with torch.export.save.") from error
     names = program.graph_signature.user_inputs
     held = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
     values = [held.get(name) for name in names if isinstance(name, str)]
     if not values or not isinstance(values[0], Tensor) or values[0].dim() < 2:
         raise ModelSourceError(f"{path}: the first input of the program is no batch of tensors, which it must be.")
-    own = tuple(int(extent) for extent in values[0].shape[1:])
+    own = _sample(path, values[0], shape, program)
     if shape and own[-len(shape) :] != shape:
         raise ModelSourceError(
             f"{path}: the program takes {list(own)} per sample, which neither --size nor --input-shape can change."
@@ -112,6 +117,23 @@ def from_file(
         return _with_examples(Source(program, own, None), _carried(path, program))
     pictures = Preprocessing.plain(own) if len(own) == 3 and own[0] in (1, 3) else None
     return Source(program, own, pictures)
+
+
+def _sample(path: Path, value: Tensor, shape: tuple[int, ...], program: ExportedProgram) -> tuple[int, ...]:
+    """The shape of one sample: sizes that the program leaves free are those asked for, or those of its own example."""
+    asked = (None,) * (value.dim() - 1 - len(shape)) + shape
+    carried = tree_leaves(program.example_inputs) if program.example_inputs is not None else []
+    known = carried[0].shape[1:] if carried and isinstance(carried[0], Tensor) else (None,) * (value.dim() - 1)
+    found = []
+    for axis, (extent, wanted, seen) in enumerate(zip(value.shape[1:], asked, known, strict=True), 1):
+        size = (wanted or seen) if is_free(extent) else int(extent)
+        if size is None:
+            raise ModelSourceError(
+                f"{path}: the program leaves axis {axis} of its input free, and its file holds no example. Pass --size "
+                "HEIGHTxWIDTH, or --input-shape."
+            )
+        found.append(int(size))
+    return tuple(found)
 
 
 def _with_examples(source: Source, examples: Sequence[Tensor]) -> Source:

@@ -19,7 +19,8 @@ from fxpullback.capture.flatten import check_free_axes, check_output, flatten, i
 from fxpullback.capture.lookups import bounded
 from fxpullback.capture.masked import in_whole
 from fxpullback.capture.original import check_original
-from fxpullback.capture.program import Model, TrainingModeWarning, check_inputs, export
+from fxpullback.capture.program import Model, TrainingModeWarning, as_program, check_inputs, export
+from fxpullback.capture.programs import as_module
 from fxpullback.capture.quantised import as_one_operator
 from fxpullback.capture.reasons import explained
 from fxpullback.capture.refused import refuse
@@ -71,13 +72,14 @@ def capture(
     ends, compilation = ends or Ends(), compilation or Compilation()
     check_example(example, ends.at is not None or (bool(ends.explain) and not example.is_floating_point()))
     check_extra_examples(extras)
-    axes = wanted_axes(free_size, example)
+    model, limits = as_module(as_program(model, ends.output))
+    axes = wanted_axes(free_size, example) or tuple(limits)
     free: tuple[FreeAxis, ...] = ()
     with alone():
         if axes:
             check_module(model)
             run = functools.partial(export, model, example, extras, names)
-            program, free = export_dynamic(run, example, axes)
+            program, free = export_dynamic(run, example, axes, limits)
         else:
             program = export(model, example, extras, names, {})
         check_inputs(program, (example, *extras), names)

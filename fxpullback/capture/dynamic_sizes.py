@@ -6,7 +6,7 @@ evaluated over many sizes, which gives the sizes that are allowed. Later stages 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ Export = Callable[[dict[int, Any]], ExportedProgram]
 
 
 def export_dynamic(
-    export: Export, example: Tensor, axes: Sequence[int]
+    export: Export, example: Tensor, axes: Sequence[int], limits: Mapping[int, FreeAxis] | None = None
 ) -> tuple[ExportedProgram, tuple[FreeAxis, ...]]:
     """Capture with symbolic sizes, and find out which sizes are allowed.
 
@@ -57,15 +57,17 @@ def export_dynamic(
         export: runs torch.export with the given dynamic axes beside the batch.
         example: the example input.
         axes: the axes whose size is to be dynamic.
+        limits: sizes beyond which the model is not known to hold, by axis.
 
     Raises:
         CaptureError: the model fixes one of them; the message says where.
     """
+    limits = limits or {}
     program = _first_export(export, example, axes)
-    found = _allowed(program, example, axes)
+    found = _allowed(program, example, axes, limits)
     if _strangers(program):
         program = export({a.axis: Dim(f"_{a.name}", min=a.least, max=a.most) for a in found})
-        found = _allowed(program, example, axes)
+        found = _allowed(program, example, axes, limits)
     units = [symbol_of(_input_value(program).shape[axis.axis])[1] for axis in found]
     if all(axis.multiple == unit for axis, unit in zip(found, units, strict=True)):
         return program, found
@@ -115,7 +117,9 @@ def _replay(program: ExportedProgram) -> None:
                 node.target(*args, **kwargs)
 
 
-def _allowed(program: ExportedProgram, example: Tensor, axes: Sequence[int]) -> tuple[FreeAxis, ...]:
+def _allowed(
+    program: ExportedProgram, example: Tensor, axes: Sequence[int], limits: Mapping[int, FreeAxis]
+) -> tuple[FreeAxis, ...]:
     _replay(program)
     shape = _input_value(program).shape
     symbols: dict[int, tuple[Any, int]] = {}
@@ -132,9 +136,10 @@ def _allowed(program: ExportedProgram, example: Tensor, axes: Sequence[int]) -> 
     here = {symbol: example.shape[axis] // unit for axis, (symbol, unit) in symbols.items()}
     found = []
     for axis in axes:
-        allowed = _along(guards, here, symbols[axis], axis, example)
+        allowed = _along(guards, here, symbols[axis], axis, example, limits.get(axis))
         if allowed is None:
-            raise _fixed(program, example, axis, _reason(guards, symbols, here, axis, example))
+            why = _reason(guards, symbols, here, axis, example)
+            raise _fixed(program, example, axis, f"{limits[axis]}, as it was exported" if axis in limits else why)
         found.append(allowed)
     sizes = {symbols[axis.axis][0]: many_values(axis, symbols[axis.axis][1]) for axis in found}
     broken = next((guard for guard in guards if not holds(guard, sizes).all()), None)
@@ -144,13 +149,18 @@ def _allowed(program: ExportedProgram, example: Tensor, axes: Sequence[int]) -> 
 
 
 def _along(
-    guards: list[sympy.Basic], here: dict[Any, int], of: tuple[Any, int], axis: int, example: Tensor
+    guards: list[sympy.Basic],
+    here: dict[Any, int],
+    of: tuple[Any, int],
+    axis: int,
+    example: Tensor,
+    limit: FreeAxis | None,
 ) -> FreeAxis | None:
     """The sizes of one axis that are allowed while the others are those of the example."""
     symbol, unit = of
     extent = here[symbol]
     sizes = np.arange(1, max(2048, 4 * extent) + 1)
-    fine = np.ones(len(sizes), dtype=bool)
+    fine = np.array([limit is None or limit.allows(int(size) * unit) for size in sizes])
     for guard in guards:
         if symbol in guard.free_symbols:
             fine &= holds(guard, {**here, symbol: sizes})
@@ -165,8 +175,9 @@ def _along(
             if most is not None and most - least < FEWEST:
                 return None
             whole = multiple * unit
-            name = axis_name(axis, example.ndim)
-            return FreeAxis(axis, name, whole, least * whole, None if most is None else most * whole)
+            ends = [most * whole] if most is not None else []
+            ends += [limit.most] if limit is not None and limit.most is not None else []
+            return FreeAxis(axis, axis_name(axis, example.ndim), whole, least * whole, min(ends, default=None))
     return None
 
 

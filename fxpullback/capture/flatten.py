@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from fxpullback.capture.output import logits_of
+from fxpullback.capture.reasons import FIXED_BATCH
 from fxpullback.contract.errors import CaptureError
 from fxpullback.contract.names import INPUT, graph_names
 from fxpullback.contract.signature import Signature
@@ -99,10 +100,7 @@ def check_output(gm: fx.GraphModule) -> None:
             f"[batch, classes]. {advice}"
         )
     if not isinstance(shape[0], torch.SymInt):
-        raise CaptureError(
-            f"the model returns {shape}: the batch was fixed at {shape[0]}. Export it with a symbolic batch, "
-            'torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)), from a batch of two.'
-        )
+        raise CaptureError(f"the model returns {shape}: the batch was fixed at {shape[0]}. {FIXED_BATCH}")
     if is_free(shape[1]):
         raise CaptureError(
             f"the model returns {shape} ({where(logits)}): as many logits as there are samples, each sample against "

@@ -18,7 +18,7 @@ from fxpullback.capture import authored, distances, known, lengths, quantised, r
 from fxpullback.capture.copied import own_copy
 from fxpullback.capture.flatten import user_inputs
 from fxpullback.capture.quiet import no_fast_path, quiet
-from fxpullback.capture.reasons import SCRIPTED, explained, scripted_part
+from fxpullback.capture.reasons import FIXED_BATCH, SCRIPTED, explained, scripted_part
 from fxpullback.contract.errors import CaptureError, FxPullbackError, InputError
 
 Model = nn.Module | ExportedProgram | str | os.PathLike[str]
@@ -58,7 +58,7 @@ def as_program(model: Model, output: str | int | None = None) -> nn.Module | Exp
         return model
     path = Path(model)
     if path.suffix.lower() != ".onnx":
-        return _load(path)
+        return load_program(path)
     from fxpullback.importer.load import load
 
     return load(path, output)
@@ -81,13 +81,19 @@ def examples_of(model: nn.Module | ExportedProgram) -> tuple[Tensor, ...]:
     return found
 
 
-def _load(path: Path) -> ExportedProgram:
+def load_program(path: Path) -> ExportedProgram:
+    """The program in a file, without what torch logs of one that it cannot read.
+
+    Raises:
+        CaptureError: there is none.
+    """
     if not path.is_file():
         raise CaptureError(f"no file {path}; pass a .pt2 file written by torch.export.save.")
-    if _is_script(path):
+    if is_script(path):
         raise CaptureError(f"{path} {SCRIPTED}")
     try:
-        return torch.export.load(path)
+        with quiet():
+            return torch.export.load(path)
     except Exception as error:
         raise CaptureError(
             f"{path} cannot be read as an exported program: {_first_line(error)}. "
@@ -95,7 +101,7 @@ def _load(path: Path) -> ExportedProgram:
         ) from error
 
 
-def _is_script(path: Path) -> bool:
+def is_script(path: Path) -> bool:
     """Whether a file is an archive that torch.jit.save wrote."""
     if not zipfile.is_zipfile(path):
         return False
@@ -219,13 +225,23 @@ def check_inputs(program: ExportedProgram, examples: Sequence[Tensor], given: Se
         _check_fits(node, example)
 
 
+def _misfits(val: Tensor, example: Tensor) -> list[int]:
+    """The axes along which an example has another size than a program fixes; none is compared that is free."""
+    if val.ndim != example.ndim:
+        return list(range(max(val.ndim, example.ndim)))
+    pairs = enumerate(zip(val.shape, example.shape, strict=True))
+    return [axis for axis, (size, extent) in pairs if not isinstance(size, torch.SymInt) and size != extent]
+
+
 def _check_fits(node: fx.Node, example: Tensor) -> None:
     """Refuse an example that is not what the program takes there."""
     val = node.meta["val"]
-    fits = val.ndim == example.ndim and all(
-        isinstance(size, torch.SymInt) or size == extent for size, extent in zip(val.shape, example.shape, strict=False)
-    )
-    if not fits or val.dtype != example.dtype:
+    if val.dtype == example.dtype and len(others := _misfits(val, example)) == 1 and others[0] == 0 < val.ndim - 1:
+        raise CaptureError(
+            f"the program fixes its batch: it takes {list(val.shape)} as {node.name}, {val.shape[0]} sample"
+            f"{'s' if val.shape[0] > 1 else ''} alone. {FIXED_BATCH}"
+        )
+    if _misfits(val, example) or val.dtype != example.dtype:
         raise CaptureError(
             f"the program takes {list(val.shape)} of {val.dtype} as {node.name}, and the example is "
             f"{list(example.shape)} of {example.dtype}. Pass an example of that kind."

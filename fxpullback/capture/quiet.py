@@ -17,6 +17,7 @@ from fxpullback.graph.alone import alone
 _TALKATIVE = (
     "torch.fx.experimental.symbolic_shapes",
     "torch._subclasses.fake_tensor",
+    "torch.export",
     "torch.export._trace",
     "torch.fx.experimental.proxy_tensor",
     "torch._export.utils",

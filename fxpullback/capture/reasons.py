@@ -20,6 +20,11 @@ OF_CONVERTED = (
     "Compile the model it was converted from: in floating point, or as it was prepared, with fake quantisation."
 )
 
+FIXED_BATCH = (
+    "Export it with a symbolic batch, torch.export.export(model, (x,), dynamic_shapes=({0: "
+    'torch.export.Dim("batch")},)), from a batch of two.'
+)
+
 SWITCH_OFF = (
     "An observer is on, and moves with every input the range that the input is then rounded in: two calls of the model "
     "do not agree. Switch observers off, model.apply(torch.ao.quantization.disable_observer), and compile again."
