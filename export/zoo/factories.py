@@ -121,7 +121,8 @@ def from_file(
 
 def _sample(path: Path, value: Tensor, shape: tuple[int, ...], program: ExportedProgram) -> tuple[int, ...]:
     """The shape of one sample: sizes that the program leaves free are those asked for, or those of its own example."""
-    asked = (None,) * (value.dim() - 1 - len(shape)) + shape
+    fits = len(shape) < value.dim()
+    asked = (*(None for _ in value.shape[1 + len(shape) :]), *shape) if fits else (None,) * (value.dim() - 1)
     carried = tree_leaves(program.example_inputs) if program.example_inputs is not None else []
     known = carried[0].shape[1:] if carried and isinstance(carried[0], Tensor) else (None,) * (value.dim() - 1)
     found = []

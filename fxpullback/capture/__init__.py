@@ -7,14 +7,14 @@ constants. The caller's model is not touched: a copy of it is exported.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 from torch.export import ExportedProgram
 
 from fxpullback.capture.canonical import canonicalise, decompose, without_assertions
 from fxpullback.capture.complex_values import in_real_numbers
-from fxpullback.capture.dynamic_sizes import check_module, export_dynamic, wanted_axes
+from fxpullback.capture.dynamic_sizes import Export, check_module, export_dynamic, wanted_axes
 from fxpullback.capture.flatten import check_free_axes, check_output, flatten, ids_name
 from fxpullback.capture.lookups import bounded
 from fxpullback.capture.masked import in_whole
@@ -74,14 +74,10 @@ def capture(
     check_extra_examples(extras)
     model, limits = as_module(as_program(model, ends.output))
     axes = wanted_axes(free_size, example) or tuple(limits)
-    free: tuple[FreeAxis, ...] = ()
     with alone():
-        if axes:
-            check_module(model)
-            run = functools.partial(export, model, example, extras, names)
-            program, free = export_dynamic(run, example, axes, limits)
-        else:
-            program = export(model, example, extras, names, {})
+        program, free = _exported(
+            functools.partial(export, model, example, extras, names), model, example, axes, limits
+        )
         check_inputs(program, (example, *extras), names)
         gm = as_one_operator(in_whole(flatten(_decomposed(model, program), free, ends.output)))
     without_assertions(gm)
@@ -101,6 +97,16 @@ def capture(
     compilation.notes += check_original(model, everywhere, (example, *extras), names, compilation.entry)
     mark_values(gm.graph)
     return gm
+
+
+def _exported(
+    run: Export, model: Model, example: Tensor, axes: Sequence[int], limits: Mapping[int, FreeAxis]
+) -> tuple[ExportedProgram, tuple[FreeAxis, ...]]:
+    """The exported program, and which sizes its free axes allow."""
+    if not axes:
+        return run({}), ()
+    check_module(model)
+    return export_dynamic(run, example, axes, limits)
 
 
 def _decomposed(model: Model, program: ExportedProgram) -> ExportedProgram:
