@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from fxpullback.capture.matrices import MATRICES
+from fxpullback.capture.rows import is_counted, rows_of_samples
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.ir import GETITEM, arg, aten, attribute, is_call
 from fxpullback.graph.rebuild import Handler, Site
@@ -74,12 +75,9 @@ def max_pool_with_indices(site: Site) -> Any:
     return (site.builder.call(aten.max_pool2d.default, site.arguments(), {}),)
 
 
-_COUNTED = (aten.arange.default,)
-
-
 def _is_every_sample(index: Any, x: Value) -> bool:
     """Whether an index counts the samples of a batch, each once and in order."""
-    counted = isinstance(index, Value) and index.ndim == 1 and is_call(index.node, *_COUNTED)
+    counted = isinstance(index, Value) and index.ndim == 1 and is_counted(index.node)
     return counted and str(index.shape[0]) == str(x.shape[0])
 
 
@@ -91,6 +89,8 @@ def index(site: Site) -> Any:
     x, indices = site.arguments()
     if len(indices) == 1 and _is_every_sample(indices[0], x):
         return x
+    if len(indices) == 1:
+        return rows_of_samples(site)
     if len(indices) != 2 or not all(isinstance(i, Value) and i.ndim <= 1 for i in indices):
         return NotImplemented
     samples, place = indices

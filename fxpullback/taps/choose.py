@@ -159,7 +159,8 @@ def _coarsest(found: list[fx.Node], main: list[fx.Node], values: Values) -> list
         return math.prod(values.grids[n])
 
     first = min(main or found, key=lambda n: (size(n), -values.between.index(n)))
-    finer = [n for n in found if size(n) > size(first)]
+    axes = len(values.grids[first])  # maps of other axes cannot be one, as of a clip whose frames have become one
+    finer = [n for n in found if size(n) > size(first) and len(values.grids[n]) == axes]
     if not finer or None in values.plans[first].grid:
         return [_last_of(values.grids[first], found, main, values)]
     second = min(finer, key=size)

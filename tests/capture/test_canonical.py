@@ -323,6 +323,9 @@ CONTEXT: dict[str, tuple[Callable[[Tensor], Any], Any, bool]] = {
     "one-place-a-sample": (
         lambda x: x[torch.arange(x.shape[0]), x.argmax(1)].unsqueeze(1), aten.index.Tensor, False,
     ),
+    "one-place-a-sample-from-zero": (
+        lambda x: x[torch.arange(0, x.shape[0]), x.argmax(1)].unsqueeze(1), aten.index.Tensor, False,
+    ),
     "the-same-places": (lambda x: x[:, [0, 2]], aten.index.Tensor, True),
 }  # fmt: skip
 
