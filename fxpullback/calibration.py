@@ -24,6 +24,7 @@ from fxpullback.contract.errors import InputError
 from fxpullback.extensions import Extension, Extensions
 from fxpullback.graph.inputs import Inputs, arguments, extra_of, given_examples
 from fxpullback.graph.ir import extra_inputs, input_nodes
+from fxpullback.graph.modes import plain_mode
 from fxpullback.graph.operators import OPERATORS, OperatorTable
 from fxpullback.rules import SEMANTIC, RuleSet
 from fxpullback.rules.decision import Decision, decide
@@ -35,6 +36,7 @@ Samples = tuple[list[tuple[Tensor, ...]], Mapping[str, Any]]
 """Batches, each with its extras; and what a rule set says of them under `calibrated_on`."""
 
 
+@plain_mode()
 def calibrate(
     model: Model,
     pictures: Tensor | Iterable[Batch] | None = None,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from fxpullback.calibration import calibrated, without_pictures
@@ -26,6 +25,7 @@ from fxpullback.graph.compilation import Compilation
 from fxpullback.graph.cut import in_front
 from fxpullback.graph.inputs import extra_of, given_examples
 from fxpullback.graph.ir import ORIGIN, RULE, calls, extra_inputs, is_size, where
+from fxpullback.graph.modes import plain_mode
 from fxpullback.graph.module import Graph
 from fxpullback.graph.operators import OperatorTable
 from fxpullback.graph.positions import example_positions, with_extents
@@ -101,7 +101,7 @@ def compile(
     Raises:
         CaptureError, UnsupportedGateError, DifferentiateError, LowerError, ProgramError, RuleError, TapError: each.
     """
-    with seldom_collected(), torch.inference_mode(False):
+    with seldom_collected(), plain_mode():
         pb = _compiled(
             model := as_program(model, output),
             given_examples(own_examples(model) if example_inputs is None else example_inputs, explain),

@@ -29,6 +29,7 @@ from fxpullback.export.certify.oracle import Drawn, Oracle
 from fxpullback.export.runtime.package import Package
 from fxpullback.export.runtime.session import Result, Session
 from fxpullback.graph.cut import lookup_tables
+from fxpullback.graph.modes import plain_mode
 from fxpullback.graph.text import to_text
 from fxpullback.unroll import Ascent, Program
 
@@ -74,7 +75,7 @@ def _same(gm: fx.GraphModule, name: str, held: ir.Value) -> bool:
     return np.array_equal(array, wanted.numpy())
 
 
-@torch.inference_mode(False)
+@plain_mode()
 def certify(pb: Compiled, path: str | os.PathLike[str], *, seed: int = 0) -> Certificate:
     """Certify a compiled model together with the file written of it.
 

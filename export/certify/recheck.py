@@ -22,13 +22,14 @@ from fxpullback.export.certify.oracle import Oracle
 from fxpullback.export.onnx.digest import weights_sha256
 from fxpullback.export.runtime.package import Package
 from fxpullback.export.runtime.session import Session
+from fxpullback.graph.modes import plain_mode
 from fxpullback.graph.text import from_text
 from fxpullback.taps.contribution import Taps
 from fxpullback.target import Target
 from fxpullback.unroll import NO_TAPS, Ascent, Double, Program, Soft
 
 
-@torch.inference_mode(False)
+@plain_mode()
 def recheck(path: str | os.PathLike[str], seed: int = 1) -> Certificate:
     """Check a file again, from the file alone, on inputs drawn with another seed.
 

@@ -27,6 +27,7 @@ from fxpullback.export.onnx.digest import weights_sha256
 from fxpullback.export.onnx.translate import OPSET, Translations, translate
 from fxpullback.export.onnx.translate.own import checked
 from fxpullback.graph.collection import seldom_collected
+from fxpullback.graph.modes import plain_mode
 from fxpullback.half.autocast import HalfPrecision, check_precision, in_half_precision
 from fxpullback.unroll import describe
 
@@ -43,7 +44,7 @@ EXTERNAL_ABOVE = 2_000_000_000
 """Bytes of weights above which they go to a file of their own: one ONNX file holds no more than 2 GiB."""
 
 
-@torch.inference_mode(False)
+@plain_mode()
 def to_onnx(
     pb: Compiled,
     path: str | os.PathLike[str],

@@ -24,6 +24,7 @@ from fxpullback.contract.parts import COLUMNS, PARTS, PUSHED
 from fxpullback.contract.text import Text
 from fxpullback.export.onnx.write import certificate, described, refused, writable
 from fxpullback.export.runtime.package import DESCRIPTION, DEVICE, SIGNATURE, SUFFIX
+from fxpullback.graph.modes import plain_mode
 
 if TYPE_CHECKING:
     from fxpullback.compiled import Compiled
@@ -33,7 +34,7 @@ _SETTINGS = {"aot_inductor.enable_line_tables": False, "aot_inductor.precompile_
 """Without the lines of the sources, which are not kept, and without headers for a next time, which take longer once."""
 
 
-@torch.inference_mode(False)
+@plain_mode()
 def to_aoti(
     pb: Compiled,
     path: str | os.PathLike[str],

@@ -20,6 +20,7 @@ from fxpullback.capture.context import IN_CONTEXT
 from fxpullback.capture.quantised import shapes_said
 from fxpullback.capture.quiet import quiet
 from fxpullback.capture.recurrent import RECURRENT
+from fxpullback.capture.regions import joined
 from fxpullback.contract.errors import CaptureError
 from fxpullback.graph.canonical import DROPPED, NOT_CANONICAL, NOT_CANONICAL_IF, is_composite
 from fxpullback.graph.compilation import Compilation
@@ -34,8 +35,9 @@ def decompose(program: ExportedProgram) -> ExportedProgram:
 
     Raises:
         CaptureError: an operator cannot be taken apart without the values of its arguments, or returns as many entries
-            as they say.
+            as they say; or it computes in half precision under autocast.
     """
+    program = joined(program)
     try:
         with quiet(), _without_guards(program), shapes_said():
             plain: ExportedProgram = program.run_decompositions(decompositions())

@@ -90,15 +90,24 @@ def refuse_low_precision(gm: fx.GraphModule, dtype: torch.dtype) -> None:
     """
     if dtype not in (torch.float32, torch.float64):
         return
+    low = low_precision(gm)
+    if low is not None:
+        raise low
+
+
+def low_precision(gm: fx.GraphModule) -> CaptureError | None:
+    """What is said of the first operator of a graph that computes in half precision; None where none does."""
     for node in calls(gm.graph):
         val = node.meta.get("val")
         if isinstance(val, torch.Tensor) and val.dtype in (torch.float16, torch.bfloat16):
             kind = str(val.dtype).removeprefix("torch.")
-            raise CaptureError(
-                f"{where(node)} computes in {kind}, under torch.autocast or a cast inside the forward. Take it out of "
-                "the forward, and put it around the call in training. A file in half precision is asked for when it is "
-                "written: to_onnx(pb, path, precision='fp16')."
+            return CaptureError(
+                f"{where(node)} computes in {kind}, under torch.autocast or by a cast inside the forward. Have that in "
+                f"training alone: torch.autocast(device, dtype=torch.{kind}, enabled=self.training), or a cast "
+                "if self.training. A file in half precision is asked for when it is written: "
+                "to_onnx(pb, path, precision='fp16')."
             )
+    return None
 
 
 def _draws(node: fx.Node) -> bool:

@@ -28,6 +28,7 @@ from fxpullback.graph.collection import seldom_collected
 from fxpullback.graph.float64 import Memo, in_float64
 from fxpullback.graph.inputs import Inputs
 from fxpullback.graph.ir import calls, operator_name
+from fxpullback.graph.modes import plain_mode
 from fxpullback.taps.contribution import Taps
 from fxpullback.unroll import Soft
 
@@ -40,7 +41,7 @@ FOLD_BOUND = 1e-4  # float64, batch-norm weights rounded to the model's own type
 ASCENT_BOUND = 1e-6  # float64, rounding carried through every step
 
 
-@torch.inference_mode(False)
+@plain_mode()
 @seldom_collected()
 def verify(pb: Compiled, *, seed: int = 0) -> Certificate:
     """Verify a compiled model; see `Pullback.verify`."""

@@ -162,15 +162,6 @@ def test_the_advice_on_constant_masks_works() -> None:
     is_exact(Kept().double().eval(), 4, 5, 5)
 
 
-def test_autocast_in_the_forward_is_refused() -> None:
-    def cast(net: Any, h: Tensor) -> Any:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            return net.last(h).float()
-
-    with pytest.raises(CaptureError, match=r"computes in bfloat16, under torch.autocast"):
-        fxpullback.compile(Function(cast).eval(), torch.randn(2, 6))
-
-
 class MaxNorm(nn.Linear):
     """Sets its weight at every call."""
 
