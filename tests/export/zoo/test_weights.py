@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from fxpullback.contract.errors import ModelSourceError
 from fxpullback.export.zoo.models import load_model
+from fxpullback.export.zoo.weights import load_weights
 from tests.export.zoo.tiny import FACTORY, Tiny
 
 SPEC = "timm:test_resnet"
@@ -34,6 +36,37 @@ def tiny_state() -> dict[str, Tensor]:
 def test_torch_weights(tmp_path: Path, wrap: Any) -> None:
     path = save(tmp_path / "w.pth", wrap(tiny_state()))
     assert load_model(FACTORY, size=8, weights=path).classes is None
+
+
+def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
+CHECKPOINTS: dict[str, Any] = {
+    "lightning": lambda s: {"epoch": 3, "state_dict": prefixed(s, "model."), "accuracy": np.float64(0.5)},
+    "prefixes of two wrappers": lambda s: {"state_dict": prefixed(s, "model.module.")},
+    "compiled": lambda s: prefixed(s, "_orig_mod."),
+    "with an optimiser": lambda s: {"model": s, "optimizer": {"state": {}, "lr": 0.1}},
+    "moving average": lambda s: {
+        "state_dict": {key: value * 0 for key, value in s.items()}, "state_dict_ema": prefixed(s, "module."),
+    },
+    "averaged weights": lambda s: {"n_averaged": torch.tensor(3), **prefixed(s, "module.")},
+    "counts of operations": lambda s: {**s, "total_ops": torch.zeros(1), "conv.total_params": torch.zeros(1)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_checkpoints_of_training(tmp_path: Path, name: str) -> None:
+    state, model = tiny_state(), Tiny()
+    load_weights(model, save(tmp_path / "w.ckpt", CHECKPOINTS[name](state)))
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+def test_weights_of_a_loss_beside_the_model_are_refused(tmp_path: Path) -> None:
+    state = {**prefixed(tiny_state(), "model."), "criterion.weight": torch.ones(4)}
+    with pytest.raises(ModelSourceError, match=r"9 unexpected: .*model\.conv\.weight"):
+        load_weights(Tiny(), save(tmp_path / "w.ckpt", {"state_dict": state}))
 
 
 def test_weights_without_batch_counters(tmp_path: Path) -> None:
