@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.kinds.measure import EAGER
+from benchmarks.kinds.measure import EAGER, ROUNDS
 from benchmarks.rows import Row, read
 
 RESULTS = Path(__file__).parent / "results.jsonl"
@@ -24,7 +24,7 @@ INTRODUCTION = """Written from `benchmarks/kinds/results.jsonl`, which `python -
 passes when all that is said above holds, and when besides its `EXACT` pullback is torch's own gradient of the model
 itself to 1e-9, at a batch of three and, where the length is free, at a length not compiled for: `eager`. Size is the
 last axis of the input. For that the
-model runs in float64, what its code casts to float32 included."""
+model runs in float64; where its own code casts to float32 and rounds, with those casts made to float64."""
 TABLE = [
     "| model | size | gates | soft | constant | exact | eager | graph | ONNX Runtime | operators | ratio | s |",
     "|---|" + "--:|" * 11,
@@ -46,7 +46,12 @@ def of(rows: Mapping[str, Row]) -> list[str]:
         if some:
             passed = sum(row.status == "ok" for row in some)
             parts += [f"### {HEADS[kind]}", f"{SAID[kind]} {passed} of {len(some)} pass."]
-            parts += ["\n".join([*TABLE, *(_line(row) for row in some)]), *_failures(some), *_fixed(some)]
+            parts += [
+                "\n".join([*TABLE, *(_line(row) for row in some)]),
+                *_failures(some),
+                *_fixed(some),
+                *_rounded(some),
+            ]
     return parts
 
 
@@ -66,6 +71,16 @@ def _fixed(rows: Sequence[Row]) -> list[str]:
     """Why a size that was asked to be free is not."""
     lines = [f"- {row.name}: `{row.fixed.replace('`', '')}`" for row in rows if row.fixed and row.status == "ok"]
     return ["Compiled at one length, and why:", "\n".join(lines)] if lines else []
+
+
+def _rounded(rows: Sequence[Row]) -> list[str]:
+    """Models whose own code casts to float32, and how far off they are with those casts."""
+    off = [f"{row.name} {row.errors[ROUNDS]:.0e}" for row in rows if ROUNDS in row.errors]
+    return (
+        [f"Off by the rounding of their own casts to float32, where those are left in: {', '.join(off)}."]
+        if off
+        else []
+    )
 
 
 def _failures(rows: Sequence[Row]) -> list[str]:

@@ -45,6 +45,11 @@ def _float_steps(x: Tensor) -> Tensor:
     return torch.arange(x.shape[1], -x.shape[1], -2.0, dtype=torch.int64) + torch.arange(0.0, x.shape[1], 1.0)
 
 
+def _diagonal(x: Tensor) -> Tensor:
+    n = x.shape[1]
+    return (torch.eye(n) * torch.arange(n)).sum(0) - 0.5 * torch.eye(n, n + 2)[:, 1 : n + 1].sum(0)
+
+
 def _written(x: Tensor) -> Tensor:
     n = torch.tensor(x.shape[1])
     n += 3
@@ -57,6 +62,7 @@ SIZES: dict[str, Callable[[Tensor], Tensor]] = {
     "item": _item,
     "arithmetic": _product,
     "steps that are floats": _float_steps,
+    "a diagonal": _diagonal,
     "written to": _written,
 }
 
@@ -89,7 +95,7 @@ def test_a_size_in_a_tensor_is_free(name: str) -> None:
         assert_near(pullback, pulled_back(net, x, u))
 
 
-@pytest.mark.parametrize("name", ["bounds of a slice", "a bound of clamp"])
+@pytest.mark.parametrize("name", ["bounds of a slice", "a bound of clamp", "a diagonal"])
 def test_in_a_file(name: str, tmp_path: Path) -> None:
     net = Weighted(name).eval()
     pb = fxpullback.compile(net, draw(2, 7, 3, dtype=torch.float32), rules=EXACT, target="cotangent", free_size=[1])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch._ops import OpOverload
 
 from fxpullback.export.onnx.translate.builder import Builder
 from fxpullback.export.onnx.translate.engine import Translator
-from fxpullback.export.onnx.translate.values import Dim, Scalar, Value
+from fxpullback.export.onnx.translate.values import BOOL, INT64, Dim, Scalar, Value
 
 aten = torch.ops.aten
 
@@ -45,6 +46,15 @@ def evaluated(b: Builder, *arguments: Any) -> Value:
     return b.const(node.target(*node.args, **given).numpy(), b.dtype)  # type: ignore[operator]
 
 
+def eye(b: Builder, rows: Dim, *columns: Any) -> Value:
+    """Constant: ones where row and column agree; Equal of two Ranges where a size is free."""
+    height, width = b.out_sizes
+    if isinstance(height, int) and isinstance(width, int):
+        return b.const(np.eye(height, width), b.dtype)
+    down, across = (_places(b, 0, side, 1) for side in (height, width))
+    return b.cast(b.op("Equal", b.unsqueeze(down, 1), b.unsqueeze(across, 0), dtype=BOOL), b.dtype)
+
+
 def arange(b: Builder, end: Dim, *_: object) -> Value:
     """Constant 0, 1, 2, ...; Range where the end is a free size."""
     return _range(b, 0, end, 1)
@@ -63,8 +73,11 @@ def arange_step(b: Builder, start: Dim, end: Dim, step: Dim, *_: object) -> Valu
 def _range(b: Builder, start: Any, end: Any, step: Any) -> Value:
     if all(isinstance(part, (int, float)) for part in (start, end, step)):
         return evaluated(b)
-    bounds = (b.squeeze(b.size(part), 0) for part in (start, end, step))
-    return b.cast(b.op("Range", *bounds), b.dtype)
+    return b.cast(_places(b, start, end, step), b.dtype)
+
+
+def _places(b: Builder, start: Dim, end: Dim, step: Dim) -> Value:
+    return b.op("Range", *(b.squeeze(b.size(part), 0) for part in (start, end, step)), dtype=INT64)
 
 
 TABLE: dict[OpOverload, Translator] = {
@@ -83,6 +96,6 @@ TABLE: dict[OpOverload, Translator] = {
     aten.arange.start: arange_start,
     aten.arange.start_step: arange_step,
     aten.linspace.default: evaluated,
-    aten.eye.default: evaluated,
-    aten.eye.m: evaluated,
+    aten.eye.default: eye,
+    aten.eye.m: eye,
 }

@@ -14,7 +14,7 @@ import fxpullback
 from benchmarks.kinds.audio import audio_cases
 from benchmarks.kinds.case import POSITIONS, at_positions
 from benchmarks.kinds.cases import case, cases
-from benchmarks.kinds.measure import BOUND, EAGER, compared, examples, measure
+from benchmarks.kinds.measure import BOUND, EAGER, ROUNDS, compared, examples, measure
 from benchmarks.kinds.page import RESULTS, of
 from benchmarks.kinds.tasks import task_cases
 from benchmarks.rows import Row, read
@@ -39,7 +39,7 @@ def test_exact_is_the_gradient_of_the_model_itself(spec: str) -> None:
     row = read(RESULTS).get(spec)
     if row is not None and row.status != "ok":
         pytest.skip(f"docs/support.md lists it as not passing: {row.reason}")
-    error, _ = compared(case(spec))
+    error, _, _ = compared(case(spec))
     assert error < BOUND
 
 
@@ -91,6 +91,8 @@ def test_the_page_counts_and_says_what_fails() -> None:
     assert "| Bert | 15 | 3 | 1 | 2 | 0 | 2e-15 | 1e-15 | 1e-06 | 20 | 2.0 | 3 |" in text
     assert "| Gpt | failed in capture |" in text
     assert "- Gpt: `CaptureError: no`" in text
+    errors = {**OK.errors, ROUNDS: 4e-8}
+    assert "left in: Bert 4e-08." in "\n".join(of({OK.spec: replace(OK, errors=errors)}))
     sizes = replace(OK, sizes="2 to 64"), replace(OK, spec="text:FNet", fixed="CaptureError: one `size`")
     text = "\n".join(of({row.spec: row for row in sizes}))
     assert "| Bert | 2 to 64 | 3 |" in text
