@@ -100,7 +100,7 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
     if pb.contributions is not None:
         say("note", f"contribution: {pb.contributions}")
     stage("export, certify")
-    preprocessing = None if loaded.preprocessing is None else loaded.preprocessing.to_json()
+    preprocessing = loaded.sound if loaded.preprocessing is None else loaded.preprocessing.to_json()
     texts = _written(job, pb, classes=loaded.classes, preprocessing=preprocessing, text=loaded.text)
     meta = md.parse(texts)
     if job.precision != "fp32":

@@ -98,7 +98,10 @@ Example = Annotated[
 ]
 Length = Annotated[
     int | None,
-    _option(text="Tokens of a text, filled up or cut off (default: free, where the model allows it)", panel=_MODEL),
+    _option(
+        text="Tokens of a text, filled up or cut off (default: free, where it can be); or samples of a sound",
+        panel=_MODEL,
+    ),
 ]
 Logits = Annotated[
     str | None, _option(text="Which of several outputs holds the logits: its name or place", meta="NAME", panel=_MODEL)

@@ -121,6 +121,11 @@ def preprocessing_of(session: Session) -> Preprocessing:
         raise InputError(
             f'{session.path}: it takes a text and no picture: fxpullback explain {session.path} --text "..."'
         )
+    if session.preprocessing is not None and "sampling_rate" in session.preprocessing:
+        raise InputError(
+            f"{session.path}: it takes a sound, as its metadata say (preprocessing: {session.preprocessing['kind']} at "
+            f"{session.preprocessing['sampling_rate']} Hz). Run it from Python: fxpullback.export.Session."
+        )
     if session.preprocessing is not None:
         return Preprocessing.from_json(session.preprocessing)
     if len(shape) != 3 or shape[0] not in (1, 3) or not all(isinstance(side, int) for side in shape):

@@ -34,6 +34,7 @@ class Source:
         names: Names of the examples, where they are passed by name.
         text: How a text becomes an input; None for a model that takes something else.
         explains: What is explained unless other is asked for: `output`, `positions` and `explain` of `compile`.
+        sound: How a sound becomes an input; None for a model that takes something else.
     """
 
     model: nn.Module | ExportedProgram
@@ -46,6 +47,7 @@ class Source:
     names: tuple[str, ...] = ()
     text: Text | None = None
     explains: Mapping[str, Any] = field(default_factory=dict)
+    sound: Mapping[str, Any] | None = None
 
 
 def from_timm(

@@ -1,4 +1,4 @@
-"""Models from a folder of Hugging Face transformers, `hf:FOLDER`: of text, of pictures, or of both."""
+"""Models from a folder of Hugging Face transformers, `hf:FOLDER`: of text, of pictures, of both, or of sound."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from fxpullback.export.zoo.hugging_face_folder import (
 )
 from fxpullback.export.zoo.hugging_face_pairs import of_pairs, takes_both
 from fxpullback.export.zoo.hugging_face_pictures import of_pictures
+from fxpullback.export.zoo.hugging_face_sound import INPUTS as OF_SOUND
+from fxpullback.export.zoo.hugging_face_sound import of_sound
 from fxpullback.export.zoo.hugging_face_text import of_text
 
 
@@ -34,9 +36,9 @@ def from_folder(spec: str, folder: Path, *, length: int | None = None) -> Source
     transformers = library(spec)
     kind = architecture(spec, settings, transformers)
     main = kind.main_input_name
-    if main not in ("input_ids", "pixel_values"):
+    if main not in ("input_ids", "pixel_values", *OF_SOUND):
         raise ModelSourceError(
-            f"{spec}: {kind.__name__} takes {main}, and hf: is for models of text or pictures. Compile it as "
+            f"{spec}: {kind.__name__} takes {main}, and hf: is for models of text, pictures or sound. Compile it as "
             "package.module:factory, where the factory returns the model."
         )
     check_weights(spec, folder, kind.__name__)
@@ -46,6 +48,8 @@ def from_folder(spec: str, folder: Path, *, length: int | None = None) -> Source
         return of_pairs(spec, folder, model, transformers, length)
     if main == "input_ids":
         return of_text(spec, folder, model, transformers, length)
+    if main in OF_SOUND:
+        return of_sound(spec, folder, model, transformers, length)
     if length is not None:
         raise ModelSourceError(f"{spec}: {kind.__name__} takes pictures; --length is for models of text, leave it out.")
     return of_pictures(spec, folder, model, transformers)

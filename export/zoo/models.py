@@ -50,6 +50,7 @@ class LoadedModel:
         text: How a text becomes an input; None for a model that takes something else.
         explains: What is explained unless other is asked for: `output`, `positions` and `explain` of `compile`.
         is_free: Whether a text may have any length; else it is filled up to that of the examples.
+        sound: How a sound becomes an input; None for a model that takes something else.
     """
 
     model: nn.Module | ExportedProgram
@@ -63,6 +64,7 @@ class LoadedModel:
     text: Text | None = None
     explains: Mapping[str, Any] = field(default_factory=dict)
     is_free: bool = False
+    sound: Mapping[str, Any] | None = None
 
 
 def load_model(
@@ -92,7 +94,7 @@ def load_model(
         classes: File of class names: one per line, or a JSON list.
         mean: Mean the weights were trained with, in units of [0, 1]; None for the network's own. `std` likewise.
         example: File of example inputs, the explained one first, for a model that takes several.
-        length: Tokens of the examples of a model of text; None for as many as they have.
+        length: Tokens of the examples of a model of text, None for as many as they have; or samples of a sound.
         output: Of an ONNX file, what the logits are; and `first`, which of several inputs is explained.
 
     Raises:
@@ -108,7 +110,7 @@ def load_model(
         found = _finished(spec, _of_folder(spec, given, length), None, classes)
         return replace(found, is_free=length is None and found.text is not None and "explain" not in found.explains)
     if length is not None:
-        raise ModelSourceError(f"{spec}: --length is for models of text, {HF}FOLDER; leave it out.")
+        raise ModelSourceError(f"{spec}: --length is for models of text and sound, {HF}FOLDER; leave it out.")
     if spec.endswith(ONNX):
         asked = {"--weights": weights, "--pretrained": pretrained, "--model-option": options}
         source = from_onnx(Path(spec), shape, given=asked, example=example, output=output, first=first)
@@ -241,7 +243,9 @@ def _finished(spec: str, source: Source, weights: Path | None, classes: Path | N
         names = None
         notes.append(f"no class names are known for {count} classes; pass --classes FILE")
     about = source.names, source.text, source.explains
-    return LoadedModel(model, example, source.preprocessing, names, spec, tuple(notes), tuple(extras), *about)
+    return LoadedModel(
+        model, example, source.preprocessing, names, spec, tuple(notes), tuple(extras), *about, sound=source.sound
+    )
 
 
 def _class_count(spec: str, model: nn.Module, inputs: Sequence[Tensor]) -> int | None:

@@ -48,7 +48,7 @@ class Metadata:
         target: `index`, `top1`, `cotangent` or `contrast`.
         ledger: One row per operator of the model, parsed.
         certificate: Certificate of the export, parsed; None when the file was written without one.
-        preprocessing: How a picture becomes an input, parsed; None for a model that takes something else.
+        preprocessing: How a picture or a sound becomes an input, parsed; None for a model that takes something else.
         classes: Class names in the order of the logits, or None.
         weights_sha256: Digest of the weights, or None.
         explained: Name of the input that is explained.
