@@ -34,6 +34,7 @@ from fxpullback.lower import lower, simplify
 from fxpullback.lowering.folding import fold
 from fxpullback.rewrite import rewrite
 from fxpullback.rules import SEMANTIC, RuleSet
+from fxpullback.rules.kept import check_kept
 from fxpullback.taps import Wanted, choose_taps
 from fxpullback.target import Target, check_target
 from fxpullback.unroll import Program, Soft, unroll
@@ -86,7 +87,7 @@ def compile(
         rules: `SEMANTIC`, `REFERENCE`, `EXACT`, or a set made of them; by default `SEMANTIC.with_spread()`.
         program: `Soft()` (default), `Double(...)` or `Ascent(...)`.
         target: what the input `target` holds: "index", "top1", "cotangent" or "contrast".
-        keep_exact: rules or operators that keep their exact derivative, as `rules.keep_exact(...)`.
+        keep_exact: rules or operators of this model that keep their exact derivative, as `rules.keep_exact(...)`.
         free_size: True leaves the size behind the channels free; or the axes to be free.
         without: names of optional rewrites in `fxpullback.lower.REWRITES` to leave out.
         extensions: gate rules, patterns, VJP rules, traits and rewrites of your own; docs/architecture.md.
@@ -169,6 +170,7 @@ def _compiled(
     rules = _with_temperatures(rules, captured, (example, *others), vjps, compilation, say)
     say("rewrite")
     rewritten, ledger = rewrite(captured, rules, compilation, vjps)
+    check_kept(captured, rules, ledger, keep_exact)
     injections = sum(row.injected for row in ledger.rows)
     invariants.check_rewritten(rewritten, injections)
     say("fold")

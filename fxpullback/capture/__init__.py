@@ -24,6 +24,7 @@ from fxpullback.capture.programs import as_module
 from fxpullback.capture.quantised import as_one_operator
 from fxpullback.capture.reasons import explained
 from fxpullback.capture.refused import refuse
+from fxpullback.capture.settings import refuse_set_weights
 from fxpullback.capture.watch import Watch
 from fxpullback.contract.ends import Ends
 from fxpullback.contract.errors import CaptureError, FxPullbackError
@@ -79,7 +80,9 @@ def capture(
             functools.partial(export, model, example, extras, names), model, example, axes, limits
         )
         check_inputs(program, (example, *extras), names)
-        gm = as_one_operator(in_whole(flatten(_decomposed(model, program), free, ends.output)))
+        gm = as_one_operator(
+            in_whole(flatten(_decomposed(model, program, (example, *extras), names), free, ends.output))
+        )
     without_assertions(gm)
     if free:
         compilation.watch = Watch(gm, free, example)
@@ -109,10 +112,13 @@ def _exported(
     return export_dynamic(run, example, axes, limits)
 
 
-def _decomposed(model: Model, program: ExportedProgram) -> ExportedProgram:
+def _decomposed(
+    model: Model, program: ExportedProgram, inputs: Sequence[Tensor], names: Sequence[str]
+) -> ExportedProgram:
     """The program in operators of the IR; whatever torch raises meanwhile, in our words."""
     try:
         plain = decompose(program)
+        refuse_set_weights(plain, model, inputs, names)
         named_after(plain.graph_module, model)
         return plain
     except FxPullbackError:

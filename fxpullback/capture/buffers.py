@@ -12,6 +12,7 @@ from fxpullback.graph.ir import GETITEM, arg, aten, is_call, node_argument, plac
 
 _FUSED = aten._fused_moving_avg_obs_fq_helper_functional.default
 _OBSERVED = ("activation_post_process", "fake_quant")
+_CHANGES = (OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION)
 _COUNTED = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -26,13 +27,14 @@ def check_unchanged(program: ExportedProgram, output: fx.Node, logits: fx.Node) 
     nodes = {node.name: node for node in placeholders(program.graph)}
     changed = []
     for result, spec in zip(arg(output, 0), program.graph_signature.output_specs, strict=True):
-        if spec.kind is OutputKind.BUFFER_MUTATION and spec.target is not None:
+        if spec.kind in _CHANGES and spec.target is not None:
             buffer = nodes[inputs[spec.target]]
             if buffer in read and result is not buffer and not _is_left(program, result, buffer):
                 changed.append(spec.target)
     if changed:
+        kind = "weight" if changed[0] in program.graph_signature.parameters else "buffer"
         raise CaptureError(
-            f"the model changes its buffer {changed[0]} while it runs{_more(changed)}, and its logits depend on it. "
+            f"the model changes its {kind} {changed[0]} while it runs{_more(changed)}, and its logits depend on it. "
             f"{_advice(changed)}"
         )
 
@@ -58,7 +60,7 @@ def _is_left(program: ExportedProgram, result: fx.Node, buffer: fx.Node) -> bool
 
 
 def _more(changed: list[str]) -> str:
-    return f" ({len(changed)} such buffers)" if len(changed) > 1 else ""
+    return f" ({len(changed)} such)" if len(changed) > 1 else ""
 
 
 def _advice(changed: list[str]) -> str:

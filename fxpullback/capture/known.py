@@ -107,7 +107,7 @@ def given(notes: Sequence[Note]) -> Iterator[None]:
 
 def _run(model: nn.Module, inputs: Sequence[Tensor], names: Sequence[str]) -> list[Note]:
     passed, model = [tensor.detach().clone() for tensor in inputs], copy.deepcopy(model)
-    with torch.no_grad(), _Noticed(passed) as noticed:
+    with torch.no_grad(), Noticed(passed) as noticed:
         if names:
             model(**dict(zip(names, passed, strict=True)))
         else:
@@ -116,14 +116,14 @@ def _run(model: nn.Module, inputs: Sequence[Tensor], names: Sequence[str]) -> li
     return notes
 
 
-class _Noticed(TorchFunctionMode):
+class Noticed(TorchFunctionMode):
     """Follows what depends on the inputs, by the memory that holds it, and notes the calls that read values."""
 
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()
         self.notes: list[Note] = []
         self.held = list(inputs)  # so that no memory is used again
-        self.of_inputs = {_memory(tensor) for tensor in inputs}
+        self.of_inputs = {memory(tensor) for tensor in inputs}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -132,7 +132,7 @@ class _Noticed(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         reads = _reads(name, args, named)
         note = self._note(name, args) if reads and name in (*_BY_MASK, _CHOSEN) else None
-        active = any(self._depends(leaf) for leaf in tree_leaves((args, named)))
+        active = any(self.depends(leaf) for leaf in tree_leaves((args, named)))
         result = func(*args, **named)
         if name == "tolist":  # torch.export takes it apart into numbers
             self.notes += [Note("item", None if active else number) for number in tree_leaves(result)]
@@ -146,20 +146,21 @@ class _Noticed(TorchFunctionMode):
 
     def _note(self, name: str, args: tuple[Any, ...]) -> Note:
         masks = [leaf for leaf in _parts(args[1]) if _is_mask(leaf)]
-        if any(self._depends(mask) for mask in masks):
+        if any(self.depends(mask) for mask in masks):
             return Note(name)
         if name != _CHOSEN:
             return Note(name, _places(args[1]))
         fits = args[0].shape[max(0, args[0].ndim - args[1].ndim) :] == args[1].shape
         return Note(name, (..., *_places(args[1])) if fits else None)
 
-    def _depends(self, leaf: Any) -> bool:
-        return isinstance(leaf, Tensor) and _memory(leaf) in self.of_inputs
+    def depends(self, leaf: Any) -> bool:
+        """Whether a value depends on the inputs."""
+        return isinstance(leaf, Tensor) and memory(leaf) in self.of_inputs
 
     def _hold(self, leaf: Any) -> None:
         if isinstance(leaf, Tensor):
             self.held.append(leaf)
-            self.of_inputs.add(_memory(leaf))
+            self.of_inputs.add(memory(leaf))
 
 
 class _Given(TorchFunctionMode):
@@ -231,7 +232,8 @@ def _made(value: Any) -> Any:
     return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, value)
 
 
-def _memory(tensor: Tensor) -> int:
+def memory(tensor: Tensor) -> int:
+    """Which memory holds a tensor."""
     return int(tensor.untyped_storage()._cdata)
 
 

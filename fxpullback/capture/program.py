@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 
-from fxpullback.capture import authored, distances, known, lengths, quantised, recurrent
+from fxpullback.capture import authored, bags, distances, known, lengths, quantised, recurrent, settings
 from fxpullback.capture.copied import own_copy
 from fxpullback.capture.flatten import user_inputs
 from fxpullback.capture.quiet import no_fast_path, quiet
@@ -126,7 +126,12 @@ def _export(
     except FxPullbackError:
         raise
     except Exception as error:
-        batched_extras = [i for i, extra in enumerate(extras, 2) if is_batched(extra, example)]
+        if settings.SIGN in str(error) and (said := settings.set_weight(model, inputs, names)) is not None:
+            raise CaptureError(said) from error
+        which = [is_batched(tensor, example) for tensor in (example, *extras)]
+        if (said := bags.one_at_a_time(model, inputs, which, names)) is not None:
+            raise CaptureError(said) from error
+        batched_extras = [i for i, is_one in enumerate(which, 1) if is_one and i > 1]
         raise CaptureError(explained(model, error, batched_extras)) from error
 
 

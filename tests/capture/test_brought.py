@@ -133,7 +133,6 @@ REFUSED: dict[str, tuple[Any, tuple[int, ...], str]] = {
     "branch": (lambda net, h: net.last(h if h.sum() > 0 else -h), (6,), r"depends on the values.*test_brought.py:\d+"),
     "sum over a mask": (lambda net, h: net.last(h) + h[h < 0].sum(), (6,), r"test_brought.py:\d+.*weighted mean"),
     "packed": (_packed, (4, 6), r"it packs sequences.*test_brought.py:\d+"),
-    "one bag": (lambda net, h: net.last(h.squeeze(0).t().t()), (4, 6), r"on a batch of two it raises"),
 }
 
 
@@ -160,27 +159,3 @@ class Kept(nn.Module):
 
 def test_the_advice_on_constant_masks_works() -> None:
     is_exact(Kept().double().eval(), 4, 5, 5)
-
-
-class MaxNorm(nn.Linear):
-    """Sets its weight at every call."""
-
-    def forward(self, input: Tensor) -> Any:
-        with torch.no_grad():
-            self.weight.data = torch.renorm(self.weight.data, 2, 0, 1.0)
-        return super().forward(input)
-
-
-class Renormed(nn.Module):
-    """The advice: the same as a parametrisation."""
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return torch.renorm(weight, 2, 0, 1.0)
-
-
-def test_weights_set_in_the_forward_are_refused_and_the_advice_works() -> None:
-    with pytest.raises(CaptureError, match=r"sets a weight.*register_parametrization\(layer, 'weight', MaxNorm\(\)\)"):
-        fxpullback.compile(MaxNorm(6, 3).eval(), torch.randn(2, 6))
-    layer = nn.Linear(6, 3).double()
-    nn.utils.parametrize.register_parametrization(layer, "weight", Renormed())
-    is_exact(layer.eval(), 6)
