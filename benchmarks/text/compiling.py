@@ -28,10 +28,11 @@ WIDTHS = (64, 384, 768)
 
 def encoder(width: int, layers: int = LAYERS) -> nn.Module:
     """A BERT of a width, with a classifier of three classes."""
-    from transformers import BertConfig, BertForSequenceClassification
+    import transformers
 
+    library: Any = transformers
     torch.manual_seed(0)
-    config: Any = BertConfig(
+    config = library.BertConfig(
         vocab_size=WORDS,
         hidden_size=width,
         intermediate_size=4 * width,
@@ -39,7 +40,7 @@ def encoder(width: int, layers: int = LAYERS) -> nn.Module:
         num_attention_heads=max(1, width // HEAD),
         num_labels=3,
     )
-    made: nn.Module = BertForSequenceClassification(config).eval()
+    made: nn.Module = library.BertForSequenceClassification(config).eval()
     return made
 
 

@@ -184,7 +184,7 @@ def fake_quantize(
 ) -> tuple[Any, Any, Any]:
     """y = s * (clip(q, low, high) - z), q = round(x / s) + z:  ct_x = ct * 1[low <= q <= high].
 
-    s and z are the scale and the zero point. ct_s = ct_z = NOT_DIFFERENTIABLE.
+    s and z are scale and zero: ct_scale = ct_zero = NOT_DIFFERENTIABLE.
     """
     inside = FAKE_QUANTIZE_MASK(x, scale, zero, axis, low, high)
     return torch.where(inside, ct, 0.0), NOT_DIFFERENTIABLE, NOT_DIFFERENTIABLE
