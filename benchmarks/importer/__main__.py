@@ -36,11 +36,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--files", action="store_true", help="measure the files anew")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"nodes": [], "files": []}
+    made: dict[str, list[dict[str, object]]] = {}
     if options.nodes or not (options.page or options.files):
-        held["nodes"] = [asdict(one) for one in measured_nodes()]
+        made["nodes"] = [asdict(one) for one in measured_nodes()]
     if options.files or not (options.page or options.nodes):
-        held["files"] = [asdict(one) for one in files()]
+        made["files"] = [asdict(one) for one in files()]
+    held = {**(json.loads(RESULTS.read_text()) if RESULTS.exists() else {"nodes": [], "files": []}), **made}
     RESULTS.write_text("".join([*_lines(held)]))
     PAGE.write_text(page([Outcome(**one) for one in held["nodes"]], [File(**one) for one in held["files"]]))
 

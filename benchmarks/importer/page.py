@@ -20,7 +20,7 @@ Written by `python -m benchmarks.importer`; not to be edited. How files are read
 Those that ship with onnx, as far as they have floating-point input and output, draw nothing, train nothing. The first
 floating-point input stays an input, the others become constants. A test passes when the module that is made of it
 returns the expected outputs. Of each operator the first test is compiled as well: its `EXACT` pullback is torch's own
-gradient in float64, to {bound}."""
+gradient in float64, to {bound}; where that is zero, compiling is refused by the operator's name."""
 
 
 def page(nodes: Sequence[Outcome], files: Sequence[File]) -> str:

@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
 from fxpullback.contract.errors import CaptureError
+from fxpullback.importer.fused import fused
 from fxpullback.importer.numbers import Array, Known
 from fxpullback.importer.operators.table import OPERATORS, key_of
 from fxpullback.importer.site import Node
@@ -43,7 +44,7 @@ def plan(model: ModelProto, wanted: Sequence[str], batch: int | None) -> Plan:
     made.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     given = {value.name for value in model.graph.input} - set(made.constants)
     builder = _Builder(made, versions, _shapes(model) if batch is not None else {}, batch, given)
-    builder.add(_needed(model.graph, wanted))
+    builder.add(fused(_needed(model.graph, wanted), made.constants, wanted))
     builder.check()
     return made
 

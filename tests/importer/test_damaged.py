@@ -32,7 +32,8 @@ def _attention() -> bytes:
         node("ReduceMean", ["o", "one"], ["logits"], keepdims=0),
     ]
     weights = {"zero": np.array([0]), "rest": np.array([3, 4]), "one": np.array([1]), "w": drawn(4, 4)}
-    return model(nodes, ["n", 12], weights=weights).SerializeToString()
+    made: bytes = model(nodes, ["n", 12], weights=weights).SerializeToString()
+    return made
 
 
 def _flipped(data: bytearray, dice: random.Random) -> None:
