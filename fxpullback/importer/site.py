@@ -50,6 +50,10 @@ class Node:
         """An attribute."""
         return self.attributes.get(name, default)
 
+    def text(self, name: str, default: str = "") -> str:
+        """An attribute that is a text."""
+        return text_of(self.attributes.get(name, default))
+
     def numbers(self, place: int, values: Sequence[Any]) -> list[Any] | None:
         """The values of an input as numbers, some of them free sizes; None where there is no such input.
 
@@ -81,6 +85,11 @@ class Node:
         """`Conv "/layer1/conv1/Conv"`, for messages."""
         domain = f"{self.domain}." if self.domain else ""
         return f'{domain}{self.kind} "{self.name}"'
+
+
+def text_of(value: Any) -> str:
+    """A text of a file, which holds it as bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def tensor(value: Any) -> Any:

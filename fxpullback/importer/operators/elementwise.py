@@ -183,7 +183,7 @@ def hard_sigmoid(node: Node, x: Any) -> Any:
 
 def gelu(node: Node, x: Any) -> Any:
     """x Phi(x), or its tanh form."""
-    return F.gelu(x, approximate=_text(node.get("approximate", "none")))
+    return F.gelu(x, approximate=node.text("approximate", "none"))
 
 
 def fast_gelu(node: Node, x: Any, bias: Any = None) -> Any:
@@ -248,10 +248,6 @@ def same(node: Node, x: Any, *_: Any) -> Any:
 def dropout(node: Node, x: Any, *rest: Any) -> Any:
     """What it is given: outside of training nothing is dropped."""
     return (x, torch.ones_like(x, dtype=torch.bool)) if len(node.outputs) > 1 else x
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 ONE: dict[str, Callable[[Tensor], Tensor]] = {

@@ -69,8 +69,7 @@ def fused_matmul(node: Node, a: Any, b: Any) -> Any:
 
 def activated(node: Node, x: Tensor) -> Any:
     """What ONNX Runtime's fused operators apply behind their own."""
-    name = node.get("activation", b"")
-    name = name.decode() if isinstance(name, bytes) else name
+    name = node.text("activation")
     if not name:
         return x
     if name not in ELEMENTWISE:
@@ -90,8 +89,7 @@ def pads_of(
     node: Node, spatial: Sequence[Any], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
 ) -> list[int]:
     """Padding at the beginning of every axis, then at its end."""
-    kind = node.get("auto_pad", b"NOTSET")
-    kind = kind.decode() if isinstance(kind, bytes) else kind
+    kind = node.text("auto_pad", "NOTSET")
     count = len(kernel)
     if kind in ("NOTSET", ""):
         return list(node.get("pads") or [0] * (2 * count))
@@ -161,8 +159,7 @@ def transposed(node: Node, x: Any, weight: Any, bias: Any = None) -> Any:
 def _transposed_pads(
     node: Node, sizes: list[Any], stride: list[int], reach: list[int], more: list[int]
 ) -> tuple[list[Any], list[Any]]:
-    kind = node.get("auto_pad", b"NOTSET")
-    kind = kind.decode() if isinstance(kind, bytes) else kind
+    kind = node.text("auto_pad", "NOTSET")
     wanted = node.get("output_shape")
     count = len(sizes)
     if kind in ("NOTSET", "") and not wanted:
@@ -205,8 +202,7 @@ def causal(node: Node, x: Any, weight: Any, bias: Any = None, past: Any = None) 
     back = weight.shape[-1] - 1
     wide = F.pad(x, [back, 0]) if past is None else torch.cat([past, x], 2)
     made = F.conv1d(wide, weight, bias, groups=x.shape[1])
-    name = node.get("activation", b"none")
-    made = F.silu(made) if (name.decode() if isinstance(name, bytes) else name) in ("silu", "swish") else made
+    made = F.silu(made) if node.text("activation", "none") in ("silu", "swish") else made
     return (made, wide[:, :, wide.shape[2] - back :]) if len(node.outputs) > 1 else made
 
 
@@ -217,9 +213,7 @@ def determinant(node: Node, x: Any) -> Any:
 
 def einsum(node: Node, *given: Any) -> Any:
     """A sum by Einstein's convention."""
-    equation = node.get("equation")
-    equation = equation.decode() if isinstance(equation, bytes) else equation
-    return torch.einsum(equation.replace(" ", ""), *map(tensor, given))
+    return torch.einsum(node.text("equation").replace(" ", ""), *map(tensor, given))
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {

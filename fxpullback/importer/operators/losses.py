@@ -11,10 +11,6 @@ from torch import Tensor
 from fxpullback.importer.site import Node, tensor
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 def _loss(node: Node, logs: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
     """What is lost by logarithms of shares `[batch, classes, ...]` at the classes of `labels`."""
     ignored = node.get("ignore_index")
@@ -23,7 +19,7 @@ def _loss(node: Node, logs: Tensor, labels: Tensor, weight: Tensor | None) -> Te
     places = torch.where(kept, labels, 0)
     factors = kept.to(logs.dtype) if weight is None else weight[places] * kept
     each = -torch.gather(logs, 1, places.unsqueeze(1)).squeeze(1) * factors
-    kind = _text(node.get("reduction", "mean"))
+    kind = node.text("reduction", "mean")
     if kind == "none":
         return each
     return each.sum() if kind == "sum" else each.sum() / factors.sum()

@@ -59,7 +59,7 @@ def gather_nd(node: Node, x: Any, index: Any) -> Any:
 def scatter_elements(node: Node, x: Any, index: Any, updates: Any) -> Any:
     """x with other values at some places of its lines."""
     x, index, updates = tensor(x), tensor(index).long(), tensor(updates)
-    axis, kind = node.get("axis", 0), _text(node.get("reduction", "none"))
+    axis, kind = node.get("axis", 0), node.text("reduction", "none")
     index = torch.where(index < 0, index + x.shape[axis], index)
     if kind == "none":
         return torch.scatter(x, axis, index, updates)
@@ -76,7 +76,7 @@ def scatter_nd(node: Node, x: Any, index: Any, updates: Any) -> Any:
         array[tuple(np.moveaxis(index.array.astype(np.int64), -1, 0))] = updates.array
         return Known(array, x.floats)
     x, index, updates = tensor(x), tensor(index).long(), tensor(updates)
-    kind = _text(node.get("reduction", "none"))
+    kind = node.text("reduction", "none")
     places = tuple(index[..., i] for i in range(index.shape[-1]))
     if kind not in ("none", "add"):
         raise CaptureError(f"its reduction {kind} is not supported")
@@ -119,10 +119,6 @@ def chosen(node: Node, x: Any, condition: Any) -> Any:
     axis = node.get("axis")
     places = torch.from_numpy(np.flatnonzero(np.array(mask, bool)))
     return x.reshape(-1).index_select(0, places) if axis is None else x.index_select(axis, places)
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {

@@ -130,7 +130,7 @@ def grid_sample(node: Node, x: Any, grid: Any) -> Any:
         "cubic": "bicubic",
         "bicubic": "bicubic",
     }
-    mode, padding = _text(node.get("mode", "linear")), _text(node.get("padding_mode", "zeros"))
+    mode, padding = node.text("mode", "linear"), node.text("padding_mode", "zeros")
     return F.grid_sample(x, tensor(grid), modes[mode], padding, bool(node.get("align_corners", 0)))
 
 
@@ -161,9 +161,9 @@ def roi_align(node: Node, x: Any, boxes: Any, samples: Any) -> Any:
     from torchvision.ops import roi_align as aligned
 
     given, numbers = node.constant(1), node.constant(2)
-    if given is None or numbers is None or _text(node.get("mode", "avg")) != "avg":
+    if given is None or numbers is None or node.text("mode", "avg") != "avg":
         raise CaptureError("boxes that are computed, or the largest of their entries, are not supported")
-    half = _text(node.get("coordinate_transformation_mode", "half_pixel" if node.opset >= 16 else "output_half_pixel"))
+    half = node.text("coordinate_transformation_mode", "half_pixel" if node.opset >= 16 else "output_half_pixel")
     rows = np.concatenate([numbers.reshape(-1, 1), given], 1).astype(np.float32)
     sides = node.get("output_height", 1), node.get("output_width", 1)
     ratio = node.get("sampling_ratio", 0) or -1
@@ -194,10 +194,6 @@ def roi_pool(node: Node, x: Any, rois: Any) -> Any:
             cells.append(torch.amax(x[int(box[0]), :, rows, columns], [1, 2]))
         made.append(torch.stack(cells, -1).reshape(-1, height, width))
     return torch.stack(made)
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fxpullback.contract.errors import CaptureError
 from fxpullback.importer.freed import states
-from fxpullback.importer.site import Node, tensor
+from fxpullback.importer.site import Node, tensor, text_of
 
 Run = Callable[..., tuple[Tensor, ...]]
 
@@ -33,9 +33,9 @@ def _weights(w: Tensor, r: Tensor, b: Tensor | None, places: list[int]) -> list[
 
 
 def _common(node: Node, kinds: list[str], lengths: Any) -> tuple[str, bool]:
-    direction = _text(node.get("direction", "forward"))
+    direction = node.text("direction", "forward")
     count = 2 if direction == "bidirectional" else 1
-    given = [_text(name) for name in node.get("activations") or kinds * count]
+    given = [text_of(name) for name in node.get("activations") or kinds * count]
     if [name.lower() for name in given] != [name.lower() for name in kinds * count]:
         raise CaptureError(f"its activations {', '.join(given)} are not those that torch has")
     if node.get("clip"):
@@ -103,7 +103,7 @@ def lstm(
 
 def rnn(node: Node, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, h: Any = None) -> Any:
     """A plain recurrence by tanh or ReLU."""
-    kind = _text((node.get("activations") or ["Tanh"])[0])
+    kind = text_of((node.get("activations") or ["Tanh"])[0])
     direction, layout = _common(node, [kind], lengths)
     layers: dict[str, Any] = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}
     if kind.lower() not in layers:
@@ -144,10 +144,6 @@ def _gru_steps(x: Tensor, weights: list[Tensor], state: Tensor, backwards: bool)
         outputs.append(state)
     made = torch.stack(outputs, 0)
     return (made.flip(0) if backwards else made), state
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {"LSTM": lstm, "RNN": rnn, "GRU": gru}

@@ -47,7 +47,7 @@ def resize(node: Node, x: Any, *rest: Any) -> Any:
         matrix = _matrix(node, x.shape[axis], int(wanted[axis]), by[axis], limits.get(axis))
         weights = torch.from_numpy(matrix).to(x.dtype)
         x = F.linear(x.movedim(axis, -1), weights).movedim(-1, axis)
-        if _text(node.get("coordinate_transformation_mode", "")) == "tf_crop_and_resize":
+        if node.text("coordinate_transformation_mode", "") == "tf_crop_and_resize":
             x = _outside(node, x, axis, size, by[axis], limits.get(axis))
     return x
 
@@ -67,7 +67,7 @@ def upsample(node: Node, x: Any, *rest: Any) -> Any:
 
 
 def _kept(node: Node, x: Tensor, by: dict[int, Any], wanted: dict[int, Any]) -> tuple[dict[int, Any], dict[int, Any]]:
-    policy = _text(node.get("keep_aspect_ratio_policy", "stretch"))
+    policy = node.text("keep_aspect_ratio_policy", "stretch")
     if policy == "stretch":
         return by, wanted
     scale = min(by.values()) if policy == "not_larger" else max(by.values())
@@ -76,7 +76,7 @@ def _kept(node: Node, x: Tensor, by: dict[int, Any], wanted: dict[int, Any]) -> 
 
 def _by_torch(node: Node, x: Tensor, axes: list[int], by: dict[int, Any], wanted: dict[int, Any]) -> Tensor | None:
     """By `F.interpolate`, where that means the same."""
-    mode, where = _text(node.get("mode", "nearest")), _text(node.get("coordinate_transformation_mode", "half_pixel"))
+    mode, where = node.text("mode", "nearest"), node.text("coordinate_transformation_mode", "half_pixel")
     where = "asymmetric" if node.opset < 11 and "coordinate_transformation_mode" not in node.attributes else where
     plain = not node.get("antialias", 0) and not node.get("exclude_outside", 0)
     if not axes or not plain or x.ndim not in (3, 4, 5) or min(axes) < 2:
@@ -86,7 +86,7 @@ def _by_torch(node: Node, x: Tensor, axes: list[int], by: dict[int, Any], wanted
         return None
     sizes = [wanted.get(a, x.shape[a]) for a in places]
     grown = all(isinstance(by.get(a, 1), int | float) and by.get(a, 1) == int(by.get(a, 1)) for a in places)
-    nearest = _text(node.get("nearest_mode", "round_prefer_floor"))
+    nearest = node.text("nearest_mode", "round_prefer_floor")
     nearest = "floor" if node.opset < 11 else nearest
     if mode == "nearest" and grown and (where, nearest) in _SAME_AS_FLOOR:
         if not fixed(x):
@@ -130,7 +130,7 @@ def _follows(x: Tensor, by: dict[int, Any], wanted: dict[int, Any]) -> bool:
 
 def _matrix(node: Node, size: int, count: int, scale: Any, roi: tuple[float, float] | None) -> Array:
     """Weights `[count, size]`: which entries each new one is made of."""
-    mode = _text(node.get("mode", "nearest"))
+    mode = node.text("mode", "nearest")
     matrix = np.zeros((count, size))
     for i in range(count):
         place = _place(node, i, size, count, float(scale), roi)
@@ -148,7 +148,7 @@ def _matrix(node: Node, size: int, count: int, scale: Any, roi: tuple[float, flo
 
 
 def _place(node: Node, i: int, size: int, count: int, scale: float, roi: tuple[float, float] | None) -> float:
-    where = _text(node.get("coordinate_transformation_mode", "asymmetric" if node.opset < 11 else "half_pixel"))
+    where = node.text("coordinate_transformation_mode", "asymmetric" if node.opset < 11 else "half_pixel")
     if where == "half_pixel":
         return (i + 0.5) / scale - 0.5
     if where == "half_pixel_symmetric":
@@ -171,7 +171,7 @@ def _place(node: Node, i: int, size: int, count: int, scale: float, roi: tuple[f
 
 
 def _nearest(node: Node, place: float) -> int:
-    kind = "floor" if node.opset < 11 else _text(node.get("nearest_mode", "round_prefer_floor"))
+    kind = "floor" if node.opset < 11 else node.text("nearest_mode", "round_prefer_floor")
     if kind == "floor":
         return math.floor(place)
     if kind == "ceil":
@@ -206,7 +206,3 @@ def _outside(node: Node, x: Tensor, axis: int, size: int, scale: Any, roi: tuple
     inside = torch.tensor([0 <= place <= size - 1 for place in places])
     shape = [-1 if i == axis else 1 for i in range(x.ndim)]
     return torch.where(inside.reshape(shape), x, float(node.get("extrapolation_value", 0.0)))
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -178,7 +178,7 @@ def pad(node: Node, x: Any, *rest: Any) -> Any:
     pads = node.get("pads") if node.opset < 11 else node.numbers(1, values)
     value = node.get("value", 0.0) if node.opset < 11 else node.number(2, values, 0)
     axes = node.numbers(3, values) if node.opset >= 18 else None
-    mode = _text(node.get("mode", "constant"))
+    mode = node.text("mode", "constant")
     assert pads is not None
     if isinstance(x, Known):
         count = len(pads) // 2
@@ -253,7 +253,7 @@ def depth_to_space(node: Node, x: Any) -> Any:
     """Blocks of channels as places."""
     n, c, h, w = x.shape
     b = node.get("blocksize")
-    if _text(node.get("mode", "DCR")) == "CRD":
+    if node.text("mode", "DCR") == "CRD":
         return F.pixel_shuffle(x, b)
     split_ = x.reshape(n, b, b, c // (b * b), h, w).permute(0, 3, 4, 1, 5, 2)
     return split_.reshape(n, c // (b * b), h * b, w * b)
@@ -263,7 +263,7 @@ def space_to_depth(node: Node, x: Any) -> Any:
     """Blocks of places as channels."""
     n, c, h, w = x.shape
     b = node.get("blocksize")
-    crd = _text(node.get("mode", "DCR")) == "CRD"
+    crd = node.text("mode", "DCR") == "CRD"
     split_ = x.reshape(n, c, h // b, b, w // b, b).permute(*((0, 1, 3, 5, 2, 4) if crd else (0, 3, 5, 1, 2, 4)))
     return split_.reshape(n, c * b * b, h // b, w // b)
 
@@ -306,10 +306,6 @@ def centred(node: Node, x: Any, sizes: Any) -> Any:
             before = -spare // 2
             x = F.pad(x, [*[0] * (2 * (x.ndim - 1 - axis)), before, -spare - before])
     return x
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {
