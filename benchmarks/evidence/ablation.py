@@ -46,6 +46,7 @@ KEPT = {
     "attention exact": ("attention",),
     "normalization exact": NORMS,
     "gated products exact": PRODUCTS,
+    "fake quantisation exact": ("fake_quantize",),
 }
 """What is differentiated as it is, in place of its rule."""
 GRADIENT = "everything exact"
