@@ -131,7 +131,7 @@ def unbind(ct: tuple[Any, ...], out: tuple[Any, ...], x: Tensor, dim: int = 0) -
 def select(ct: Tensor, out: Tensor, x: Tensor, dim: int, index: int) -> tuple[Any]:
     """y = x at place index of dim:  ct_x = zeros with ct at that place."""
     axis = dim % x.ndim
-    at = index % x.shape[axis] if isinstance(x.shape[axis], int) else index
+    at = index + x.shape[axis] if index < 0 else index
     return (pad_axis(ct.unsqueeze(axis), axis, at, x.shape[axis] - at - 1),)
 
 
