@@ -160,11 +160,16 @@ def slice_scatter(
 ) -> tuple[Any, Any]:
     """y = x with source at [start:end:step]:  ct_x = ct with zeros at [start:end:step], ct_source = ct[start:end:step].
 
-    A mask of one axis makes the zeros. If source fills the whole axis: ct_x = ZERO, ct_source = ct.
+    A mask of one axis makes the zeros, slice_scatter itself where the size is free. If source fills the whole axis:
+    ct_x = ZERO, ct_source = ct.
     """
     axis, size = dim % x.ndim, x.shape[dim]
     if source.ndim == x.ndim and str(source.shape[axis]) == str(size):  # source fills the axis, such as the batch
         return ZERO, ct
+    if not isinstance(size, int):  # free
+        nothing = torch.zeros_like(aten.slice.Tensor(ct, axis, start, end, step))
+        left = (axis, start, end, step)
+        return lambda: aten.slice_scatter.default(ct, nothing, *left), lambda: aten.slice.Tensor(ct, *left)
     written = torch.zeros(size, dtype=torch.bool)
     written[slice(start, end, step)] = True
     mask = written.to(x.device).reshape([-1] + [1] * (x.ndim - 1 - axis))
