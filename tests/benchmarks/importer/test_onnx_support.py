@@ -14,6 +14,7 @@ from benchmarks.importer.__main__ import RESULTS
 from benchmarks.importer.files import File
 from benchmarks.importer.nodes import NodeTest, Outcome, node_tests, outcome
 from benchmarks.importer.page import PAGE, page, sentence
+from benchmarks.importer.sweep import read
 from fxpullback.importer.operators.table import OPERATORS
 
 EVERY = 12
@@ -65,16 +66,16 @@ def test_a_wrong_operator_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_page_is_what_was_measured(held: dict[str, Outcome]) -> None:
-    rows = json.loads(RESULTS.read_text())["files"]
-    assert PAGE.read_text() == page(list(held.values()), [File(**row) for row in rows])
+    assert PAGE.read_text() == page(list(held.values()), [*read().values()])
 
 
 def test_the_page_counts_and_says_why() -> None:
     good = Outcome("test_relu", "Relu", True, pullback=2e-16)
     bad = replace(good, name="test_loop", kind="Loop", passed=False, reason="no | loops", pullback=None)
-    text = page([good, bad], [File("net", "torch", 3, 2, 1e-7, None, False, "too | large")])
+    text = page([good, bad], [File("net", "torch", 3, 2, 1e-7, None, False, "too | large", "timm")])
     assert sentence([good, bad]) == "1 of 2 pass (50.0 %), of 2 operators; the pullbacks of 1 were compared."
     assert "| Relu | 1 | 1 | 2e-16 |" in text
     assert "- test_loop: no / loops" in text
-    assert "| net | torch | 3 | 2 | 1e-07 |  | failed |" in text
+    assert "| file | from | nodes | gates | logits |  |\n|---|---|--:|--:|--:|---|\n" in text
+    assert "\n| net | torch | 3 | 2 | 1e-07 | failed |" in text
     assert "- net: too / large" in text
