@@ -2,7 +2,8 @@
 
 torch has many operators for it, some of which watch ranges besides; `fxpullback.capture.quantised` makes them this one.
 It stays whole until the end of `lower`, as no factor may be moved across its rounding: what lies halfway between two
-levels would be rounded to the other one.
+levels would be rounded to the other one. For the same reason it says how it comes to a level: torch multiplies with the
+inverse of the scale, ONNX divides by the scale.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from fxpullback.graph.ir import LIBRARY
 
-_ARGUMENTS = "Tensor x, Tensor scale, Tensor zero, int axis, int low, int high"
+_ARGUMENTS = "Tensor x, Tensor scale, Tensor zero, int axis, int low, int high, bool divided=False"
 LIBRARY.define(f"fake_quantize({_ARGUMENTS}) -> Tensor")
 LIBRARY.define(f"fake_quantize_mask({_ARGUMENTS}) -> Tensor")
 
@@ -24,26 +25,27 @@ def along(x: Any, of_channels: Any, axis: int) -> Any:
     return of_channels.reshape([1] * axis + [-1] + [1] * (x.ndim - 1 - axis)) if axis >= 0 else of_channels
 
 
-def quantized(x: Any, scale: Any, zero: Any, axis: int, low: int, high: int) -> Any:
-    """Each entry at its level: s (clip(round(x / s) + z, low, high) - z), computed in torch's order."""
-    level = _levels(x, scale, zero, axis).clamp(low, high)
+def quantized(x: Any, scale: Any, zero: Any, axis: int, low: int, high: int, divided: bool = False) -> Any:
+    """Each entry at its level: s (clip(round(x / s) + z, low, high) - z), computed in torch's order, or in ONNX's."""
+    level = _levels(x, scale, zero, axis, divided).clamp(low, high)
     return (level - along(x, zero, axis)) * along(x, scale, axis)
 
 
-def unclipped(x: Any, scale: Any, zero: Any, axis: int, low: int, high: int) -> Any:
+def unclipped(x: Any, scale: Any, zero: Any, axis: int, low: int, high: int, divided: bool = False) -> Any:
     """Where the level of an entry is one of the levels there are."""
-    level = _levels(x, scale, zero, axis)
+    level = _levels(x, scale, zero, axis, divided)
     return (level >= low) & (level <= high)
 
 
-def _levels(x: Any, scale: Any, zero: Any, axis: int) -> Any:
-    return torch.round(x * (1.0 / along(x, scale, axis))) + along(x, zero, axis)
+def _levels(x: Any, scale: Any, zero: Any, axis: int, divided: bool) -> Any:
+    step = along(x, scale, axis)
+    return torch.round(x / step if divided else x * (1.0 / step)) + along(x, zero, axis)
 
 
-def _fake_quantize(x: Tensor, scale: Tensor, zero: Tensor, axis: int, low: int, high: int) -> Tensor:
+def _fake_quantize(x: Tensor, *settings: Any) -> Tensor:
     with torch.no_grad():
-        value = quantized(x, scale, zero, axis, low, high)
-        inside = unclipped(x, scale, zero, axis, low, high)
+        value = quantized(x, *settings)
+        inside = unclipped(x, *settings)
     passed = torch.where(inside, x, 0.0)
     result: Tensor = value.detach() + (passed - passed.detach())
     return result

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from fxpullback.contract.errors import CaptureError, FxPullbackError, InputError
 from fxpullback.importer.numbers import MOST, Array, Known
+from fxpullback.importer.operators.integers import of_integers
 from fxpullback.importer.operators.quantised import Quantised
 from fxpullback.importer.operators.table import OPERATORS, key_of
 from fxpullback.importer.site import tensor
@@ -37,7 +38,9 @@ class Call(nn.Module):
         """
         node = self.step.node
         try:
-            made = OPERATORS[key_of(node.domain, node.kind)](node, *values)
+            operator = OPERATORS[key_of(node.domain, node.kind)]
+            integers = any(isinstance(value, Quantised) for value in values)
+            made = of_integers(node, operator, values) if integers else operator(node, *values)
         except CaptureError as error:
             raise CaptureError(f"{node.said()}: {error}") from error
         except FxPullbackError:

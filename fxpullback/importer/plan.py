@@ -16,6 +16,7 @@ from torch import Tensor
 from fxpullback.contract.errors import CaptureError
 from fxpullback.importer.fused import fused
 from fxpullback.importer.numbers import Array, Known
+from fxpullback.importer.operators import integers
 from fxpullback.importer.operators.table import OPERATORS, key_of
 from fxpullback.importer.site import Node
 from fxpullback.importer.steps import Plan, Step
@@ -138,6 +139,8 @@ class _Builder:
         if key not in OPERATORS:
             self.unknown.setdefault(key, []).append(name)
             return
+        if key in integers.OPERATORS:
+            self.plan.dequantised += [i for i, c in zip(inputs, constants, strict=True) if integers.is_weight(c)]
         self.plan.steps.append(Step(self._node(proto, inputs, outputs), inputs, outputs))
 
     def _node(self, proto: NodeProto, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Node:

@@ -16,7 +16,9 @@ CLIPPED = "straight through as torch has it: nothing passes where values are cli
 
 
 @gate(FAKE_QUANTIZE, verdict="frozen")
-def fake_quantize(x: Tensor, scale: Tensor, zero: Tensor, axis: int, low: int, high: int) -> Tensor:
+def fake_quantize(
+    x: Tensor, scale: Tensor, zero: Tensor, axis: int, low: int, high: int, divided: bool = False
+) -> Tensor:
     """Fake quantisation: what rounding and clipping take off is held constant.
 
     A value that is clipped is present, not absent, as one above the ceiling of a ReLU6. Where no level is below

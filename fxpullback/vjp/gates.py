@@ -180,13 +180,13 @@ def _chosen(ct: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 @vjp(FAKE_QUANTIZE, kind="nonlinear")
 def fake_quantize(
-    ct: Tensor, out: Tensor, x: Tensor, scale: Tensor, zero: Tensor, axis: int, low: int, high: int
+    ct: Tensor, out: Tensor, x: Tensor, scale: Tensor, zero: Tensor, axis: int, low: int, high: int, divided: bool
 ) -> tuple[Any, Any, Any]:
     """y = s * (clip(q, low, high) - z), q = round(x / s) + z:  ct_x = ct * 1[low <= q <= high].
 
     s and z are scale and zero: ct_scale = ct_zero = NOT_DIFFERENTIABLE.
     """
-    inside = FAKE_QUANTIZE_MASK(x, scale, zero, axis, low, high)
+    inside = FAKE_QUANTIZE_MASK(x, scale, zero, axis, low, high, divided)
     return torch.where(inside, ct, 0.0), NOT_DIFFERENTIABLE, NOT_DIFFERENTIABLE
 
 

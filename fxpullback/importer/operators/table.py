@@ -9,6 +9,7 @@ from typing import Any
 from fxpullback.importer.operators import (
     attention,
     elementwise,
+    integers,
     linear,
     losses,
     norms,
@@ -32,6 +33,7 @@ OPERATORS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         **attention.OPERATORS,
         **recurrent.OPERATORS,
         **quantised.OPERATORS,
+        **integers.OPERATORS,
         **spectral.OPERATORS,
     }
 )
