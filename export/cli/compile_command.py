@@ -110,6 +110,10 @@ Input = Annotated[
     str | None,
     _option("--input", text="The input of an .onnx file that is explained", meta="NAME", panel=_MODEL),
 ]
+Hold = Annotated[
+    list[str] | None,
+    _option("--hold", text="An input of an .onnx file that is held; repeatable", meta="NAME=NUMBER", panel=_MODEL),
+]
 Positions = Annotated[
     PositionsName | None,
     _option(text="For logits at many positions: how the file is told of which (texts: index)", panel=_MODEL),
@@ -218,6 +222,7 @@ def compile_command(
     length: Length = None,
     logits: Logits = None,
     input_: Input = None,
+    hold: Hold = None,
     positions: Positions = None,
     explain: Explain = None,
 ) -> None:
@@ -237,7 +242,7 @@ def compile_command(
         read.program_of(program.value, steps_of),
         chosen_rules,
         *settings,
-        read.source_of(*about) | read.of_a_file(model, logits, input_),
+        read.source_of(*about) | read.of_a_file(model, logits, input_, hold or []),
         returns,
         explains={"output": logits, "positions": _value(positions), "explain": explain or None},
     )

@@ -38,14 +38,16 @@ def program_of(name: str, given: Mapping[str, Any]) -> Any:
     return Ascent(**{key: value for key, value in options.items() if value is not None})
 
 
-def of_a_file(spec: str, logits: str | None, first: str | None) -> dict[str, Any]:
-    """What of an ONNX file is the explained input, and what the logits.
+def of_a_file(spec: str, logits: str | None, first: str | None, hold: list[str]) -> dict[str, Any]:
+    """What of an ONNX file is the explained input, what the logits, and which inputs are held.
 
     Raises:
-        typer.BadParameter: An input of a model that is no ONNX file.
+        typer.BadParameter: An input of a model that is no ONNX file; or a value to hold that is no number.
     """
     if spec.endswith(".onnx"):
-        return {"output": logits, "first": first}
+        return {"output": logits, "first": first, "held": numbers(hold, "--hold")}
+    if hold:
+        raise typer.BadParameter("it is for .onnx files; of other models pass --example.", param_hint="--hold")
     if first is not None:
         raise typer.BadParameter(
             "it is for .onnx files; of other models the first example is explained.", param_hint="--input"
@@ -60,17 +62,26 @@ def rules_of(name: str, temperatures: list[str], keep_exact: list[str], noise: s
         RuleError: A name that the rule set does not know, a temperature that is none, or noise that it does not take.
     """
     rules: Any = RULES[name]
-    values = {}
-    for key, text in pairs(temperatures, "--temperature").items():
-        try:
-            values[key] = float(text)
-        except ValueError:
-            raise typer.BadParameter(f"{key}={text}: a number is wanted.", param_hint="--temperature") from None
-    if values:
+    if values := numbers(temperatures, "--temperature"):
         rules = rules.with_temperature(**values)
     if noise is not None:
         rules = rules.with_noise(noise)
     return rules.keep_exact(*keep_exact) if keep_exact else rules
+
+
+def numbers(items: list[str], option: str) -> dict[str, float]:
+    """`["sr=16000"]` to `{"sr": 16000.0}`.
+
+    Raises:
+        typer.BadParameter: An item has no `=`, a key comes twice, or a value is no number.
+    """
+    values = {}
+    for key, text in pairs(items, option).items():
+        try:
+            values[key] = float(text)
+        except ValueError:
+            raise typer.BadParameter(f"{key}={text}: a number is wanted.", param_hint=option) from None
+    return values
 
 
 def calibration_of(name: str, rules: Any, calibrate: str | None, spread: float | None) -> tuple[Any, Path | None]:

@@ -82,6 +82,7 @@ def load_model(
     length: int | None = None,
     output: str | int | None = None,
     first: str | None = None,
+    held: Mapping[str, float] | None = None,
 ) -> LoadedModel:
     """Build the model that `spec` names.
 
@@ -93,9 +94,9 @@ def load_model(
         options: Keyword arguments for the function that builds the model.
         classes: File of class names: one per line, or a JSON list.
         mean: Mean the weights were trained with, in units of [0, 1]; None for the network's own. `std` likewise.
-        example: File of example inputs, the explained one first, for a model that takes several.
+        example: File of example inputs, the explained one first.
         length: Tokens of the examples of a model of text, None for as many as they have; or samples of a sound.
-        output: Of an ONNX file, what the logits are; and `first`, which of several inputs is explained.
+        output: Of an ONNX file, what the logits are; `first`: which input is explained; `held`: numbers of others.
 
     Raises:
         ModelSourceError: Anything of the above is wrong; the message says what to pass instead.
@@ -112,8 +113,7 @@ def load_model(
     if length is not None:
         raise ModelSourceError(f"{spec}: --length is for models of text and sound, {HF}FOLDER; leave it out.")
     if spec.endswith(ONNX):
-        asked = {"--weights": weights, "--pretrained": pretrained, "--model-option": options}
-        source = from_onnx(Path(spec), shape, given=asked, example=example, output=output, first=first)
+        source = from_onnx(Path(spec), shape, (weights, pretrained, options), example, output, first, held)
     elif spec.endswith(".pt2"):
         source = from_file(Path(spec), shape, weights=weights, pretrained=pretrained, options=options, example=example)
     elif example is not None:

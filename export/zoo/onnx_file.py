@@ -31,29 +31,31 @@ class ChannelsFirst(nn.Module):
 def from_onnx(
     path: Path,
     shape: tuple[int, ...],
-    *,
-    given: Mapping[str, object],
-    example: Path | None,
+    given: tuple[object, object, object] = (None, False, None),
+    example: Path | None = None,
     output: str | int | None = None,
     first: str | None = None,
+    held: Mapping[str, float] | None = None,
 ) -> Source:
     """The model of an ONNX file.
 
     Args:
         path: the file.
         shape: sides or shape of an input, as `--size` or `--input-shape` say; empty where they do not.
-        given: options that other models have, by name: none may be set.
+        given: what other models take, `--weights`, `--pretrained`, `--model-option`: none may be set.
         example: a file of example inputs.
         output: what the logits are: an output, or any value in the file.
         first: which of several inputs is explained; by default the file's first.
+        held: inputs that are held, and the number that each holds.
 
     Raises:
         ModelSourceError: the file cannot be read, or does not say what it takes.
     """
-    if asked := [name for name, value in given.items() if value]:
+    options = ("--weights", "--pretrained", "--model-option")
+    if asked := [name for name, value in zip(options, given, strict=True) if value]:
         raise ModelSourceError(f"{path}: an ONNX file brings its own weights; leave {', '.join(asked)} out.")
     try:
-        model = load(path, output, first)
+        model = load(path, output, first, held)
     except CaptureError as error:
         raise ModelSourceError(str(error)) from error
     if example is not None:
@@ -64,7 +66,8 @@ def from_onnx(
         names = ", ".join(value.name for value in model.wanted)
         raise ModelSourceError(
             f"{path}: the file takes {names}. Pass --example FILE with one tensor for each, in this order; --input "
-            "NAME says which of them is explained."
+            "NAME says which of them is explained. --hold NAME=NUMBER holds one that is the same each time: a rate, a "
+            "state at its start."
         )
     sizes, notes = _sizes(path, explained, shape)
     if len(sizes) == 3 and sizes[2] in (1, 3) and sizes[0] not in (1, 3):

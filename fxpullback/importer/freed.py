@@ -53,9 +53,12 @@ def joinable(node: Node, parts: list[Tensor], axis: int) -> list[Tensor]:
     ]
 
 
-def states(node: Node, state: Tensor | None, batch: Any) -> Tensor | None:
-    """A state `[directions, batch, width]` of a recurrent layer, repeated to the batch that is given."""
-    if state is None or node.batch is None or not isinstance(state.shape[1], int) or state.shape[1] != 1:
+def states(state: Tensor | None, batch: Any) -> Tensor | None:
+    """A state `[directions, batch, width]` of a recurrent layer, repeated to the batch that is given.
+
+    A file may fix its state at one sample while it calls its batch free.
+    """
+    if state is None or not isinstance(state.shape[1], int) or state.shape[1] != 1:
         return state
     return state.expand(state.shape[0], batch, state.shape[2])
 

@@ -8,6 +8,7 @@ import torch
 from onnx import ModelProto, ValueInfoProto
 
 from fxpullback.contract.errors import CaptureError
+from fxpullback.importer.held import Held, hold
 from fxpullback.importer.module import OnnxModule, module_of
 from fxpullback.importer.numbers import Array
 from fxpullback.importer.original import Original
@@ -19,7 +20,7 @@ from fxpullback.importer.steps import Wanted
 SUFFIX = ".onnx"
 
 
-def load(path: Path, output: str | int | None = None, first: str | None = None) -> OnnxModule:
+def load(path: Path, output: str | int | None = None, first: str | None = None, held: Held | None = None) -> OnnxModule:
     """The module of an ONNX file.
 
     Args:
@@ -27,6 +28,7 @@ def load(path: Path, output: str | int | None = None, first: str | None = None) 
         output: what the logits are, where the file has several outputs: the name of one, or of any value in it, or the
             place of one.
         first: the input that is explained, where it is not the file's first.
+        held: inputs that are none of the module, and what they hold: a number, or an array of the input's sizes.
 
     Returns:
         The module in evaluation mode, with what it is checked against: the file in ONNX Runtime.
@@ -35,6 +37,7 @@ def load(path: Path, output: str | int | None = None, first: str | None = None) 
         CaptureError: the file cannot be read, or holds what is not imported.
     """
     model = read(path)
+    hold(model, held or {}, first)
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     if not inputs:
@@ -44,7 +47,7 @@ def load(path: Path, output: str | int | None = None, first: str | None = None) 
     batch = _fixed_batch(inputs[0])
     made = plan(model, outputs, batch)
     module = module_of(made, [value.name for value in inputs], outputs)
-    module.original = Original(path, tuple(value.name for value in inputs), outputs, batch)
+    module.original = Original(path, tuple(value.name for value in inputs), outputs, batch, held=held or {})
     module.wanted = tuple(_wanted(value) for value in inputs)
     module.by_name = isinstance(output, str) and not output.isdigit()
     module.notes = _notes(made.constants, made.dequantised, made.steps[-1].node.kind if made.steps else "", outputs)

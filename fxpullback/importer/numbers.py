@@ -61,6 +61,13 @@ def listed(array: Array) -> list[Any]:
     return [_plain(entry) for entry in array.reshape(-1)]
 
 
+def same(a: Any, b: Any) -> bool:
+    """Whether two sizes are the same number, or the same free size; nothing is asked of what is free."""
+    if isinstance(a, torch.SymInt) or isinstance(b, torch.SymInt):
+        return isinstance(a, torch.SymInt) and isinstance(b, torch.SymInt) and bool(a.node.expr == b.node.expr)
+    return bool(a == b)
+
+
 def _plain(entry: Any) -> Any:
     return entry.item() if isinstance(entry, np.generic) else entry
 

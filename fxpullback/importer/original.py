@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from fxpullback.certify.fresh import Looks
 from fxpullback.compiled import Compiled
 from fxpullback.contract.certificate import Check, at_most
 from fxpullback.contract.errors import CaptureError
+from fxpullback.importer.held import Held, held_file
 from fxpullback.importer.numbers import Array
 
 BATCHES = (1, 3)
@@ -32,6 +33,7 @@ class Original:
         outputs: names of the outputs that the module returns; one of them may be a value inside.
         batch: the batch that the file fixes, or None.
         fronts: what stands in front of the file in what is compiled, in order.
+        held: what inputs hold that are none of what is compiled.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class Original:
     outputs: tuple[str, ...]
     batch: int | None
     fronts: tuple[nn.Module, ...] = ()
+    held: Held = field(default_factory=dict)
 
     def behind(self, front: nn.Module) -> Original:
         """The same with one more module in front."""
@@ -94,15 +97,26 @@ class Original:
         return error, BOUND, ""
 
     def run(self, session: Any, given: Sequence[Tensor]) -> Array:
-        """The logits that ONNX Runtime computes; of a fixed batch, one batch after the other."""
+        """The logits `[batch, entries]` that ONNX Runtime computes; of a fixed batch, one batch after the other."""
         arrays = [value.detach().cpu().numpy() for value in given]
         types = {value.name: value.type for value in session.get_inputs()}
         arrays = [a.astype(_numpy(types[name])) for name, a in zip(self.inputs, arrays, strict=True)]
         count, step = len(arrays[0]), self.batch or len(arrays[0])
+        try:
+            return self._in_steps(session, arrays, count, step)
+        except Exception:
+            if count == 1 or step == 1:
+                raise
+            return self._in_steps(
+                session, arrays, count, 1
+            )  # a state of one sample fixes a batch that is said to be free
+
+    def _in_steps(self, session: Any, arrays: Sequence[Array], count: int, step: int) -> Array:
         made = []
         for start in range(0, count, step):
-            part = [_filled(a[start : start + step], step) if len(a) == count else a for a in arrays]
-            made.append(session.run([self._output(session)], dict(zip(self.inputs, part, strict=True)))[0])
+            part = [_filled(a[start : start + step], step) if a.ndim and len(a) == count else a for a in arrays]
+            found = session.run([self._output(session)], dict(zip(self.inputs, part, strict=True)))[0]
+            made.append(found.reshape(step, -1))  # a file that squeezes drops the batch, too, where it is one
         return np.concatenate(made)[:count]
 
     def _output(self, session: Any) -> str:
@@ -123,15 +137,8 @@ class Original:
             ) from error
 
     def _model(self) -> Any:
-        """The file, with the value that is explained as a further output where it is none."""
-        import onnx
-
-        model = onnx.load_model(str(self.path), load_external_data=False)
-        if set(self.outputs) <= {value.name for value in model.graph.output}:
-            return str(self.path)
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self.outputs)
-        onnx.load_external_data_for_model(model, str(self.path.parent))
-        return model.SerializeToString()
+        """The file, with what is held as constants, and the value that is explained as a further output."""
+        return held_file(str(self.path), str(self.path.parent), self.held, self.inputs[0], self.outputs)
 
 
 def _filled(array: Array, count: int) -> Array:

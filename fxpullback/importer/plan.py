@@ -19,7 +19,7 @@ from fxpullback.importer.numbers import Array, Known
 from fxpullback.importer.operators import integers
 from fxpullback.importer.operators.table import OPERATORS, key_of
 from fxpullback.importer.site import Node
-from fxpullback.importer.steps import Plan, Step
+from fxpullback.importer.steps import Branch, Plan, Step, refuse
 
 ENTRIES = 1 << 26
 """Entries of the largest constant that is computed when a file is read."""
@@ -97,22 +97,18 @@ class _Builder:
         self.plan, self.versions, self.shapes, self.batch = made, versions, shapes, batch
         self.known = set(given) | set(made.constants)
         self.unknown: dict[str, list[str]] = {}
+        self.names: dict[str, str] = {}
 
-    def add(self, nodes: Iterable[NodeProto], names: Mapping[str, str] | None = None) -> None:
-        """Add nodes; `names` says what those of an inner graph are called outside."""
+    def add(self, nodes: Iterable[NodeProto]) -> None:
+        """Add nodes; `names` says what those of the inner graph are called that is being added."""
         for proto in nodes:
-            inputs = tuple((names or {}).get(name, name) for name in proto.input)
-            outputs = tuple((names or {}).get(name, name) for name in proto.output)
+            inputs = tuple(self.names.get(name, name) for name in proto.input)
+            outputs = tuple(self.names.get(name, name) for name in proto.output)
             self._add(proto, inputs, outputs)
 
     def check(self) -> None:
         """Refuse a file with operators that are not imported."""
-        if self.unknown:
-            listed = "; ".join(f"{kind} ({len(at)}, first at {at[0]!r})" for kind, at in self.unknown.items())
-            raise CaptureError(
-                f"operators that are not imported: {listed}. docs/onnx-models.md lists those that are. Cut the part "
-                "with them off, output=NAME for a value in front of it, or compile the model that was exported."
-            )
+        refuse(self.unknown)
 
     def _add(self, proto: NodeProto, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
         missing = [name for name in inputs if name and name not in self.known]
@@ -160,25 +156,46 @@ class _Builder:
     def _branch(self, proto: NodeProto, inputs: tuple[str, ...], outputs: tuple[str, ...], name: str) -> None:
         condition = self.plan.constants.get(inputs[0])
         if condition is None:
-            raise CaptureError(
-                f"If {name!r} branches on a value that is computed, and a graph takes one way. Export the model "
-                "without the branch, by torch.where for one on values."
-            )
+            self._either(proto, inputs[0], outputs, name)
+            return
         wanted = "then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"
-        inner = next(a.g for a in proto.attribute if a.name == wanted)
-        made = {n for node in inner.node for n in node.output if n} | {t.name for t in inner.initializer}
-        names = {n: f"{name}/{n}" for n in made}
-        for tensor in inner.initializer:
-            self.plan.constants[names[tensor.name]] = numpy_helper.to_array(tensor)
-            self.known.add(names[tensor.name])
-        self.add(inner.node, names)
-        for output, inside in zip(outputs, inner.output, strict=True):
-            source = names.get(inside.name, inside.name)
+        for output, source in zip(
+            outputs, self._inner(next(a.g for a in proto.attribute if a.name == wanted), name), strict=True
+        ):
             if source in self.plan.constants:
                 self.plan.constants[output] = self.plan.constants[source]
             else:
                 node = Node(name, "Identity", "", self.versions[""], {}, [None], [self.shapes.get(output)])
                 self.plan.steps.append(Step(node, (source,), (output,)))
+
+    def _inner(self, inner: GraphProto, name: str) -> list[str]:
+        """Add the nodes of an inner graph; returns what its outputs are called outside."""
+        outer = self.names
+        made = [n for node in inner.node for n in node.output if n] + [t.name for t in inner.initializer]
+        self.names = outer | {n: f"{name}/{n}" for n in made}
+        for tensor in inner.initializer:
+            self.plan.constants[self.names[tensor.name]] = numpy_helper.to_array(tensor)
+            self.known.add(self.names[tensor.name])
+        self.add(inner.node)
+        found = [self.names.get(value.name, value.name) for value in inner.output]
+        self.names = outer
+        return found
+
+    def _either(self, proto: NodeProto, condition: str, outputs: tuple[str, ...], name: str) -> None:
+        """A branch whose condition is computed: of sizes alone, which is known when the model is run."""
+        found = []
+        for attribute in ("then_branch", "else_branch"):
+            graph = next(a.g for a in proto.attribute if a.name == attribute)
+            plan = Plan(constants=dict(self.plan.constants))
+            builder = _Builder(plan, self.versions, self.shapes, self.batch, self.known)
+            builder.names = self.names
+            ends = tuple(builder._inner(graph, name))
+            reads = [n for step in plan.steps for n in step.inputs] + [*ends]
+            outer = tuple(dict.fromkeys(n for n in reads if n in self.known and n not in plan.constants))
+            found.append(Branch(plan, outer, ends, builder.unknown))
+        node = Node(name, "If", "", self.versions[""], {}, [None], [self.shapes.get(condition)])
+        reads = [condition, *found[0].inputs, *found[1].inputs]
+        self.plan.steps.append(Step(node, tuple(reads), outputs, (found[0], found[1])))
 
     def _fold(self, proto: NodeProto, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> bool:
         """Compute a node of constants; whether that was possible."""

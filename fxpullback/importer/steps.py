@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
+from fxpullback.contract.errors import CaptureError
 from fxpullback.importer.numbers import Array
 from fxpullback.importer.site import Node
 
@@ -39,11 +41,30 @@ class Step:
         node: the node as its operator sees it.
         inputs: names, empty for an input that is left out.
         outputs: names, empty for an output that nobody reads.
+        branches: of a branch on sizes: what is run where its first input holds, and where it does not.
     """
 
     node: Node
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    branches: tuple[Branch, Branch] | None = None
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One of the two graphs of a branch.
+
+    Attributes:
+        plan: what is run.
+        inputs: names of outer values that it reads.
+        outputs: names of what it makes.
+        unknown: operators that are not imported, and the names of their nodes.
+    """
+
+    plan: Plan
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    unknown: dict[str, list[str]]
 
 
 @dataclass
@@ -59,3 +80,20 @@ class Plan:
     steps: list[Step] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     dequantised: list[str] = field(default_factory=list)
+
+
+def refuse(unknown: Mapping[str, Sequence[str]]) -> None:
+    """Refuse operators that are not imported.
+
+    Args:
+        unknown: the names of their nodes by operator.
+
+    Raises:
+        CaptureError: there are any.
+    """
+    if unknown:
+        listed = "; ".join(f"{kind} ({len(at)}, first at {at[0]!r})" for kind, at in unknown.items())
+        raise CaptureError(
+            f"operators that are not imported: {listed}. docs/onnx-models.md lists those that are. Cut the part "
+            "with them off, output=NAME for a value in front of it, or compile the model that was exported."
+        )

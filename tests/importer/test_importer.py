@@ -97,7 +97,7 @@ def test_the_certificate_starts_from_the_file_in_onnx_runtime(tmp_path: Path) ->
 def test_a_file_that_is_computed_wrongly_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(perceptron(), tmp_path / "p.onnx")
     wrong = {**OPERATORS, "Relu": lambda at, x: F.leaky_relu(x, 0.1)}
-    monkeypatch.setattr("fxpullback.importer.module.OPERATORS", wrong)
+    monkeypatch.setattr("fxpullback.importer.body.OPERATORS", wrong)
     with pytest.raises(CaptureError, match="original file in ONNX Runtime: logits, batch 1: off by"):
         fxpullback.compile(path, torch.randn(2, 6))
 

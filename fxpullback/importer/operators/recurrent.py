@@ -69,7 +69,7 @@ def _layer(
     return (torch.stack([part[0] for part in made], 1), *lasts)
 
 
-def _starts(node: Node, given: list[Any], x: Tensor, directions: int, width: int, layout: bool) -> list[Tensor]:
+def _starts(given: list[Any], x: Tensor, directions: int, width: int, layout: bool) -> list[Tensor]:
     found = []
     for value in given:
         state = tensor(value)
@@ -77,7 +77,7 @@ def _starts(node: Node, given: list[Any], x: Tensor, directions: int, width: int
             state = x.new_zeros([directions, x.shape[1], width])
         elif layout:
             state = state.transpose(0, 1)
-        found.append(states(node, state, x.shape[1]))
+        found.append(states(state, x.shape[1]))
     return found  # type: ignore[return-value]
 
 
@@ -97,7 +97,7 @@ def lstm(
         raise CaptureError("peepholes, or input and forget gates that are one, are not supported")
     x = x.transpose(0, 1) if layout else x
     weights = _weights(tensor(w), tensor(r), tensor(b), [0, 2, 3, 1])
-    starts = _starts(node, [h, c], x, len(weights), node.get("hidden_size"), layout)
+    starts = _starts([h, c], x, len(weights), node.get("hidden_size"), layout)
     return _results(node, _layer(node, torch.lstm, x, weights, direction, starts), layout)
 
 
@@ -110,7 +110,7 @@ def rnn(node: Node, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, 
         raise CaptureError(f"its activation {kind} is not one that torch has")
     x = x.transpose(0, 1) if layout else x
     weights = _weights(tensor(w), tensor(r), tensor(b), [0])
-    starts = _starts(node, [h], x, len(weights), node.get("hidden_size"), layout)
+    starts = _starts([h], x, len(weights), node.get("hidden_size"), layout)
     return _results(node, _layer(node, layers[kind.lower()], x, weights, direction, starts), layout)
 
 
@@ -119,7 +119,7 @@ def gru(node: Node, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, 
     direction, layout = _common(node, ["Sigmoid", "Tanh"], lengths)
     x = x.transpose(0, 1) if layout else x
     weights = _weights(tensor(w), tensor(r), tensor(b), [1, 0, 2])
-    starts = _starts(node, [h], x, len(weights), node.get("hidden_size"), layout)
+    starts = _starts([h], x, len(weights), node.get("hidden_size"), layout)
     if node.get("linear_before_reset", 0):
         return _results(node, _layer(node, torch.gru, x, weights, direction, starts), layout)
 

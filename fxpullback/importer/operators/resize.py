@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fxpullback.contract.errors import CaptureError
-from fxpullback.importer.numbers import Array
+from fxpullback.importer.numbers import Array, same
 from fxpullback.importer.site import Node, fixed
 
 
@@ -31,13 +31,8 @@ def resize(node: Node, x: Any, *rest: Any) -> Any:
         assert scales is not None
         by = dict(zip(axes, scales, strict=True))
         wanted = {a: math.floor(x.shape[a] * s) if s != 1 else x.shape[a] for a, s in by.items()}
-    free = [
-        a
-        for a in wanted
-        if wanted[a] is not x.shape[a] and not (isinstance(wanted[a], int) and wanted[a] == x.shape[a])
-    ]
     limits = dict(zip(axes, zip(roi[: len(axes)], roi[len(axes) :], strict=True), strict=True)) if roi else {}
-    moved = [a for a in by if by[a] != 1 or a in free]
+    moved = [a for a in by if by[a] not in (None, 1) or not same(wanted[a], x.shape[a])]
     if (made := _by_torch(node, x, moved, by, wanted)) is not None:
         return made
     for axis in moved:

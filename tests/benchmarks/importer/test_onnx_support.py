@@ -59,7 +59,7 @@ def test_a_pullback_is_measured() -> None:
 
 def test_a_wrong_operator_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {**OPERATORS, "Sigmoid": lambda at, x: torch.tanh(x)}
-    monkeypatch.setattr("fxpullback.importer.module.OPERATORS", wrong)
+    monkeypatch.setattr("fxpullback.importer.body.OPERATORS", wrong)
     found = outcome(next(_of("Sigmoid")), pullback=False)
     assert not found.passed
     assert "off by" in found.reason

@@ -85,6 +85,24 @@ def test_an_input_is_named_for_files_alone() -> None:
     assert "it is for .onnx files" in " ".join(said.replace("│", " ").split())
 
 
+def test_an_input_that_is_the_same_each_time_is_held(tmp_path: Path) -> None:
+    made = model([node("Mul", ["x", "rate"], ["h"]), node("Tanh", ["h"], ["logits"])], ["n", 4])
+    made.graph.input.append(onnx.helper.make_tensor_value_info("rate", onnx.TensorProto.FLOAT, []))
+    path = saved(made, tmp_path / "rate.onnx")
+    _, said = run("compile", str(path), code=1)
+    assert "--hold NAME=NUMBER" in " ".join(said.replace("│", " ").split())
+    run("compile", str(path), "--hold", "rate=0.5", "-o", "held.onnx")
+    session, x = Session("held.onnx"), drawn(2, 4)
+    assert_near(torch.from_numpy(session(x, np.array([1, 3])).logits), torch.tanh(torch.from_numpy(x) / 2), 1e-5)
+    _, said = run("compile", str(path), "--hold", "rate=fast", code=2)
+    assert "rate=fast: a number is wanted" in " ".join(said.replace("│", " ").split())
+
+
+def test_inputs_are_held_for_files_alone() -> None:
+    _, said = run("compile", "timm:test_resnet", "--hold", "x=1", code=2)
+    assert "it is for .onnx files; of other models pass --example" in " ".join(said.replace("│", " ").split())
+
+
 def test_examples_of_a_file_are_its_own(tmp_path: Path) -> None:
     path = saved(perceptron(), tmp_path / "p.onnx")
     assert fxpullback.compile(path).verify().passed
