@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
 from fxpullback.contract.errors import CaptureError
-from fxpullback.importer.fused import fused
+from fxpullback.importer.fused import fused, needed
 from fxpullback.importer.numbers import Array, Known
 from fxpullback.importer.operators import integers
 from fxpullback.importer.operators.table import OPERATORS, key_of
@@ -45,28 +45,9 @@ def plan(model: ModelProto, wanted: Sequence[str], batch: int | None) -> Plan:
     made.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     given = {value.name for value in model.graph.input} - set(made.constants)
     builder = _Builder(made, versions, _shapes(model) if batch is not None else {}, batch, given)
-    builder.add(fused(_needed(model.graph, wanted), made.constants, wanted))
+    builder.add(fused(needed(model.graph.node, wanted), made.constants, wanted))
     builder.check()
     return made
-
-
-def _needed(graph: GraphProto, wanted: Iterable[str]) -> list[NodeProto]:
-    """The nodes that some outputs need, in their order."""
-    needed, found = set(wanted), list[NodeProto]()
-    for node in reversed(graph.node):
-        if any(name in needed for name in node.output if name):
-            found.append(node)
-            needed.update(_reads(node))
-    return found[::-1]
-
-
-def _reads(node: NodeProto) -> set[str]:
-    """What a node reads, its inner graphs included."""
-    names = {name for name in node.input if name}
-    for attribute in node.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            names |= {name for inner in graph.node for name in _reads(inner)} | {out.name for out in graph.output}
-    return names
 
 
 def _shapes(model: ModelProto) -> dict[str, tuple[int | None, ...]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -32,6 +33,7 @@ def of_two(function: Callable[[Any, Any], Any]) -> Operator:
     """An operator of two broadcast arguments; at once where both are known."""
 
     def run(node: Node, a: Any, b: Any) -> Any:
+        a, b = _number(node, 0, a, b), _number(node, 1, b, a)
         if isinstance(a, Known) and isinstance(b, Known) and node.kind in ARITHMETIC:
             return Known(ARITHMETIC[node.kind](a.array, b.array), a.floats)
         if isinstance(a, Known) or isinstance(b, Known):
@@ -39,6 +41,14 @@ def of_two(function: Callable[[Any, Any], Any]) -> Operator:
         return function(scalar(node, 0, a, b), scalar(node, 1, b, a))
 
     return run
+
+
+def _number(node: Node, place: int, value: Any, other: Any) -> Any:
+    """A constant number beside numbers that are known, as 1 over the root of a width, is known as they are."""
+    constant = node.constant(place)
+    if not isinstance(other, Known) or not other.floats or other.array.dtype == object or constant is None:
+        return value
+    return Known(constant.astype(np.float64), True) if constant.size == 1 else value
 
 
 def _alike(a: Any, b: Any) -> tuple[Any, Any]:

@@ -1,0 +1,130 @@
+"""What a module computes and what its file computes: the same pullback, and the same gates in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import fxpullback
+from fxpullback.compiled import Compiled
+from tests.helpers import assert_near
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def exported(net: nn.Module, x: Tensor, path: Path, exporter: str) -> Path:
+    """The file that one of torch's exporters writes, its batch free."""
+    if exporter == "script":
+        torch.onnx.export(net, (x,), str(path), dynamo=False, input_names=["x"], dynamic_axes={"x": {0: "batch"}})
+        return path
+    pytest.importorskip("onnxscript", reason="torch's newer exporter writes with it")
+    shapes, opset = ({0: torch.export.Dim("batch")},), int(exporter) if exporter.isdigit() else None
+    torch.onnx.export(net, (x,), str(path), dynamo=True, dynamic_shapes=shapes, verbose=False, opset_version=opset)
+    return path
+
+
+def gates(pb: Compiled) -> list[tuple[str | None, str]]:
+    """Rule and operator of each gate, in order."""
+    return [(row.rule, row.operator) for row in pb.ledger.rows if row.gate]
+
+
+def assert_same_story(net: nn.Module, x: Tensor, path: Path) -> Compiled:
+    """Compile a module and its file: gates and pullback agree."""
+    own, found = fxpullback.compile(net, x), fxpullback.compile(path, x)
+    assert gates(found) == gates(own)
+    fresh, target = torch.randn(3, *x.shape[1:], generator=torch.Generator().manual_seed(3)), torch.tensor([0, 2, 1])
+    assert_near(found(fresh, target)[1], own(fresh, target)[1], 1e-5)
+    return found
+
+
+class Attention(nn.Module):
+    """One layer of attention over five tokens, two heads of four."""
+
+    def __init__(self, attend: Attend) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.qkv, self.last, self.attend = nn.Linear(8, 24), nn.Linear(8, 4), attend
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        q, k, v = self.qkv(x).reshape(batch, tokens, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        made = self.attend(q, k, v).transpose(1, 2).reshape(batch, tokens, width)
+        return self.last(made).mean(1)  # type: ignore[no-any-return]
+
+
+torch.manual_seed(1)
+BIAS, SEEN = torch.randn(1, 2, 5, 5), (torch.rand(5, 5) > 0.4) | torch.eye(5, dtype=torch.bool)
+BLIND = SEEN & (torch.arange(5) != 2)[:, None]
+ATTENTION: dict[str, Attend] = {
+    "plain": lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
+    "another scale": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, scale=0.3),
+    "a bias": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, BIAS),
+    "a mask": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, SEEN),
+    "a query that sees no key": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, BLIND),
+    "causal": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+    "keys and values of another length": lambda q, k, v: F.scaled_dot_product_attention(q, k[:, :, :3], v[:, :, :3]),
+    "scores scaled by hand": lambda q, k, v: torch.softmax(q @ k.transpose(-1, -2) * 0.5, -1) @ v,
+    "queries scaled by hand": lambda q, k, v: torch.softmax((q * 0.5) @ k.transpose(-1, -2), -1) @ v,
+}
+
+
+@pytest.mark.parametrize("exporter", ["script", "dynamo", "23"])
+@pytest.mark.parametrize("name", ATTENTION)
+def test_attention_is_told_as_the_module_spells_it(name: str, exporter: str, tmp_path: Path) -> None:
+    if name == "a query that sees no key" and exporter == "dynamo":
+        pytest.skip("this exporter masks by a large number, and its file lets such a query see every key alike")
+    net, x = Attention(ATTENTION[name]).eval(), torch.randn(2, 5, 8)
+    pb = assert_same_story(net, x, exported(net, x, tmp_path / "net.onnx", exporter))
+    fused = [row.module for row in pb.ledger.rows if row.operator == "aten.scaled_dot_product_attention"]
+    assert len(fused) == (0 if "by hand" in name else 1)
+    if exporter == "script" and fused:
+        assert fused == ["/Softmax"]
+
+
+def test_attention_whose_weights_are_read_elsewhere_stays(tmp_path: Path) -> None:
+    """Both scaled by the root, as exporters do it, and the weights are added to what they make."""
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        weights = torch.softmax((q * 0.7) @ (k.transpose(-1, -2) * 0.7), -1)
+        return weights @ v + weights[..., :4]
+
+    net, x = Attention(attend).eval(), torch.randn(2, 5, 8)
+    assert_same_story(net, x, exported(net, x, tmp_path / "net.onnx", "script"))
+
+
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "MultiheadAttention": lambda: _SelfAttention(),
+    "TransformerEncoderLayer": lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu"),
+}
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x, x, x, need_weights=False)[0]  # type: ignore[no-any-return]
+
+
+class _Tokens(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.last = inner, nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.inner(x).mean(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("exporter", ["script", "dynamo"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_of_tokens(name: str, exporter: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = _Tokens(LAYERS[name]()).eval(), torch.randn(2, 5, 8)
+    assert_same_story(net, x, exported(net, x, tmp_path / "net.onnx", exporter))
