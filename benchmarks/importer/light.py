@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from onnx import ModelProto, numpy_helper
+from torch import Tensor
+
+from fxpullback.importer.body import Call
+from fxpullback.importer.load import load
 
 LIGHT = (
     "bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet", "squeezenet", "vgg19",
@@ -16,13 +21,44 @@ LIGHT = (
 
 
 def light(name: str, path: Path) -> None:
-    """An architecture of onnx.backend.test, its weights drawn: normal, as large as a layer's fan-in asks for."""
+    """An architecture of onnx.backend.test, its weights drawn: normal, as large as a layer's fan-in asks for; what
+    batch norms hold is measured."""
     import onnx.backend.test
 
     folder = Path(onnx.backend.test.__file__).parent / "data" / "light"
     model = onnx.load(folder / f"light_{name}.onnx")
     _draw(model)
     onnx.save(model, path)
+    if any(node.op_type == "BatchNormalization" for node in model.graph.node):
+        _settle(model, path)
+        onnx.save(model, path)
+
+
+def _settle(model: ModelProto, path: Path) -> None:
+    """Give batch norms the mean and variance of what reaches them, as training leaves them.
+
+    With drawn ones what differs between two inputs dies out over a hundred layers, and float32 cannot tell their logits
+    apart.
+    """
+    module = load(path)
+    x = torch.randn(module.examples()[0].shape, generator=torch.Generator().manual_seed(0))
+    found: dict[str, np.ndarray[Any, Any]] = {}
+
+    def measure(call: Any, given: tuple[Tensor, ...]) -> None:
+        values, _, _, mean, variance = given
+        axes = [axis for axis in range(values.ndim) if axis != 1]
+        mean.copy_(values.mean(axes))
+        variance.copy_(values.var(axes))
+        found.update({call.step.inputs[3]: mean.numpy().copy(), call.step.inputs[4]: variance.numpy().copy()})
+
+    for child in module.children():
+        if isinstance(child, Call) and child.step.node.kind == "BatchNormalization":
+            child.register_forward_pre_hook(measure)
+    with torch.no_grad():
+        module(x)
+    for tensor in model.graph.initializer:
+        if tensor.name in found:
+            tensor.CopyFrom(numpy_helper.from_array(found[tensor.name], tensor.name))
 
 
 def _draw(model: ModelProto) -> None:

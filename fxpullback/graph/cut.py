@@ -42,7 +42,10 @@ INPUTS = "inputs"
 
 _LOOKUP = aten.embedding.default
 _SWAPS = {aten.transpose.int}
-_SAME_IDS = {aten.reshape.default, aten.view.default, aten._to_copy.default, aten.expand.default, aten.clone.default}
+_SAME_IDS = {
+    aten.reshape.default, aten.view.default, aten._to_copy.default, aten.expand.default, aten.clone.default,
+    aten.unsqueeze.default, aten.squeeze.dim, aten.squeeze.dims,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

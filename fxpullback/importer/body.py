@@ -36,7 +36,7 @@ class Call(nn.Module):
         """
         node = self.step.node
         try:
-            operator = OPERATORS[key_of(node.domain, node.kind)]
+            operator = self.step.operator or OPERATORS[key_of(node.domain, node.kind)]
             integers = any(isinstance(value, Quantised) for value in values)
             made = of_integers(node, operator, values) if integers else operator(node, *values)
         except CaptureError as error:

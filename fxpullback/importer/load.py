@@ -9,13 +9,13 @@ from onnx import ModelProto, ValueInfoProto
 
 from fxpullback.contract.errors import CaptureError
 from fxpullback.importer.held import Held, hold
+from fxpullback.importer.lookups import looked_up
 from fxpullback.importer.module import OnnxModule, module_of
-from fxpullback.importer.numbers import Array
 from fxpullback.importer.original import Original
 from fxpullback.importer.plan import plan
 from fxpullback.importer.read import read
 from fxpullback.importer.site import DTYPES
-from fxpullback.importer.steps import Wanted
+from fxpullback.importer.steps import Plan, Wanted
 
 SUFFIX = ".onnx"
 
@@ -45,12 +45,12 @@ def load(path: Path, output: str | int | None = None, first: str | None = None, 
     inputs = _ordered(path, inputs, first)
     outputs = _outputs(path, model, output)
     batch = _fixed_batch(inputs[0])
-    made = plan(model, outputs, batch)
+    made = looked_up(plan(model, outputs, batch), inputs[0].name)
     module = module_of(made, [value.name for value in inputs], outputs)
     module.original = Original(path, tuple(value.name for value in inputs), outputs, batch, held=held or {})
     module.wanted = tuple(_wanted(value) for value in inputs)
     module.by_name = isinstance(output, str) and not output.isdigit()
-    module.notes = _notes(made.constants, made.dequantised, made.steps[-1].node.kind if made.steps else "", outputs)
+    module.notes = _notes(made, made.steps[-1].node.kind if made.steps else "", outputs)
     return module
 
 
@@ -94,10 +94,12 @@ def _fixed_batch(value: ValueInfoProto) -> int | None:
     return int(first.dim_value) if first.HasField("dim_value") and first.dim_value > 0 else None
 
 
-def _notes(constants: dict[str, Array], dequantised: list[str], last: str, outputs: tuple[str, ...]) -> tuple[str, ...]:
+def _notes(made: Plan, last: str, outputs: tuple[str, ...]) -> tuple[str, ...]:
     notes = []
-    if dequantised:
-        notes.append(f"{len(dequantised)} constants of the file are stored quantised, and were dequantised")
+    if made.lookups:
+        notes.append(f"ids are looked up at {', '.join(made.lookups)}, where the file has ones and zeros times a table")
+    if made.dequantised:
+        notes.append(f"{len(made.dequantised)} constants of the file are stored quantised, and were dequantised")
     if last in ("Softmax", "Sigmoid", "LogSoftmax") and len(outputs) == 1:
         notes.append(
             f"the output {outputs[0]!r} is made by {last}: what is explained is that, not the logits in front of it; "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -42,12 +43,14 @@ class Step:
         inputs: names, empty for an input that is left out.
         outputs: names, empty for an output that nobody reads.
         branches: of a branch on sizes: what is run where its first input holds, and where it does not.
+        operator: what is run in place of the operator of that name.
     """
 
     node: Node
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     branches: tuple[Branch, Branch] | None = None
+    operator: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,13 @@ class Plan:
         steps: the nodes whose values depend on the inputs.
         constants: arrays by name.
         dequantised: names of weights that are stored quantised.
+        lookups: names of products that are lookups.
     """
 
     steps: list[Step] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     dequantised: list[str] = field(default_factory=list)
+    lookups: list[str] = field(default_factory=list)
 
 
 def refuse(unknown: Mapping[str, Sequence[str]]) -> None:

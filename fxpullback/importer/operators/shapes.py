@@ -134,13 +134,17 @@ def slice_(node: Node, x: Any, *rest: Any) -> Any:
     return x
 
 
+LONGEST = 1 << 29
+"""Whoever slices to a place behind this means the end: exporters write 10^9, or the largest number of 32 or 64 bits."""
+
+
 def _numpy_slice(start: int, end: int, step: int, extent: int) -> slice:
     return slice(start, None if step < 0 and end < -extent else end, step)
 
 
 def _sliced(x: Tensor, axis: int, start: Any, end: Any, step: int) -> Tensor:
     extent = x.shape[axis]
-    if isinstance(end, int) and end > 2**31 - 2:
+    if isinstance(end, int) and end > LONGEST:
         end = extent if step > 0 else end
     if step > 0:
         if isinstance(start, int) and start == 0 and end is extent and step == 1:
