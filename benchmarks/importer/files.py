@@ -82,7 +82,7 @@ class Job:
         source: where it comes from.
         make: writes the file to a path; returns the module it is of, where there is one.
         options: of the file: `logits` and `input`, names of values; `sizes`, by input, where the file leaves them free;
-            `at`, as of `fxpullback.compile`.
+            `held`, numbers of inputs that are held; `at` and `positions`, as of `fxpullback.compile`.
     """
 
     group: str
@@ -116,8 +116,9 @@ def measured(job: Job) -> File:
 
 def _certified(row: File, job: Job, model: ModelProto, path: Path, module: nn.Module | None) -> File:
     value = job.options.get("logits") or in_front(model)
-    loaded = load(path, value, job.options.get("input"))
-    pb = fxpullback.compile(loaded, given(loaded, job.options), output=value, at=job.options.get("at"))
+    loaded = load(path, value, job.options.get("input"), job.options.get("held"))
+    ends = {name: job.options[name] for name in ("at", "positions") if name in job.options}
+    pb = fxpullback.compile(loaded, given(loaded, job.options), output=value, **ends)
     row = replace(row, value=value or "", gates=pb.ledger.gates)
     certificate = certify(pb, to_onnx(pb, path.with_name("explained.onnx"), certify=False))
     logits = max(c.measured for c in certificate.checks if c.name.startswith("original file"))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fxpullback.certify.fresh import Looks
 from fxpullback.compiled import Compiled
 from fxpullback.contract.certificate import Check, at_most
+from fxpullback.contract.ends import INDEX, MASK
 from fxpullback.contract.errors import CaptureError
 from fxpullback.importer.held import Held, held_file
 from fxpullback.importer.numbers import Array
@@ -86,18 +87,20 @@ class Original:
         given = [drawn.x, *drawn.extras]
         if pb.entry is not None:
             given = [*drawn.extras]
-        if pb.ends.positions is not None:
-            return 0.0, BOUND, "logits at chosen positions are compared by the module alone"
+        kind = pb.ends.positions
+        places = None if kind is None else given.pop()  # the last of the extras
         for front in self.fronts:
             given[0] = front(given[0])
         theirs = self.run(session, given)
+        if kind is not None and places is not None:
+            theirs = at_positions(theirs, kind, places.numpy())
         wanted = theirs.reshape(ours.shape)
         scale = max(float(np.abs(wanted).max()), 1e-30)
         error = float(np.abs(ours.numpy() - wanted).max()) / scale
         return error, BOUND, ""
 
     def run(self, session: Any, given: Sequence[Tensor]) -> Array:
-        """The logits `[batch, entries]` that ONNX Runtime computes; of a fixed batch, one batch after the other."""
+        """The logits `[batch, ...]` that ONNX Runtime computes; of a fixed batch, one batch after the other."""
         arrays = [value.detach().cpu().numpy() for value in given]
         types = {value.name: value.type for value in session.get_inputs()}
         arrays = [a.astype(_numpy(types[name])) for name, a in zip(self.inputs, arrays, strict=True)]
@@ -116,7 +119,8 @@ class Original:
         for start in range(0, count, step):
             part = [_filled(a[start : start + step], step) if a.ndim and len(a) == count else a for a in arrays]
             found = session.run([self._output(session)], dict(zip(self.inputs, part, strict=True)))[0]
-            made.append(found.reshape(step, -1))  # a file that squeezes drops the batch, too, where it is one
+            kept = found.ndim and len(found) == step  # a file that squeezes drops the batch, too, where it is one
+            made.append(found if kept else found.reshape(step, -1))
         return np.concatenate(made)[:count]
 
     def _output(self, session: Any) -> str:
@@ -139,6 +143,25 @@ class Original:
     def _model(self) -> Any:
         """The file, with what is held as constants, and the value that is explained as a further output."""
         return held_file(str(self.path), str(self.path.parent), self.held, self.inputs[0], self.outputs)
+
+
+def at_positions(logits: Array, kind: str, places: Array) -> Array:
+    """The logits `[batch, classes]` at the positions that are asked for.
+
+    Args:
+        logits: `[batch, positions, classes]`, or `[batch, classes, *positions]` of rank 4 and more.
+        kind: what `places` hold, as of `fxpullback.compile(positions=...)`.
+        places: one for each sample.
+    """
+    last = logits if logits.ndim == 3 else np.moveaxis(logits, 1, -1)
+    found = []
+    for sample, place in zip(last, places, strict=True):
+        if kind == INDEX:
+            found.append(sample[tuple(np.atleast_1d(place))])
+        else:
+            flat, shares = sample.reshape(-1, sample.shape[-1]), place.reshape(-1).astype(sample.dtype)
+            found.append(shares @ flat / (shares.sum() if kind == MASK else 1))
+    return np.stack(found)
 
 
 def _filled(array: Array, count: int) -> Array:
