@@ -1,4 +1,4 @@
-"""Every operator that is imported, by its name; those of com.microsoft with their domain."""
+"""Every operator that is imported, by its name; those of other domains with it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from fxpullback.importer.operators import (
     recurrent,
     shapes,
     spectral,
+    tables,
 )
 
 OPERATORS: Mapping[str, Callable[..., Any]] = MappingProxyType(
@@ -35,6 +36,7 @@ OPERATORS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         **quantised.OPERATORS,
         **integers.OPERATORS,
         **spectral.OPERATORS,
+        **tables.OPERATORS,
     }
 )
 
