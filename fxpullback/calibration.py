@@ -189,8 +189,9 @@ class _Moments(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         if n in self.watched:
+            # a padding of -inf in front of a max-pool, or of the lowest number there is, says nothing of the scale
             wide = result.double()
-            wide = wide[torch.isfinite(wide)]  # a padding of -inf in front of a max-pool says nothing of the scale
+            wide = wide[wide.abs() < (torch.finfo(result.dtype).max / 2 if result.is_floating_point() else math.inf)]
             count, total, squares = self.sums.get(n, (0.0, 0.0, 0.0))
             here = (count + wide.numel(), total + float(wide.sum()), squares + float((wide * wide).sum()))
             self.sums[n] = here

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import fxpullback
 from fxpullback import REFERENCE, SEMANTIC, calibrate
@@ -17,7 +18,7 @@ from fxpullback.contract.calibrated import calibrated_text
 from fxpullback.contract.errors import InputError
 from fxpullback.ledger import Ledger
 from fxpullback.picture_noise import picture_noise
-from tests.helpers import draw
+from tests.helpers import assert_near, draw
 from tests.several_inputs import CASES
 from tests.test_calibration import network
 
@@ -127,6 +128,27 @@ def test_extras_are_the_examples_rows_over_again() -> None:
     assert pb.rules.calibrated["relu"] == pytest.approx(0.9 * float(inside.std(correction=0)), rel=1e-5)
     seen = torch.relu(inside)[:, :, 2:]  # what the mask leaves
     assert pb.rules.calibrated["amax"] == pytest.approx(0.45 * float(seen.std(correction=0)), rel=1e-5)
+
+
+class Pooled(nn.Module):
+    """A max-pool whose padding is its own, or stands in front of it."""
+
+    def __init__(self, *, inside: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head, self.inside = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 3), inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        wide = F.max_pool2d(y, 3, 2, 1) if self.inside else F.max_pool2d(F.pad(y, [1] * 4, value=-torch.inf), 3, 2)
+        return self.head(wide.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_a_padding_of_minus_infinity_says_nothing_of_the_scale() -> None:
+    x, target = draw(3, 3, 8, 8).float(), torch.tensor([0, 1, 2])
+    own, before = (fxpullback.compile(Pooled(inside=inside).eval(), x) for inside in (True, False))
+    assert temperatures(before) == pytest.approx(temperatures(own))
+    assert_near(before(x, target)[1], own(x, target)[1], 1e-6)
 
 
 @pytest.mark.parametrize("case", list(CASES))

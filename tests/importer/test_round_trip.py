@@ -128,3 +128,86 @@ def test_layers_of_tokens(name: str, exporter: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     net, x = _Tokens(LAYERS[name]()).eval(), torch.randn(2, 5, 8)
     assert_same_story(net, x, exported(net, x, tmp_path / "net.onnx", exporter))
+
+
+class Gates(nn.Module):
+    """Functions of maps one behind the other, a convolution in front of each."""
+
+    shares: Tensor
+
+    def __init__(self, *functions: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.functions = functions
+        self.layers = nn.ModuleList(f for f in functions if isinstance(f, nn.Module))
+        self.convs = nn.ModuleList(nn.Conv2d(3 if i == 0 else 8, 8, 3, padding=1) for i in range(len(functions)))
+        self.last = nn.Linear(8, 4)
+        self.register_buffer("shares", torch.rand(1, 1, 8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv, function in zip(self.convs, self.functions, strict=True):
+            y = conv(x)
+            x = function(y) + 0.1 * y
+        return self.last((x * self.shares).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def _drawn(layer: nn.Module) -> nn.Module:
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, 0.3, 1.2)
+    return layer
+
+
+NETS: dict[str, Callable[[], nn.Module]] = {
+    "gates": lambda: Gates(
+        nn.SiLU(), nn.Mish(), nn.Softplus(), nn.Softplus(2.0), nn.LogSigmoid(), nn.Softshrink(), nn.Hardshrink(),
+        nn.PReLU(8, init=0.2), nn.PReLU(), nn.Hardswish(), nn.Hardsigmoid(), nn.ReLU6(), lambda x: x.clamp(min=0),
+    ),
+    "more gates": lambda: Gates(
+        nn.ELU(0.7), nn.SELU(), nn.CELU(1.3), nn.GELU(), nn.GELU("tanh"), nn.Tanhshrink(), nn.Softsign(),
+        nn.Hardtanh(-0.5, 0.7), lambda x: x * torch.sigmoid(1.702 * x), lambda x: x.clamp(-1.0, 0.5), nn.LeakyReLU(0.3),
+        lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=True)), lambda x: F.glu(torch.cat([x, 2 * x], 1), 1),
+    ),
+    "norms": lambda: Gates(
+        _drawn(nn.GroupNorm(2, 8)), _drawn(nn.GroupNorm(1, 8)), nn.GroupNorm(8, 8), nn.InstanceNorm2d(8),
+        _drawn(nn.InstanceNorm2d(8, affine=True)), nn.LocalResponseNorm(3), lambda x: F.normalize(x, dim=1),
+        lambda x: x * torch.rsqrt(x.var(1, keepdim=True) + 1e-6),
+        lambda x: (x - x.mean(1, keepdim=True)) / torch.sqrt(x.var(1, keepdim=True, unbiased=False) + 1e-6),
+        lambda x: x * (1 / torch.sqrt(x * x + 1.0)), lambda x: F.layer_norm(x, [8], eps=1e-4),
+    ),
+    "pools": lambda: Gates(
+        nn.MaxPool2d(3, 1, 1), nn.Sequential(nn.MaxPool2d(3, 2, ceil_mode=True), nn.Upsample(size=(8, 8))),
+        nn.Sequential(nn.MaxPool2d(2, 2), nn.Upsample(scale_factor=2.0)), nn.AvgPool2d(3, 1, 1),
+        lambda x: x.amax((2, 3), keepdim=True) + x, lambda x: torch.logsumexp(x, 1, keepdim=True) + x,
+        lambda x: torch.maximum(x, -0.5 * x), lambda x: torch.softmax(x, 1), nn.LPPool2d(2, 1),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("exporter", ["script", "dynamo"])
+@pytest.mark.parametrize("name", NETS)
+def test_gates_that_exporters_write_out(name: str, exporter: str, tmp_path: Path) -> None:
+    net, x = NETS[name]().eval(), torch.randn(2, 3, 8, 8)
+    assert_same_story(net, x, exported(net, x, tmp_path / "net.onnx", exporter))
+
+
+def test_the_newer_exporter_says_what_a_forward_wrote_itself(tmp_path: Path) -> None:
+    """The nodes are those of SiLU, Mish, GELU, RMSNorm, and of the larger of two; what stands beside them says more."""
+    net = Gates(
+        lambda x: x * torch.sigmoid(x), lambda x: x * torch.tanh(F.softplus(x)), nn.Threshold(0.1, 0.0),
+        lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)), lambda x: x.max(1, keepdim=True)[0] + x,
+        lambda x: x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-6), _drawn(nn.RMSNorm(8)),
+    ).eval()  # fmt: skip
+    x = torch.randn(2, 3, 8, 8)
+    assert_same_story(net, x, exported(net, x, tmp_path / "net.onnx", "dynamo"))
+
+
+def test_the_older_exporter_says_nothing_and_the_named_gate_is_told(tmp_path: Path) -> None:
+    net, x = (
+        Gates(lambda x: x * torch.sigmoid(x), lambda x: x * torch.tanh(F.softplus(x))).eval(),
+        torch.randn(2, 3, 8, 8),
+    )
+    path = exported(net, x, tmp_path / "net.onnx", "script")
+    own, found = fxpullback.compile(net, x), fxpullback.compile(path, x)
+    assert gates(found) == [("silu", "aten.silu"), ("mish", "aten.mish")]
+    target = torch.tensor([0, 1])
+    assert_near(found(x, target)[1], own(x, target)[1], 1e-5)

@@ -177,8 +177,9 @@ def selu(node: Node, x: Any) -> Any:
 def prelu(node: Node, x: Any, slope: Any) -> Any:
     """x, and slope x below zero, one slope for each channel or entry."""
     slope = tensor(slope)
-    channels = x.shape[1] if x.ndim > 1 else 1
-    if slope.numel() == 1 or (slope.numel() == channels and slope.shape[0] == channels and slope.ndim == x.ndim - 1):
+    channels, behind = x.shape[1] if x.ndim > 1 else 1, x.ndim - 2
+    of_channels = slope.ndim > behind >= 0 and slope.shape[slope.ndim - 1 - behind] == slope.numel() == channels
+    if slope.numel() == 1 or of_channels:
         return F.prelu(x, slope.reshape(-1))
     return torch.where(x > 0, x, x * slope)
 

@@ -51,11 +51,11 @@ def max_pool(node: Node, x: Any) -> Any:
     if len(node.outputs) > 1 and node.outputs[1]:
         raise CaptureError("the places of the largest entries, its second output, are not supported")
     kernel, stride, dilation, pads = _windows(node, x)
-    pads = _ceiled(node, x, kernel, stride, dilation, pads)
     count = len(kernel)
     even = pads[:count] == pads[count:] and all(2 * p <= k for p, k in zip(pads, kernel, strict=False))
     if even:
-        return MAX[count](x, kernel, stride, pads[:count], dilation)
+        return MAX[count](x, kernel, stride, pads[:count], dilation, bool(node.get("ceil_mode", 0)))
+    pads = _ceiled(node, x, kernel, stride, dilation, pads)
     return MAX[count](_padded(x, pads, float("-inf")), kernel, stride, 0, dilation)
 
 

@@ -20,6 +20,7 @@ from fxpullback.importer.operators import (
     shapes,
     spectral,
     tables,
+    written,
 )
 
 OPERATORS: Mapping[str, Callable[..., Any]] = MappingProxyType(
@@ -37,6 +38,7 @@ OPERATORS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         **integers.OPERATORS,
         **spectral.OPERATORS,
         **tables.OPERATORS,
+        **written.OPERATORS,
     }
 )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from onnx import NodeProto
 
-from fxpullback.importer.written.graph import NEAR, OURS, Graph, replaced, said
+from fxpullback.importer.written.graph import NEAR, OURS, Graph, replaced, said, spelled
 
 
 def attention(graph: Graph, last: NodeProto) -> NodeProto | None:
@@ -16,7 +16,9 @@ def attention(graph: Graph, last: NodeProto) -> NodeProto | None:
     It reads queries, keys turned, values, a mask that is added, the root of the scale, and where they are known the
     keys as they were and the sizes that they were turned by.
     """
-    if last.op_type != "MatMul" or (softmax := _softmax(graph, last.input[0])) is None:
+    if last.op_type != "MatMul" or not spelled(last, "aten.scaled_dot_product_attention"):
+        return None
+    if (softmax := _softmax(graph, last.input[0])) is None:
         return None
     found = _scores(graph, softmax.input[0])
     if found is None:

@@ -6,12 +6,12 @@ import math
 
 from onnx import NodeProto
 
-from fxpullback.importer.written.graph import Graph, replaced
+from fxpullback.importer.written.graph import Graph, replaced, spelled
 
 
 def gelu(graph: Graph, last: NodeProto) -> NodeProto | None:
     """The last product of a GELU as `Gelu`, with the name of its `Erf`."""
-    if last.op_type not in ("Mul", "Div"):
+    if last.op_type not in ("Mul", "Div") or not spelled(last, "aten.gelu"):
         return None
     for erf in _erfs(graph, last):
         if (x := _of(graph, erf, last)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,3 +121,28 @@ def _constant(node: NodeProto) -> list[tuple[str, Array]]:
 
 def _is_number(array: Array) -> bool:
     return bool(array.size == 1 and array.dtype.kind == "f")
+
+
+def spelled(node: NodeProto, *operators: str, silent: bool = True) -> bool:
+    """Whether a node comes of one of some operators of torch, as its newer exporter says beside each node.
+
+    Args:
+        node: the node.
+        operators: as `aten.silu`.
+        silent: what is returned where nothing is said.
+    """
+    found = re.search(r"target=torch\.ops\.(\w+\.\w+)", _beside(node, "fx_node"))
+    return silent if found is None else found[1] in operators
+
+
+def in_module(node: NodeProto, kind: str) -> bool:
+    """Whether torch's newer exporter says of a node that it is of a module's forward, as `torch.nn.RMSNorm`."""
+    package, name = kind.rsplit(".", 1)
+    return any(
+        entry.startswith(package) and entry.endswith(f".{name}")
+        for entry in re.findall(r"'([^']*)'", _beside(node, "class_hierarchy"))
+    )
+
+
+def _beside(node: NodeProto, what: str) -> str:
+    return next((str(p.value) for p in node.metadata_props if p.key == f"pkg.torch.onnx.{what}"), "")
