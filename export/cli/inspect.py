@@ -16,7 +16,7 @@ from rich.table import Table
 
 from fxpullback.contract.calibrated import calibrated_text
 from fxpullback.export.cli.terminal import COLUMNS
-from fxpullback.export.runtime.described import Described, opened, told_inputs
+from fxpullback.export.runtime.described import Described, opened, origin_text, told_inputs
 from fxpullback.export.runtime.package import DEVICE, Package, inputs_of
 from fxpullback.export.runtime.session import Session
 
@@ -59,6 +59,7 @@ def facts_table(session: Session | Described) -> Table:
     computes = package_facts(session) if is_code else onnx_facts(session)
     for name, value in (
         ("file", session.path),
+        *((("imported from", origin_text(meta.origin)),) if meta.origin else ()),
         ("fxpullback", meta.version),
         ("program", described(meta.program)),
         ("rules", described(meta.rules, leave_out=("temperatures", "calibrated", "spread", "calibrated_on"))),

@@ -189,6 +189,8 @@ def described(
         md.REWRITES: json.dumps(pb.rewrites),
         md.INPUTS: json.dumps(_inputs(pb)),
     }
+    if pb.original is not None and pb.original.origin:
+        texts[md.ORIGIN] = json.dumps(dict(pb.original.origin))
     if half is not None:
         texts[md.PRECISION] = json.dumps(half.describe())
     if pb.contributions is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,3 +82,12 @@ def told_inputs(metadata: md.Metadata) -> list[tuple[str, str]]:
     together = [metadata.explained, *metadata.also] if metadata.also else []
     rows = [("explained together", together), ("passed through", through)]
     return [(title, ", ".join(names)) for title, names in rows if names]
+
+
+def origin_text(origin: Mapping[str, Any]) -> str:
+    """`model.onnx, written by pytorch 2.9.0, opset ai.onnx 18, sha256 9f86d0...`, and the digests of its data."""
+    opset = ", ".join(f"{domain} {version}" for domain, version in dict(origin.get("opset") or {}).items())
+    producer = origin.get("producer") or "what it does not say"
+    data = [f"{name} sha256 {text}" for name, text in dict(origin.get("data") or {}).items()]
+    parts = [f"written by {producer}", f"opset {opset}", f"sha256 {origin.get('sha256')}", *data]
+    return ", ".join([str(origin.get("file")), *parts])

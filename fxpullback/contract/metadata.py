@@ -32,6 +32,7 @@ PRECISION = PREFIX + "precision"
 ORACLE = PREFIX + "injected_form"
 WEIGHTS_SHA256 = PREFIX + "weights_sha256"
 TEXT = PREFIX + "text"
+ORIGIN = PREFIX + "origin"
 
 REQUIRED = (VERSION, RULES, PROGRAM, TARGET, LEDGER, INPUTS, REWRITES)
 TARGETS = ("index", "top1", "cotangent", "contrast")
@@ -64,6 +65,7 @@ class Metadata:
         contributions: What its contribution maps are of; None for a file without.
         parts: What the parts of its logits are; None for a file without.
         text: How a text becomes an input; None for a file without a tokenizer.
+        origin: Of what was imported from a file: that file's name, sha256, producer and opset; None for a module.
     """
 
     version: str
@@ -86,6 +88,7 @@ class Metadata:
     contributions: Contributions | None = None
     parts: Parts | None = None
     text: Text | None = None
+    origin: dict[str, Any] | None = None
     raw: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -149,6 +152,7 @@ def parse(raw: Mapping[str, str]) -> Metadata:
         contributions=None if contributions is None else Contributions.from_dict(contributions),
         parts=None if parts is None else Parts.from_dict(parts),
         text=None if text is None else Text.from_dict(text),
+        origin=_parsed(raw, ORIGIN, dict),
         raw=dict(raw),
     )
 

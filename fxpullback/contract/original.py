@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from fxpullback.contract.certificate import Check
@@ -9,6 +10,11 @@ from fxpullback.contract.certificate import Check
 
 class Original(Protocol):
     """A model as it came, beside what was compiled of it."""
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """What it says of itself: `file`, `sha256`, `producer`, `opset` by domain."""
+        ...
 
     def checks(self, pb: Any, seed: int) -> tuple[Check, ...]:
         """What was compiled against the original, on fresh inputs.

@@ -11,6 +11,7 @@ from fxpullback.contract.errors import CaptureError
 from fxpullback.importer.held import Held, hold
 from fxpullback.importer.lookups import looked_up
 from fxpullback.importer.module import OnnxModule, module_of
+from fxpullback.importer.origin import origin
 from fxpullback.importer.original import Original
 from fxpullback.importer.plan import plan
 from fxpullback.importer.read import read
@@ -47,7 +48,8 @@ def load(path: Path, output: str | int | None = None, first: str | None = None, 
     batch = _fixed_batch(inputs[0])
     made = looked_up(plan(model, outputs, batch), inputs[0].name)
     module = module_of(made, [value.name for value in inputs], outputs)
-    module.original = Original(path, tuple(value.name for value in inputs), outputs, batch, held=held or {})
+    names = tuple(value.name for value in inputs)
+    module.original = Original(path, names, outputs, batch, held=held or {}, origin=origin(path))
     module.wanted = tuple(_wanted(value) for value in inputs)
     module.by_name = isinstance(output, str) and not output.isdigit()
     module.notes = _notes(made, made.steps[-1].node.kind if made.steps else "", outputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class Original:
         batch: the batch that the file fixes, or None.
         fronts: what stands in front of the file in what is compiled, in order.
         held: what inputs hold that are none of what is compiled.
+        origin: what the file says of itself, as `fxpullback.importer.origin` has it.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Original:
     batch: int | None
     fronts: tuple[nn.Module, ...] = ()
     held: Held = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def behind(self, front: nn.Module) -> Original:
         """The same with one more module in front."""

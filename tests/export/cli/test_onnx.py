@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 import fxpullback
-from fxpullback.export import Session
+from fxpullback.export import Session, to_onnx
 from fxpullback.export.zoo.models import load_model
 from tests.export.cli.commands import run
 from tests.helpers import assert_near
@@ -45,6 +46,31 @@ def test_a_file_becomes_a_file_with_its_explanation(pictures: Path) -> None:
     assert session.certificate is not None
     assert session.certificate["checks"][0]["name"] == "original file in ONNX Runtime: logits, batch 1"
     assert [row["module"] for row in session.ledger["rows"] if row["gate"]] == ["/act/Relu"]
+
+
+def test_inspect_names_the_file_it_comes_from(pictures: Path) -> None:
+    """Its name, digest, what wrote it, the version of its operators; and the nodes that the ledger's rows are of."""
+    made = onnx.load(pictures)
+    made.producer_name, made.producer_version = "pytorch", "2.3.1"
+    onnx.save(made, pictures, save_as_external_data=True, location="net.data", size_threshold=0)
+    run("compile", str(pictures), "--logits", "logits", "--mean", "0,0,0", "--std", "1,1,1", "-o", "made.onnx")
+    digest = hashlib.sha256(pictures.read_bytes()).hexdigest()
+    session = Session("made.onnx")
+    assert session.metadata.origin is not None
+    assert session.metadata.origin["sha256"] == digest
+    assert [*session.metadata.origin["data"]] == ["net.data"]
+    out = " ".join(run("inspect", "made.onnx")[0].split())
+    assert "imported from net.onnx, written by pytorch 2.3.1, opset ai.onnx 18, sha256" in out
+    assert digest in out.replace(" ", "")
+    assert "/act/Relu" in out
+
+
+def test_a_module_is_imported_from_nothing(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3))
+    path = tmp_path / "plain.onnx"
+    to_onnx(fxpullback.compile(model.eval(), torch.randn(2, 3, 2, 2)), path)
+    assert Session(path).metadata.origin is None
+    assert "imported from" not in run("inspect", str(path))[0]
 
 
 def test_channels_last_are_taken_first(tmp_path: Path) -> None:
