@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fxpullback.contract.errors import CaptureError, FxPullbackError
+from fxpullback.importer.loops import repeated, scanned
 from fxpullback.importer.numbers import MOST, Array, Known
 from fxpullback.importer.operators.integers import of_integers
 from fxpullback.importer.operators.quantised import Quantised
@@ -87,6 +88,40 @@ class Either(nn.Module):
         return tuple(made[name] for name in branch.outputs)
 
 
+class Repeat(nn.Module):
+    """A loop, written out: its graph once for each step, as many as sizes and constants say."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        assert step.repeated is not None
+        self.step, self.graph = step, step.repeated
+        self.body = Body(self.graph.plan, self.graph.outputs)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Names of the nodes inside, by that of the child."""
+        return {f"body.{child}": name for child, name in self.body.names.items()}
+
+    def forward(self, *values: Any) -> tuple[Any, ...]:
+        """What the loop ends with, and what it collects at every step.
+
+        Raises:
+            CaptureError: how often it runs depends on values, or on a size that is free; or it runs too often.
+        """
+        refuse(self.graph.unknown)
+        count = len(values) - len(self.graph.inputs)
+        outer = dict(zip(self.graph.inputs, values[count:], strict=True))
+        try:
+            run = repeated if self.step.node.kind == "Loop" else scanned
+            return run(self.step.node, values[:count], lambda *given: self._once(outer, given))
+        except CaptureError as error:
+            raise CaptureError(f"{self.step.node.said()}: {error}") from error
+
+    def _once(self, outer: Mapping[str, Any], given: Sequence[Any]) -> list[Any]:
+        made = self.body.compute({**outer, **dict(zip(self.graph.given, given, strict=True))})
+        return [made[name] for name in self.graph.outputs]
+
+
 class Body(nn.Module):
     """The nodes of a graph.
 
@@ -105,10 +140,11 @@ class Body(nn.Module):
             if name in used:
                 self._hold(name, array)
         for i, step in enumerate(plan.steps):
-            child = Call(step) if step.branches is None else Either(step)
+            child: Call | Either | Repeat
+            child = Either(step) if step.branches is not None else Repeat(step) if step.repeated else Call(step)
             self.add_module(f"n{i}", child)
             self.names[f"n{i}"] = step.node.name
-            if isinstance(child, Either):
+            if not isinstance(child, Call):
                 self.names |= {f"n{i}.{inner}": name for inner, name in child.names.items()}
         self.last = _last_reads(plan.steps, outputs)
 
@@ -135,7 +171,7 @@ class Body(nn.Module):
         values |= {name: Known(array) for name, array in self.small.items()}
         values |= {name: getattr(self, key) for name, key in self.held.items()}
         for i, child in enumerate(self.children()):
-            assert isinstance(child, Call | Either)
+            assert isinstance(child, Call | Either | Repeat)
             step = child.step
             made = child(*(values[name] if name else None for name in step.inputs))
             values.update({name: value for name, value in zip(step.outputs, made, strict=False) if name})

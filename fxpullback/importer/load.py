@@ -97,9 +97,7 @@ def _fixed_batch(value: ValueInfoProto) -> int | None:
 
 
 def _notes(made: Plan, last: str, outputs: tuple[str, ...]) -> tuple[str, ...]:
-    notes = []
-    if made.lookups:
-        notes.append(f"ids are looked up at {', '.join(made.lookups)}, where the file has ones and zeros times a table")
+    notes = [*made.notes]
     if made.dequantised:
         notes.append(f"{len(made.dequantised)} constants of the file are stored quantised, and were dequantised")
     if last in ("Softmax", "Sigmoid", "LogSoftmax") and len(outputs) == 1:

@@ -35,11 +35,14 @@ def looked_up(plan: Plan, ids: str) -> Plan:
     makers = {name: step for step in plan.steps for name in step.outputs if name}
     steps = []
     for step in plan.steps:
+        if step.node.kind == "Gather" and _wraps(plan, makers, step, ids):
+            step = replace(step, inputs=(step.inputs[0], ids))
+            plan.notes.append(f"ids that {step.node.name} has no row for are refused, where the file moves them")
         table = plan.constants.get(step.inputs[1]) if step.node.kind == "MatMul" and not step.node.domain else None
         places = _places(plan.constants, makers, step.inputs[0], table) if table is not None else None
         if places is not None and _is_of(makers, places, ids):
             step = replace(step, inputs=(*step.inputs, places), operator=_lookup)
-            plan.lookups.append(step.node.name)
+            plan.notes.append(f"ids are looked up at {step.node.name}, where the file has ones and zeros times a table")
         steps.append(step)
     return replace(plan, steps=steps)
 
@@ -72,6 +75,47 @@ def _places(constants: Mapping[str, Array], makers: Mapping[str, Step], name: st
         if depth is not None and values is not None and int(depth.reshape(-1)[0]) == len(table):
             return step.inputs[0] if values.reshape(-1).tolist() == [0, 1] else None
     return None
+
+
+def _wraps(plan: Plan, makers: Mapping[str, Step], step: Step, ids: str) -> bool:
+    """Whether a lookup is of numbers that are the ids themselves, for every id that there is a row for.
+
+    Keras and JAX count negative ids from the end, or move those outside to the ends, before they look them up. What is
+    computed of the ids is computed here for 0, 1, 2, ..., to find out.
+    """
+    table = plan.constants.get(step.inputs[0])
+    if table is None or table.ndim != 2 or table.dtype.kind != "f" or step.node.get("axis", 0) != 0:
+        return False
+    if step.inputs[1] in (ids, *plan.constants) or _is_of(makers, step.inputs[1], ids):
+        return False
+    every = torch.arange(len(table), dtype=torch.int64)[:, None]
+    found = _of_each(plan, makers, step.inputs[1], {ids: every})
+    return isinstance(found, Tensor) and found.shape == every.shape and torch.equal(found.long(), every)
+
+
+def _of_each(plan: Plan, makers: Mapping[str, Step], name: str, values: dict[str, Any]) -> Any:
+    """A value that is computed entry by entry; None where it is not."""
+    if name in values:
+        return values[name]
+    if (constant := plan.constants.get(name)) is not None:
+        values[name] = torch.from_numpy(np.array(constant)) if constant.size == 1 else None
+        return values[name]
+    step = makers.get(name)
+    values[name] = None
+    if step is None or step.node.kind not in _EACH or step.node.domain or step.branches or step.repeated:
+        return None
+    given = [_of_each(plan, makers, one, values) if one else None for one in step.inputs]
+    if any(value is None and one for value, one in zip(given, step.inputs, strict=True)):
+        return None
+    values[name] = tensor(OPERATORS[step.node.kind](step.node, *given))
+    return values[name]
+
+
+_EACH = {
+    "Add", "Sub", "Mul", "Neg", "Abs", "Mod", "Min", "Max", "Clip", "Cast", "Identity", "Where", "And", "Or", "Not",
+    "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal",
+}  # fmt: skip
+"""Operators that make each entry of one entry."""
 
 
 def _counts(array: Array | None, count: int) -> bool:

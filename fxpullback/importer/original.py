@@ -93,7 +93,7 @@ class Original:
         places = None if kind is None else given.pop()  # the last of the extras
         for front in self.fronts:
             given[0] = front(given[0])
-        theirs = self.run(session, given)
+        theirs = self.run(session, given, self._explained(pb.ends.output))
         if kind is not None and places is not None:
             theirs = at_positions(theirs, kind, places.numpy())
         wanted = theirs.reshape(ours.shape)
@@ -101,33 +101,36 @@ class Original:
         error = float(np.abs(ours.numpy() - wanted).max()) / scale
         return error, BOUND, ""
 
-    def run(self, session: Any, given: Sequence[Tensor]) -> Array:
-        """The logits `[batch, ...]` that ONNX Runtime computes; of a fixed batch, one batch after the other."""
+    def run(self, session: Any, given: Sequence[Tensor], output: str) -> Array:
+        """The output `[batch, ...]` that ONNX Runtime computes; of a fixed batch, one batch after the other."""
         arrays = [value.detach().cpu().numpy() for value in given]
         types = {value.name: value.type for value in session.get_inputs()}
         arrays = [a.astype(_numpy(types[name])) for name, a in zip(self.inputs, arrays, strict=True)]
         count, step = len(arrays[0]), self.batch or len(arrays[0])
         try:
-            return self._in_steps(session, arrays, count, step)
-        except Exception:
+            return self._in_steps(session, output, arrays, count, step)
+        except Exception as error:
             if count == 1 or step == 1:
-                raise
-            return self._in_steps(
-                session, arrays, count, 1
-            )  # a state of one sample fixes a batch that is said to be free
+                raise self._refused(error) from error
+        try:
+            return self._in_steps(session, output, arrays, count, 1)  # a state of one sample, of a batch called free
+        except Exception as error:
+            raise self._refused(error) from error
 
-    def _in_steps(self, session: Any, arrays: Sequence[Array], count: int, step: int) -> Array:
+    def _in_steps(self, session: Any, output: str, arrays: Sequence[Array], count: int, step: int) -> Array:
         made = []
         for start in range(0, count, step):
             part = [_filled(a[start : start + step], step) if a.ndim and len(a) == count else a for a in arrays]
-            found = session.run([self._output(session)], dict(zip(self.inputs, part, strict=True)))[0]
+            found = session.run([output], dict(zip(self.inputs, part, strict=True)))[0]
             kept = found.ndim and len(found) == step  # a file that squeezes drops the batch, too, where it is one
             made.append(found if kept else found.reshape(step, -1))
         return np.concatenate(made)[:count]
 
-    def _output(self, session: Any) -> str:
-        names = [value.name for value in session.get_outputs()]
-        return next((name for name in self.outputs if name in names), names[0])
+    def _explained(self, output: str | int | None) -> str:
+        """The name of the output that is explained, which may be told by its place."""
+        if isinstance(output, str) and output in self.outputs:
+            return output
+        return self.outputs[int(output or 0)]
 
     def _session(self) -> Any:
         import onnxruntime as ort
@@ -137,10 +140,13 @@ class Original:
         try:
             return ort.InferenceSession(self._model(), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            line = str(error).strip().splitlines()[0][:300]
-            raise CaptureError(
-                f"ONNX Runtime cannot run {self.path.name}: {line}. What it cannot run is not certified nor written."
-            ) from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception) -> CaptureError:
+        line = str(error).strip().splitlines()[0][:300]
+        return CaptureError(
+            f"ONNX Runtime cannot run {self.path.name}: {line}. What it cannot run is not certified nor written."
+        )
 
     def _model(self) -> Any:
         """The file, with what is held as constants, and the value that is explained as a further output."""

@@ -102,6 +102,9 @@ class _Builder:
         if proto.op_type == "If" and not proto.domain:
             self._branch(proto, inputs, outputs, name)
             return
+        if proto.op_type in ("Loop", "Scan") and not proto.domain:
+            self._repeat(proto, inputs, outputs, name)
+            return
         if proto.op_type in RANDOM and not proto.domain:
             raise CaptureError(
                 f"{proto.op_type} {name!r} draws random numbers: two runs of the file do not agree, and no explanation "
@@ -164,19 +167,34 @@ class _Builder:
 
     def _either(self, proto: NodeProto, condition: str, outputs: tuple[str, ...], name: str) -> None:
         """A branch whose condition is computed: of sizes alone, which is known when the model is run."""
-        found = []
-        for attribute in ("then_branch", "else_branch"):
-            graph = next(a.g for a in proto.attribute if a.name == attribute)
-            plan = Plan(constants=dict(self.plan.constants))
-            builder = _Builder(plan, self.versions, self.shapes, self.batch, self.known)
-            builder.names = self.names
-            ends = tuple(builder._inner(graph, name))
-            reads = [n for step in plan.steps for n in step.inputs] + [*ends]
-            outer = tuple(dict.fromkeys(n for n in reads if n in self.known and n not in plan.constants))
-            found.append(Branch(plan, outer, ends, builder.unknown))
+        graphs = {a.name: a.g for a in proto.attribute}
+        found = [self._alone(graphs[attribute], name) for attribute in ("then_branch", "else_branch")]
         node = Node(name, "If", "", self.versions[""], {}, [None], [self.shapes.get(condition)])
         reads = [condition, *found[0].inputs, *found[1].inputs]
         self.plan.steps.append(Step(node, tuple(reads), outputs, (found[0], found[1])))
+
+    def _repeat(self, proto: NodeProto, inputs: tuple[str, ...], outputs: tuple[str, ...], name: str) -> None:
+        """A loop: its graph is run as often as sizes and constants say."""
+        graph = next(a.g for a in proto.attribute if a.name == "body")
+        body = self._alone(graph, name)
+        attributes = {key: value for key, value in _attributes(proto).items() if key != "body"}
+        opset = self.versions[""]
+        node = Node(name, proto.op_type, "", opset, attributes, [self.plan.constants.get(i) for i in inputs], ())
+        self.plan.steps.append(Step(node, (*inputs, *body.inputs), outputs, repeated=body))
+
+    def _alone(self, graph: GraphProto, name: str) -> Branch:
+        """An inner graph with a plan of its own."""
+        plan = Plan(constants=dict(self.plan.constants))
+        builder = _Builder(plan, self.versions, self.shapes, self.batch, self.known)
+        given = tuple(f"{name}/{value.name}" for value in graph.input)
+        builder.known.update(given)
+        for formal in given:
+            plan.constants.pop(formal, None)
+        builder.names = self.names | dict(zip((value.name for value in graph.input), given, strict=True))
+        ends = tuple(builder._inner(graph, name))
+        reads = [n for step in plan.steps for n in step.inputs] + [*ends]
+        outer = tuple(dict.fromkeys(n for n in reads if n in self.known and n not in plan.constants))
+        return Branch(plan, outer, ends, builder.unknown, given)
 
     def _fold(self, proto: NodeProto, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> bool:
         """Compute a node of constants; whether that was possible."""

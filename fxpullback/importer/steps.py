@@ -44,6 +44,7 @@ class Step:
         outputs: names, empty for an output that nobody reads.
         branches: of a branch on sizes: what is run where its first input holds, and where it does not.
         operator: what is run in place of the operator of that name.
+        repeated: of a loop, what is run again and again; its outer values are the last of the inputs.
     """
 
     node: Node
@@ -51,23 +52,26 @@ class Step:
     outputs: tuple[str, ...]
     branches: tuple[Branch, Branch] | None = None
     operator: Callable[..., Any] | None = None
+    repeated: Branch | None = None
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One of the two graphs of a branch.
+    """One of the two graphs of a branch, or that of a loop.
 
     Attributes:
         plan: what is run.
         inputs: names of outer values that it reads.
         outputs: names of what it makes.
         unknown: operators that are not imported, and the names of their nodes.
+        given: names of its own inputs.
     """
 
     plan: Plan
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     unknown: dict[str, list[str]]
+    given: tuple[str, ...] = ()
 
 
 @dataclass
@@ -78,13 +82,13 @@ class Plan:
         steps: the nodes whose values depend on the inputs.
         constants: arrays by name.
         dequantised: names of weights that are stored quantised.
-        lookups: names of products that are lookups.
+        notes: what is read in another way than it is written.
     """
 
     steps: list[Step] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     dequantised: list[str] = field(default_factory=list)
-    lookups: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def refuse(unknown: Mapping[str, Sequence[str]]) -> None:

@@ -197,6 +197,20 @@ def test_what_cannot_be_held_is_said(held: dict[str, Any], said: str, tmp_path: 
         load(saved(_recurrent(["n", "b", 4]), tmp_path / "m.onnx"), held=held)
 
 
+@pytest.mark.parametrize(
+    ("output", "function"), [("a", lambda a: a), ("b", torch.tanh), (1, torch.tanh), ("1", torch.tanh)]
+)
+def test_any_of_several_outputs_is_explained(
+    output: str | int, function: Callable[[Tensor], Tensor], tmp_path: Path
+) -> None:
+    nodes = [node("MatMul", ["x", "w"], ["a"]), node("Tanh", ["a"], ["b"])]
+    path = saved(model(nodes, ["n", 6], ["a", "b"], weights={"w": W}), tmp_path / "m.onnx")
+    pb = fxpullback.compile(path, X.float(), rules=EXACT, output=output)
+    leaf = X.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(function(leaf @ torch.from_numpy(W).double())[range(3), TARGET].sum(), leaf)
+    assert_near(pb(X.float(), TARGET)[1].double(), gradient, 1e-5)
+
+
 RESIZED: dict[str, tuple[dict[str, Any], Callable[[Tensor], Tensor]]] = {
     "nearest": (
         {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},

@@ -102,6 +102,51 @@ def test_an_id_without_a_row_is_refused_not_taken_for_another(tmp_path: Path) ->
             pb(torch.full((1, 5), wrong, dtype=torch.int32), torch.tensor([0]))
 
 
+def _wrapped(path: Path, by: int = 7) -> Path:
+    """As Keras writes it: those below zero count from the end, the choice written out in whole numbers."""
+    nodes = [
+        node("Add", ["x", "by"], ["moved"]),
+        node("Less", ["x", "zero"], ["below"]),
+        node("Not", ["below"], ["above"]),
+        node("Cast", ["below"], ["one"], to=6),
+        node("Cast", ["above"], ["other"], to=6),
+        node("Mul", ["one", "moved"], ["a"]),
+        node("Mul", ["other", "x"], ["b"]),
+        node("Add", ["a", "b"], ["index"]),
+        node("Gather", ["table", "index"], ["rows"]),
+    ]
+    return _file(nodes, path, by=np.int32(by), zero=np.int32(0))
+
+
+def _kept(path: Path, last: int = 6) -> Path:
+    """As JAX writes it: those outside are moved to the ends."""
+    nodes = [
+        node("Max", ["x", "zero"], ["low"]),
+        node("Min", ["low", "last"], ["index"]),
+        node("Gather", ["table", "index"], ["rows"]),
+    ]
+    return _file(nodes, path, zero=np.int32(0), last=np.int32(last))
+
+
+@pytest.mark.parametrize("write", [_wrapped, _kept])
+def test_ids_that_are_moved_where_they_are_outside_are_the_ids(write: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "ids.onnx")
+    pb = fxpullback.compile(load(path).double(), IDS, rules=EXACT, at="embeddings")
+    leaf = torch.from_numpy(TABLE).double()[IDS.long()].requires_grad_()
+    (gradient,) = torch.autograd.grad(Net()(leaf)[range(3), TARGET].sum(), leaf)
+    assert_near(pb(IDS, TARGET)[1], gradient, 1e-9)
+    with pytest.raises(InputError, match="there is no id -1"):
+        pb(torch.full((1, 5), -1, dtype=torch.int32), torch.tensor([0]))
+    assert any(
+        "has no row for are refused" in note for note in fxpullback.compile(path, IDS, at="embeddings").ledger.notes
+    )
+
+
+def test_ids_that_are_moved_inside_the_table_are_not_the_ids(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match="integers that are computed of it do not count"):
+        fxpullback.compile(_kept(tmp_path / "ids.onnx", last=5), IDS, at="embeddings")
+
+
 def test_other_comparisons_are_no_lookups(tmp_path: Path) -> None:
     nodes = [
         node("Unsqueeze", ["x", "last"], ["column"]),
