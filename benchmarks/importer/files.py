@@ -41,6 +41,7 @@ class File:
         passed: whether the certificate passed.
         reason: why not.
         seconds: that it took.
+        story: whether the ledger has the gates of the module's: the same operators by the same rules, in order.
     """
 
     name: str
@@ -55,6 +56,7 @@ class File:
     exporter: str = ""
     value: str = ""
     seconds: float = 0.0
+    story: str = ""
 
     @property
     def spec(self) -> str:
@@ -123,8 +125,8 @@ def _certified(row: File, job: Job, model: ModelProto, path: Path, module: nn.Mo
     certificate = certify(pb, to_onnx(pb, path.with_name("explained.onnx"), certify=False))
     logits = max(c.measured for c in certificate.checks if c.name.startswith("original file"))
     failed = next((f"{c.name}: {c.measured:.1e}" for c in certificate.checks if not c.passed), "")
-    error = None if module is None else float(f"{_apart(pb, module):.2e}")
-    return replace(row, logits=float(f"{logits:.2e}"), module=error, passed=not failed, reason=failed)
+    row = replace(row, logits=float(f"{logits:.2e}"), passed=not failed, reason=failed)
+    return row if module is None else _beside(row, pb, module)
 
 
 def exporter(model: ModelProto) -> str:
@@ -157,9 +159,24 @@ def given(loaded: Any, options: Mapping[str, Any]) -> tuple[Tensor, ...] | None:
     return tuple(found)
 
 
-def _apart(pb: Any, module: nn.Module) -> float:
-    """How far a pullback is off that of the module, both calibrated alike."""
+def _beside(row: File, pb: Any, module: nn.Module) -> File:
+    """The row with what the module says: its pullback and its gates, both calibrated alike."""
     x = torch.randn((2, *pb.example.shape[1:]), generator=torch.Generator().manual_seed(1))
     own, target = fxpullback.compile(module, x), torch.tensor([1, 2])
     wanted = own(x, target)[1]
-    return float((pb(x, target)[1] - wanted).abs().max() / wanted.abs().max())
+    apart = float((pb(x, target)[1] - wanted).abs().max() / wanted.abs().max())
+    return replace(row, module=float(f"{apart:.2e}"), story=story(gates(pb), gates(own)))
+
+
+def gates(pb: Any) -> list[str]:
+    """Operator and rule of each gate, in order."""
+    return [f"{row.operator} by {row.rule or 'no rule'}" for row in pb.ledger.rows if row.gate]
+
+
+def story(found: list[str], wanted: list[str]) -> str:
+    """`same`, or the first gate that differs."""
+    if found == wanted:
+        return "same"
+    pairs = zip([*found, "nothing"], [*wanted, "nothing"], strict=False)
+    at, (one, other) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+    return f"{len(found)} and {len(wanted)} gates, the first that differs at {at + 1}: {one}, of the module {other}"

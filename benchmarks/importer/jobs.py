@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.importer.files import Job
 from benchmarks.importer.folder import folder_jobs
 from benchmarks.importer.light import LIGHT, light
-from benchmarks.importer.timm_networks import TIMM, exported
+from benchmarks.importer.timm_networks import EXPORTERS, FIXED, TIMM, exported
 
 
 def jobs(folder: Path | None = None) -> dict[str, Job]:
@@ -17,7 +17,8 @@ def jobs(folder: Path | None = None) -> dict[str, Job]:
         found = [*folder_jobs(folder)]
     else:
         found = [Job("light", name, "onnx.backend.test", partial(light, name)) for name in LIGHT]
-        for i, (name, options) in enumerate(TIMM):
-            how = ("torch.onnx script", "torch.onnx dynamo")[i % 2]
-            found.append(Job("timm", name, how, partial(exported, name, options, how)))
+        for name, side, options in TIMM:
+            for how in EXPORTERS if name in FIXED else ("script", "dynamo"):
+                make = partial(exported, name, side, options, how)
+                found.append(Job("timm", f"{name}.{how}", EXPORTERS[how], make))
     return {f"{job.group}/{job.name}": job for job in found}

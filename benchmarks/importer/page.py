@@ -58,8 +58,9 @@ GROUPS = {
     ),
     "timm": (
         "Networks of timm, exported",
-        "With random weights. `module`: how far the pullback is off that of the module it was exported from, relative "
-        "to its largest entry.",
+        "With random weights, each by both exporters. `module`: how far the pullback is off that of the module it was "
+        "exported from, relative to its largest entry. `gate by gate`: whether both ledgers have the same operators "
+        "with the same rules, in the same order.",
     ),
     "file": (
         "Files that packages hold",
@@ -81,6 +82,7 @@ def _table(files: Sequence[File]) -> str:
         "gates": lambda one: str(one.gates or ""),
         "logits": lambda one: "" if one.logits is None else f"{one.logits:.0e}",
         "module": lambda one: "" if one.module is None else f"{one.module:.0e}",
+        "gate by gate": lambda one: one.story,
         "": lambda one: "ok" if one.passed else "failed",
     }
     cells = {title: [cell(one) for one in files] for title, cell in columns.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.coverage import Limits
-from benchmarks.importer.files import File, Job, in_front
+from benchmarks.importer.files import File, Job, in_front, story
 from benchmarks.importer.folder import folder_jobs
 from benchmarks.importer.jobs import jobs
 from benchmarks.importer.sweep import chosen, in_a_process, read, sweep, write
@@ -70,3 +70,17 @@ def test_what_stands_in_front_of_a_softmax_is_explained() -> None:
     nodes = [node("Relu", ["x"], ["r"]), node("Softmax", ["r"], ["s"]), node("Identity", ["s"], ["logits"])]
     assert in_front(model(nodes, [2, 3])) == "r"
     assert in_front(model(nodes[:1], [2, 3], ["r"])) is None
+
+
+def test_two_ledgers_are_compared_gate_by_gate() -> None:
+    own = ["aten.relu by relu", "aten.softmax by no rule"]
+    assert story(own, own) == "same"
+    said = "1 and 2 gates, the first that differs at 2: nothing, of the module aten.softmax by no rule"
+    assert story(own[:1], own) == said
+    assert story(["aten.gelu by gelu", own[1]], own).startswith("2 and 2 gates, the first that differs at 1: aten.gelu")
+
+
+def test_networks_of_timm_are_measured_by_both_exporters() -> None:
+    made = [job.name.split(".")[1] for job in jobs().values() if job.group == "timm"]
+    assert made.count("script") == made.count("dynamo") == 20
+    assert "swin_tiny_patch4_window7_224.fixed" in {job.name for job in jobs().values()}
