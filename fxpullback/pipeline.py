@@ -164,7 +164,7 @@ def _compiled(
     """The stages, in order."""
     rules = extensions.rule_set(rules).keep_exact(*keep_exact)
     vjps = extensions.vjp_table()
-    compilation = Compilation(operators=extensions.operators())
+    compilation = Compilation(operators=extensions.operators(), beside=getattr(model, "beside", False))
     say("capture")
     captured, (example, *others) = _captured(model, examples, free_size, compilation, ends)
     rules = _with_temperatures(rules, captured, (example, *others), vjps, compilation, say)

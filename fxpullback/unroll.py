@@ -149,7 +149,7 @@ class _Steps:
                 env[entering] = cotangent(made)  # type: ignore[operator]
             return made
 
-        append(self.builder, self.step, env, again, moved=None)
+        append(self.builder, self.step, env, again, moved=() if self.count == 1 else None)
         return env[logits], env[pullback], env[entering], *(env[one] for one in maps)
 
 

@@ -25,6 +25,7 @@ from fxpullback.certify.graph import verify
 from fxpullback.certify.magnified import HELP, ROUNDING, relative
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
 from fxpullback.contract.errors import VerifyError
+from fxpullback.contract.metadata import beside_of
 from fxpullback.export.certify.oracle import Drawn, Oracle
 from fxpullback.export.runtime.package import Package
 from fxpullback.export.runtime.session import Result, Session
@@ -55,13 +56,25 @@ def oracle_text(pb: Compiled, model: ir.Model) -> str | None:
     Returns:
         JSON text; None where the file does not hold all weights of the injected form under their names.
     """
-    held = {name for name, value in model.graph.initializers.items() if _same(pb.folded, name, value)}
-    graph = to_text(pb.folded, held)
+    held = {name: name for name, value in model.graph.initializers.items() if _same(pb.folded, name, value)}
+    return carried_form(pb, held)
+
+
+def carried_form(pb: Compiled, held: Mapping[str, str]) -> str | None:
+    """`oracle_text`, where the file calls the constants otherwise than the injected form.
+
+    Args:
+        pb: what was compiled.
+        held: what the file calls the constants that it holds.
+    """
+    graph = to_text(pb.folded, set(held))
     if graph is None:
         return None
     names = () if pb.entry is None else pb.entry.names
     tables = {name: lookup_tables(pb.graph, name) for name in names}
-    return json.dumps({"graph": graph, **Looks.of(pb).to_dict(tables), "contributions": pb.taps.to_dict()})
+    other = {ours: theirs for ours, theirs in held.items() if ours != theirs}
+    called = {"names": other} if other else {}
+    return json.dumps({"graph": graph, **Looks.of(pb).to_dict(tables), "contributions": pb.taps.to_dict(), **called})
 
 
 def _same(gm: fx.GraphModule, name: str, held: ir.Value) -> bool:
@@ -98,8 +111,10 @@ def certify(pb: Compiled, path: str | os.PathLike[str], *, seed: int = 0) -> Cer
 def file_checks(path: str | os.PathLike[str]) -> list[Check]:
     """Standard operators alone, none of the banned ones, and the full check of onnx."""
     model = onnx.load(path, load_external_data=False)
-    foreign = {n.domain for n in model.graph.node} - {"", "ai.onnx"}
-    banned = sorted({n.op_type for n in model.graph.node} & BANNED)
+    beside = beside_of({entry.key: entry.value for entry in model.metadata_props})
+    nodes = model.graph.node[beside.nodes if beside is not None else 0 :]
+    foreign = {n.domain for n in nodes} - {"", "ai.onnx"}
+    banned = sorted({n.op_type for n in nodes} & BANNED)
     try:
         onnx.checker.check_model(os.fspath(path), full_check=True)
         broken = ""
@@ -120,7 +135,8 @@ def runtime_checks(session: Session, oracle: Oracle, seed: int) -> list[Check]:
         oracle: what it is checked against.
         seed: seed of the fresh inputs.
     """
-    checks = _runs(session, oracle, seed, BATCHES)
+    batch = session.input_shape[0]
+    checks = _runs(session, oracle, seed, (batch,) if isinstance(batch, int) else BATCHES)
     if session.sizes:
         elsewhere = oracle.at(session.sizes, seed)
         checks += _runs(session, elsewhere, seed + 2, (2,), f", size {elsewhere.size}")

@@ -52,6 +52,7 @@ def recheck(path: str | os.PathLike[str], seed: int = 1) -> Certificate:
         )
     carried = json.loads(_carried(session, path))
     weights = {name: torch.from_numpy(array.copy()) for name, array in _initializers(path).items()}
+    weights |= {ours: weights[theirs] for ours, theirs in carried.get("names", {}).items() if theirs in weights}
     injected = from_text(carried["graph"], weights)
     target: Target = session.target  # type: ignore[assignment]
     program, looks = program_of(session.metadata.program), Looks.from_dict(carried, weights)

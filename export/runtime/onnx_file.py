@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 import onnxruntime as ort
 
 from fxpullback.contract.errors import SessionError
-from fxpullback.contract.metadata import PREFIX
+from fxpullback.contract.beside import Beside
+from fxpullback.contract.metadata import PREFIX, beside_of
 from fxpullback.contract.tensor_input import TensorInput, input_of
 from fxpullback.export.runtime.binding import Bound
 from fxpullback.export.runtime.providers import (
@@ -79,19 +80,34 @@ class OnnxFile:
             raise SessionError(f"{path}: no CUDA graphs can be recorded. ONNX Runtime says: {failure or why_not(CUDA)}")
         warn_if_unused(wanted, self.providers, asked=providers is not None, failure=failure)
         self.metadata: dict[str, str] = session.get_modelmeta().custom_metadata_map
-        self.inputs: dict[str, TensorInput] = {value.name: input_of(value) for value in session.get_inputs()}
-        self.outputs: dict[str, tuple[int | str, ...]] = {v.name: tuple(v.shape) for v in session.get_outputs()}
+        inputs: dict[str, TensorInput] = {value.name: input_of(value) for value in session.get_inputs()}
+        outputs: dict[str, tuple[int | str, ...]] = {v.name: tuple(v.shape) for v in session.get_outputs()}
+        beside = _beside(path, self.metadata)
+        if beside is not None:
+            outputs = {name: outputs[name] for name in beside.outputs.values() if name in outputs}
+        self.inputs = inputs if beside is None else beside.presented(inputs)
+        self.outputs = outputs if beside is None else beside.returned(outputs)
         on_gpu = self.providers[0] in ON_GPU
-        self.run: Run = partial(session.run, list(self.outputs))
+        run: Run = partial(session.run, list(outputs))
         if io_binding or cuda_graph or (io_binding is None and on_gpu):
-            self.run = Bound(
+            run = Bound(
                 session,
-                self.inputs,
-                self.outputs,
+                inputs,
+                outputs,
                 device=BUFFERS if on_gpu else "cpu",
                 device_id=_device_id(session, self.providers[0]),
                 recorded=cuda_graph if isinstance(cuda_graph, bool) else frozenset(cuda_graph),
             )
+        self.run: Run = run if beside is None else lambda feed: run(beside.fed(feed))
+
+
+def _beside(path: Path, metadata: Mapping[str, str]) -> Beside | None:
+    try:
+        return beside_of(metadata)
+    except ValueError as error:
+        raise SessionError(
+            f"{path}: the file is damaged or comes from another version of fxpullback: {error}."
+        ) from error
 
 
 def _device_id(session: ort.InferenceSession, provider: str) -> int:

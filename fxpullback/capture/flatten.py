@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from fxpullback.capture.output import logits_of
+from fxpullback.capture.output import hand_on_file_values, logits_of
 from fxpullback.capture.reasons import FIXED_BATCH
 from fxpullback.contract.errors import CaptureError
 from fxpullback.contract.names import INPUT, graph_names
@@ -42,6 +42,7 @@ def flatten(program: ExportedProgram, free: tuple[FreeAxis, ...] = (), wanted: s
             env[node] = graph.placeholder(names[node])
             env[node].meta = dict(node.meta)
         elif node.op == "output":
+            hand_on_file_values(program, node, env)
             graph.output((env[logits_of(program, node, wanted)],))
         else:
             env[node] = graph.node_copy(node, lambda n: env[n])

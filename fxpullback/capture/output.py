@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from torch.utils._pytree import tree_flatten_with_path, tree_unflatten
 
 from fxpullback.capture.buffers import check_unchanged
 from fxpullback.contract.errors import CaptureError
-from fxpullback.graph.ir import arg
+from fxpullback.graph.ir import FILE_VALUE, arg
+from fxpullback.importer.steps import INSIDE
 
 
 def logits_of(program: ExportedProgram, output: fx.Node, wanted: str | int | None) -> fx.Node:
@@ -33,12 +35,35 @@ def logits_of(program: ExportedProgram, output: fx.Node, wanted: str | int | Non
     return logits
 
 
-def _chosen(program: ExportedProgram, output: fx.Node, wanted: str | int | None) -> fx.Node:
+def hand_on_file_values(program: ExportedProgram, output: fx.Node, env: Mapping[fx.Node, fx.Node]) -> None:
+    """Have nodes say which values of an imported file they are, where it was exported with those.
+
+    Args:
+        program: the exported program.
+        output: its output node.
+        env: what stands for its nodes in the graph that is made of it.
+    """
+    results = _results(program, output)
+    named = list(zip(_places(program, results), results, strict=True))
+    if not any(place.startswith(INSIDE) for place, _ in named):
+        return
+    for place, result in named:
+        if isinstance(result, fx.Node):
+            meta = env[result].meta
+            meta[FILE_VALUE] = {**meta.get(FILE_VALUE, {}), place.removeprefix(INSIDE): 1.0}
+
+
+def _results(program: ExportedProgram, output: fx.Node) -> list[Any]:
     specs = program.graph_signature.output_specs
-    results = [r for r, spec in zip(arg(output, 0), specs, strict=True) if spec.kind is OutputKind.USER_OUTPUT]
+    return [r for r, spec in zip(arg(output, 0), specs, strict=True) if spec.kind is OutputKind.USER_OUTPUT]
+
+
+def _chosen(program: ExportedProgram, output: fx.Node, wanted: str | int | None) -> fx.Node:
+    results = _results(program, output)
     if wanted is not None:
         return _named(program, results, wanted)
-    values = [result for result in results if result is not None]
+    named = zip(_places(program, results), results, strict=True)
+    values = [result for place, result in named if result is not None and not place.startswith(INSIDE)]
     if len(values) == 1 and isinstance(values[0], fx.Node):
         return values[0]
     raise CaptureError(

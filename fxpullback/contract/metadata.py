@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fxpullback.contract.beside import Beside
 from fxpullback.contract.contribution import Contributions
 from fxpullback.contract.ends import Ends
 from fxpullback.contract.names import INPUT, own_output
@@ -33,6 +34,7 @@ ORACLE = PREFIX + "injected_form"
 WEIGHTS_SHA256 = PREFIX + "weights_sha256"
 TEXT = PREFIX + "text"
 ORIGIN = PREFIX + "origin"
+BESIDE = PREFIX + "beside"
 
 REQUIRED = (VERSION, RULES, PROGRAM, TARGET, LEDGER, INPUTS, REWRITES)
 TARGETS = ("index", "top1", "cotangent", "contrast")
@@ -66,6 +68,7 @@ class Metadata:
         parts: What the parts of its logits are; None for a file without.
         text: How a text becomes an input; None for a file without a tokenizer.
         origin: Of what was imported from a file: that file's name, sha256, producer and opset; None for a module.
+        beside: The file beside whose own nodes the pullback was put; None for other files.
     """
 
     version: str
@@ -89,6 +92,7 @@ class Metadata:
     parts: Parts | None = None
     text: Text | None = None
     origin: dict[str, Any] | None = None
+    beside: Beside | None = None
     raw: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -153,8 +157,22 @@ def parse(raw: Mapping[str, str]) -> Metadata:
         parts=None if parts is None else Parts.from_dict(parts),
         text=None if text is None else Text.from_dict(text),
         origin=_parsed(raw, ORIGIN, dict),
+        beside=beside_of(raw),
         raw=dict(raw),
     )
+
+
+def beside_of(raw: Mapping[str, str]) -> Beside | None:
+    """The file beside whose own nodes a pullback was put, where it was.
+
+    Raises:
+        ValueError: the value is not what fxpullback writes.
+    """
+    found = _parsed(raw, BESIDE, dict)
+    try:
+        return None if found is None else Beside.from_dict(found)
+    except TypeError as error:
+        raise ValueError(f"its {BESIDE} is incomplete ({error})") from error
 
 
 def _required(raw: Mapping[str, str], key: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class Compilation:
         watch: what checks assumptions about free sizes; None where the batch alone is free.
         notes: what a reader of the ledger is to know of the model as a whole.
         entry: what stands in front of the explained input; None where the model takes that itself.
+        beside: whether the pullback is put beside the model's own file, and shares its weights and values as they are.
     """
 
     names: set[str] = field(default_factory=set)
@@ -39,4 +40,5 @@ class Compilation:
     operators: OperatorTable = OPERATORS
     watch: SizeWatch | None = None
     entry: Entry | None = None
+    beside: bool = False
     notes: list[str] = field(default_factory=list)

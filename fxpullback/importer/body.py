@@ -158,11 +158,12 @@ class Body(nn.Module):
         self.register_buffer(key, _tensor(array))
         self.held[name] = key
 
-    def compute(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def compute(self, given: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
         """Run the nodes.
 
         Args:
             given: values from outside, by name.
+            whole: whether all values are kept.
 
         Returns:
             Those that are still needed, the outputs among them.
@@ -175,7 +176,7 @@ class Body(nn.Module):
             step = child.step
             made = child(*(values[name] if name else None for name in step.inputs))
             values.update({name: value for name, value in zip(step.outputs, made, strict=False) if name})
-            for name in self.last.get(i, ()):
+            for name in () if whole else self.last.get(i, ()):
                 values.pop(name, None)
         return values
 

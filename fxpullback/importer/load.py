@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -54,6 +55,17 @@ def load(path: Path, output: str | int | None = None, first: str | None = None, 
     module.by_name = isinstance(output, str) and not output.isdigit()
     module.notes = _notes(made, made.steps[-1].node.kind if made.steps else "", outputs)
     return module
+
+
+def constants_of(path: Path, outputs: Sequence[str], batch: int | None) -> dict[str, Array]:
+    """The constants of a file, those that are computed of others among them, by the names of the file.
+
+    Args:
+        path: the file.
+        outputs: the outputs that are explained.
+        batch: the batch that the file fixes.
+    """
+    return plan(read(path), outputs, batch).constants
 
 
 def _ordered(path: Path, inputs: list[ValueInfoProto], first: str | None) -> list[ValueInfoProto]:

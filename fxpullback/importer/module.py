@@ -14,7 +14,7 @@ from fxpullback.contract.errors import CaptureError, InputError
 from fxpullback.importer.body import Body
 from fxpullback.importer.operators.quantised import Quantised
 from fxpullback.importer.site import tensor
-from fxpullback.importer.steps import Plan, Wanted
+from fxpullback.importer.steps import INSIDE, Plan, Wanted
 
 
 class OnnxModule(Body):
@@ -24,12 +24,14 @@ class OnnxModule(Body):
         original: what the file is checked against, see `fxpullback.importer.original`.
         notes: what the ledger says of the file as a whole.
         by_name: whether one output, too, is returned under its name.
+        beside: whether the pullback is put beside the nodes of the file: an export then says every value of it.
         wanted: what the file says of its inputs.
     """
 
     original: Any = None
     notes: tuple[str, ...] = ()
     by_name = False
+    beside = False
     wanted: tuple[Wanted, ...] = ()
 
     def __init__(self, plan: Plan, inputs: Sequence[str], outputs: Sequence[str]) -> None:
@@ -74,8 +76,13 @@ class OnnxModule(Body):
 
     def run(self, given: Sequence[Tensor]) -> Any:
         """The outputs of the file: one tensor, or a dictionary of several."""
-        values = self.compute(dict(zip(self.inputs, given, strict=True)))
+        told = self.beside and torch.compiler.is_exporting()
+        values = self.compute(dict(zip(self.inputs, given, strict=True)), whole=told)
         found = {name: _plain(values[name], name) for name in self.outputs}
+        if told:
+            constant = {*self.inputs, *self.small, *self.held, *self.outputs}
+            made = {n: v for n, v in values.items() if isinstance(v, Tensor) and n not in constant}
+            return {**found, **{f"{INSIDE}{name}": value for name, value in made.items()}}
         return found if len(found) > 1 or self.by_name else found[self.outputs[0]]
 
 

@@ -13,6 +13,10 @@ from fxpullback.importer.numbers import Array
 from fxpullback.importer.site import Node
 
 
+INSIDE = "inside the file: "
+"""In front of the name of a value that an export says besides the outputs."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """An input of a file.

@@ -167,6 +167,8 @@ def _unrounded(site: Site, known: dict[fx.Node, Tensor], unrounded: dict[fx.Node
 
 def _stays(site: Site, layouts: set[fx.Node], value: Tensor) -> bool:
     sources, layout = input_nodes(site.node), Trait.LAYOUT in site.traits
+    if site.builder.compilation.beside and value.numel() > _SMALL:
+        return True
     return layout and value.numel() > _SMALL and len(sources) == 1 and sources[0] in layouts
 
 
@@ -228,6 +230,10 @@ def _scaled_product(site: Site, gm: fx.GraphModule, norm: fx.Node) -> Any:
     held = torch.zeros_like(shift) if bias is None else getattr(gm, str(bias.target)).detach().double()
     new_weight = (old.detach().double() * scale.reshape([-1] + [1] * (old.ndim - 1))).to(old.dtype)
     new_bias = (held * scale + shift).to(old.dtype)
+    if site.builder.compilation.beside:  # the weight stays the file's own, and its scale is folded in when it is loaded
+        factor = site.builder.constant(f"{weight.target}_scale", scale.to(old.dtype).reshape([-1] + [1] * (old.ndim - 1)))
+        shifted = site.builder.constant(f"{weight.target}_folded_bias", new_bias)
+        return site.builder.call(site.node.target, (site.env[x], site.env[weight] * factor, shifted, *rest), {})
     constants = (
         site.builder.constant(f"{weight.target}_folded", new_weight),
         site.builder.constant(f"{weight.target}_folded_bias", new_bias),

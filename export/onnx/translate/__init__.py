@@ -8,6 +8,7 @@ have no translator. `translate` is the way in.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 import onnx_ir as ir
 import torch
@@ -61,7 +62,12 @@ TABLE: dict[OpOverload, Translator] = merge(
 )
 
 
-def translate(gm: torch.fx.GraphModule, opset: int = OPSET, translations: Translations | None = None) -> ir.Model:
+def translate(
+    gm: torch.fx.GraphModule,
+    opset: int = OPSET,
+    translations: Translations | None = None,
+    reserved: Collection[str] = (),
+) -> ir.Model:
     """Translate a lowered graph into an ONNX model (default domain).
 
     Args:
@@ -70,6 +76,7 @@ def translate(gm: torch.fx.GraphModule, opset: int = OPSET, translations: Transl
         opset: 20, or for a graph in bfloat16 22, the first whose convolutions and pools take that type.
         translations: Translators of the caller's own, by operator; one for an operator of `TABLE` is taken instead of
             the translator there. See `own`.
+        reserved: Names that no node may take.
 
     Returns:
         The model, shape-inferred and checked.
@@ -80,11 +87,11 @@ def translate(gm: torch.fx.GraphModule, opset: int = OPSET, translations: Transl
     """
     own = checked(translations)
     if not own:
-        return translate_graph(gm, TABLE, opset)
+        return translate_graph(gm, TABLE, opset, reserved=reserved)
     called = {node.target for node in gm.graph.nodes}
     for operator in own.keys() - called:
         log.info("%s is not in this graph: the translation passed in for it is not used", operator)
     used = ", ".join(str(operator) for operator in own if operator in called)
     advice = f"The translation passed in for {used} must return the shape and type that torch has." if used else BUG
     table = TABLE | {operator: guarded(operator, function) for operator, function in own.items()}
-    return translate_graph(gm, table, opset, advice)
+    return translate_graph(gm, table, opset, advice, reserved)

@@ -55,7 +55,9 @@ class Builder(Nodes):
     # Shapes.
 
     def bind(self, size: sympy.Expr, source: Value, axis: int, name: str) -> None:
-        """Say where a free size, or a whole multiple of one, is read, and what it is called."""
+        """Say where a free size, or a whole multiple of one, is read, and what it is called; the first place stays."""
+        if size.free_symbols <= self._symbols.keys():
+            return
         (symbol,) = size.free_symbols
         self._symbols.setdefault(symbol, (source, axis, name, int(size / symbol)))
 

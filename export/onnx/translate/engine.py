@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import onnx_ir as ir
@@ -40,7 +40,11 @@ def merge(*tables: Mapping[OpOverload, Translator]) -> dict[OpOverload, Translat
 
 
 def translate_graph(
-    gm: torch.fx.GraphModule, table: Mapping[OpOverload, Translator], opset: int = OPSET, advice: str = BUG
+    gm: torch.fx.GraphModule,
+    table: Mapping[OpOverload, Translator],
+    opset: int = OPSET,
+    advice: str = BUG,
+    reserved: Collection[str] = (),
 ) -> ir.Model:
     """Translate with a given table; see `translate` for the contract. `advice` ends the message of an invalid model."""
     output = gm.graph.output_node()
@@ -49,7 +53,7 @@ def translate_graph(
     if len(names) != len(results):
         raise ExportError(f"the graph has {len(results)} outputs, and its signature names {', '.join(names)}.")
     inputs = [str(node.target) for node in gm.graph.nodes if node.op == "placeholder"]
-    builder = Builder(reserved=[*inputs, *names])
+    builder = Builder(reserved=[*inputs, *names, *reserved])
     env: dict[torch.fx.Node, Any] = {}
     for node in gm.graph.nodes:
         builder.node = node
