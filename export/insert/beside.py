@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx import ModelProto
+from onnx import GraphProto, ModelProto
 from torch import fx
 
 from fxpullback.certify.fresh import Looks, fresh_target
@@ -24,8 +24,8 @@ from fxpullback.contract.errors import ExportError
 from fxpullback.contract.names import TARGET
 from fxpullback.export.certify.file import carried_form, certify
 from fxpullback.export.insert.graft import Grafted, graft, names_of, values_of
-from fxpullback.export.insert.same import Before, Feed, not_shared
-from fxpullback.export.insert.shared import cut_at_values
+from fxpullback.export.insert.same import Before, Feed, optimised, sharing_of
+from fxpullback.export.insert.shared import GUARD, Sharing, cut_at_values, guard
 from fxpullback.export.onnx.digest import weights_sha256
 from fxpullback.export.onnx.translate import translate
 from fxpullback.graph.ir import FILE_VALUE, placeholders
@@ -100,26 +100,32 @@ class Inserted:
         Raises:
             ExportError: they do not stay, whatever is computed anew.
         """
-        made: dict[frozenset[str], Grafted] = {}
+        made: dict[Sharing, Grafted] = {}
 
-        def is_same(anew: frozenset[str]) -> bool:
-            made[anew] = found = self.put(anew)
+        def is_same(sharing: Sharing) -> bool:
+            made[sharing] = found = self.put(sharing)
             draft.write_bytes(found.model.SerializeToString())
             return not self.before.changed(os.fspath(draft), self.more(found))
 
-        shared = set(cut_at_values(self.pb.graph, values_of(self.model.graph))[1].values())
-        anew = not_shared(self.model, shared, is_same)
-        if anew is None:
+        def by_runtime(sharing: Sharing | None) -> GraphProto:
+            if sharing is not None:
+                draft.write_bytes(self.put(sharing).model.SerializeToString())
+            return optimised(os.fspath(self.path if sharing is None else draft))
+
+        values = frozenset(name for node in self.model.graph.node for name in node.output if name)
+        read = cut_at_values(self.pb.graph, values, Sharing())[1].values()
+        chosen = sharing_of(self.model, read, by_runtime, is_same)
+        if chosen is None:
             raise ExportError(
                 f"{self.path.name}: with further nodes beside its own, ONNX Runtime computes its outputs otherwise, and "
                 "they differ in the last bits. Write a file of its own with fxpullback compile."
             )
-        return made[anew]
+        return made[chosen]
 
-    def put(self, anew: Collection[str]) -> Grafted:
-        """The file with its pullback, which computes some values anew."""
-        graph, shared = cut_at_values(self.pb.graph, values_of(self.model.graph), anew)
-        part = translate(graph, reserved=names_of(self.model.graph))
+    def put(self, sharing: Sharing) -> Grafted:
+        """The file with its pullback, which reads some of its values."""
+        graph, shared = cut_at_values(self.pb.graph, values_of(self.model.graph), sharing)
+        part = translate(graph, translations={GUARD: guard}, reserved=names_of(self.model.graph))
         return graft(self.model, part, self.given, shared, self.held)
 
     def more(self, grafted: Grafted) -> list[Feed]:

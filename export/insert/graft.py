@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
+from fxpullback.export.insert.older import Older
+from fxpullback.export.onnx.translate import OPSET
 from fxpullback.importer.numbers import Array
 
 Names = dict[str, str]
@@ -66,7 +68,7 @@ def graft(
         shared: names of the file's values by those of the part's inputs.
         held: the constants of the file by name, all of which further nodes may read.
     """
-    made = ir.to_proto(part)
+    made = _in_opset(ir.to_proto(part), _opset(original))
     taken = names_of(original.graph)
     renamed: Names = {**given, **shared}
     inputs = {value.name: renamed.get(value.name, free(value.name, taken)) for value in made.graph.input}
@@ -87,6 +89,26 @@ def graft(
     names = {name: inputs[name] for name in inputs if name not in shared}
     called = {theirs: ours for ours, theirs in sizes.items() if isinstance(theirs, str)}
     return Grafted(model, names, outputs, constants, called)
+
+
+def _opset(model: ModelProto) -> int:
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    return versions.get("", versions.get("ai.onnx", 0))
+
+
+def _in_opset(made: ModelProto, opset: int) -> ModelProto:
+    """The part in the opset of the file."""
+    if opset >= OPSET:
+        return made
+    older = Older(opset, {tensor.name: ir.from_proto(tensor).numpy() for tensor in made.graph.initializer})
+    nodes = older.all(made.graph.node)
+    read = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in made.graph.initializer if tensor.name in read]
+    kept += [numpy_helper.from_array(array, name) for name, array in older.added.items()]
+    del made.graph.node[:], made.graph.initializer[:]
+    made.graph.node.extend(nodes)
+    made.graph.initializer.extend(kept)
+    return made
 
 
 def _sizes(

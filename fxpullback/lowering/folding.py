@@ -30,6 +30,7 @@ from fxpullback.graph.value import Value
 BATCH_NORM = aten._native_batch_norm_legit_no_training.default
 
 _SMALL = 4096  # layouts of a larger constant stay nodes: folding them would store the constant twice
+_TINY = 64  # so does all that is made of one, where a file holds the constant already
 
 
 def fold(rewritten: fx.GraphModule, compilation: Compilation | None = None) -> tuple[Graph, dict[str, str]]:
@@ -167,7 +168,7 @@ def _unrounded(site: Site, known: dict[fx.Node, Tensor], unrounded: dict[fx.Node
 
 def _stays(site: Site, layouts: set[fx.Node], value: Tensor) -> bool:
     sources, layout = input_nodes(site.node), Trait.LAYOUT in site.traits
-    if site.builder.compilation.beside and value.numel() > _SMALL:
+    if site.builder.compilation.beside and value.numel() > _TINY:
         return True
     return layout and value.numel() > _SMALL and len(sources) == 1 and sources[0] in layouts
 
