@@ -1,4 +1,4 @@
-"""The command `fxpullback`: compile, explain, evaluate, inspect, verify, demo.
+"""The command `fxpullback`: compile, insert, explain, evaluate, inspect, verify, demo.
 
 The options of the larger commands are declared in files of their own, and the work is imported when needed.
 """
@@ -13,6 +13,7 @@ import typer
 from fxpullback.export.cli.compile_command import compile_command
 from fxpullback.export.cli.evaluate_command import evaluate
 from fxpullback.export.cli.explain_command import explain
+from fxpullback.export.cli.insert_command import insert_command
 from fxpullback.export.cli.terminal import PlainErrors, Stages, err, out, say
 from fxpullback.export.cli.terminal import option as _option
 
@@ -37,6 +38,7 @@ def common(
 
 
 app.command("compile")(compile_command)
+app.command("insert")(insert_command)
 app.command()(explain)
 app.command()(evaluate)
 

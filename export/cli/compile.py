@@ -18,6 +18,7 @@ from fxpullback.contract.calibrated import calibrated_text
 from fxpullback.contract.errors import ModelSourceError
 from fxpullback.export.cli.inspect import precision_text
 from fxpullback.export.cli.terminal import check_output, say, spoken_warnings
+from fxpullback.export.insert.write import write_beside
 from fxpullback.export.onnx.write import to_onnx
 from fxpullback.export.pictures.load import SUFFIXES, load_picture
 from fxpullback.export.runtime.aoti import to_aoti
@@ -45,6 +46,7 @@ class Job:
         source: Keyword arguments of `load_model`.
         returns: What the file returns besides: `taps`, `each_tap` and `bias`, as `fxpullback.compile` takes them.
         explains: What is explained: `output`, `positions` and `explain`, likewise.
+        beside: Whether the pullback is put beside the nodes of an ONNX file.
     """
 
     spec: str
@@ -59,6 +61,7 @@ class Job:
     source: dict[str, Any]
     returns: dict[str, Any] = field(default_factory=dict)
     explains: dict[str, Any] = field(default_factory=dict)
+    beside: bool = False
 
 
 def run(job: Job, stage: Callable[[str], None]) -> str:
@@ -73,7 +76,7 @@ def run(job: Job, stage: Callable[[str], None]) -> str:
     if is_aoti(job.output) and job.precision != "fp32":
         raise typer.BadParameter(f"{SUFFIX} files are fp32; half precision is for ONNX.", param_hint="--precision")
     stage("load model")
-    loaded = load_model(job.spec, **job.source)
+    loaded = load_model(job.spec, **job.source, beside=job.beside)
     if loaded.text is not None and getattr(job.program, "clip", None) is not None:
         raise typer.BadParameter(
             "it keeps pixels in [-1, 1], and embeddings have no range: pass --no-clip.", param_hint="--clip"
@@ -177,10 +180,13 @@ def asked_or_given(asked: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
 
 def _written(job: Job, pb: fxpullback.Pullback, **about: Any) -> dict[str, str]:
     """Write the file; returns its metadata."""
-    if is_aoti(job.output):
+    if job.beside:
+        write_beside(pb, job.output, classes=about["classes"], preprocessing=about["preprocessing"])
+    elif is_aoti(job.output):
         to_aoti(pb, job.output, **about)
         return read(job.output)
-    to_onnx(pb, job.output, precision=job.precision, **about)
+    else:
+        to_onnx(pb, job.output, precision=job.precision, **about)
     return {prop.key: prop.value for prop in onnx.load(job.output, load_external_data=False).metadata_props}
 
 

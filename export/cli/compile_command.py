@@ -231,9 +231,9 @@ def compile_command(
     from fxpullback.export.cli import compile_options as read
 
     about = weights, pretrained, size, input_shape, model_option or [], classes, mean, std, example, length
-    asked = read.rules_of(rules.value, temperature or [], keep_exact or [], _value(noise))
+    asked = read.rules_of(rules.value, temperature or [], keep_exact or [], value_of(noise))
     chosen_rules, folder = read.calibration_of(rules.value, asked, calibrate, spread)
-    steps_of = {"alpha": alpha, "steps": steps, "clip": clip, "clip-when": _value(clip_when), "eps": eps}
+    steps_of = {"alpha": alpha, "steps": steps, "clip": clip, "clip-when": value_of(clip_when), "eps": eps}
     settings = target.value, precision.value, folder, free_size, tuple(without or ())
     returns = {"taps": read.taps_of(tap or []), "each_tap": each_tap, "bias": bias}
     job = work.Job(
@@ -244,12 +244,12 @@ def compile_command(
         *settings,
         read.source_of(*about) | read.of_a_file(model, logits, input_, hold or []),
         returns,
-        explains={"output": logits, "positions": _value(positions), "explain": explain or None},
+        explains={"output": logits, "positions": value_of(positions), "explain": explain or None},
     )
     with Stages() as stages:
         out().print(work.run(job, stages), markup=False)
 
 
-def _value(chosen: Enum | None) -> str | None:
+def value_of(chosen: Enum | None) -> str | None:
     """What an option of fixed choices says, or None."""
     return None if chosen is None else str(chosen.value)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -26,7 +26,7 @@ from fxpullback.export.certify.file import carried_form, certify
 from fxpullback.export.insert.graft import Grafted, graft, names_of, values_of
 from fxpullback.export.insert.same import Before, Feed, optimised, sharing_of
 from fxpullback.export.insert.shared import GUARD, Sharing, cut_at_values, guard
-from fxpullback.export.onnx.digest import weights_sha256
+from fxpullback.export.onnx.digest import nodes_sha256, weights_sha256
 from fxpullback.export.onnx.translate import translate
 from fxpullback.graph.ir import FILE_VALUE, placeholders
 from fxpullback.importer.load import constants_of
@@ -78,7 +78,7 @@ class Inserted:
             )
         model = onnx.load_model(os.fspath(original.path), load_external_data=False)
         constants = constants_of(original.path, original.outputs, original.batch)
-        available = values_of(model.graph)
+        available = values_of(model.graph) - set(original.inputs)
         inputs = [str(node.target) for node in placeholders(pb.graph.graph) if node.target != TARGET]
         given = dict(zip(inputs, original.inputs, strict=False))
         feeds = [_drawn(pb, inputs, batch) for batch in ([original.batch] if original.batch else BATCHES)]
@@ -117,8 +117,8 @@ class Inserted:
         chosen = sharing_of(self.model, read, by_runtime, is_same)
         if chosen is None:
             raise ExportError(
-                f"{self.path.name}: with further nodes beside its own, ONNX Runtime computes its outputs otherwise, and "
-                "they differ in the last bits. Write a file of its own with fxpullback compile."
+                f"{self.path.name}: with further nodes beside its own, ONNX Runtime computes its outputs otherwise, "
+                "and they differ in the last bits. Write a file of its own with fxpullback compile."
             )
         return made[chosen]
 
@@ -135,8 +135,10 @@ class Inserted:
     def texts(self, grafted: Grafted, draft: Path) -> dict[str, str]:
         """The metadata that a file with its pullback has besides."""
         digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        own = len(self.model.graph.node)
-        beside = Beside(self.path.name, digest, own, grafted.inputs, grafted.outputs, grafted.sizes)
+        own = self.model.graph.node
+        beside = Beside(
+            self.path.name, digest, len(own), nodes_sha256(own), grafted.inputs, grafted.outputs, grafted.sizes
+        )
         draft.write_bytes(grafted.model.SerializeToString())
         whole = ir.load(draft)
         texts = {
@@ -177,7 +179,7 @@ def _drawn(pb: Compiled, inputs: list[str], batch: int) -> Feed:
 
 def _names(gm: fx.GraphModule, model: ir.Model) -> dict[str, str]:
     """What a file calls the constants of a graph that it holds."""
-    held = {}
+    held: dict[Any, str] = {}
     for name, value in model.graph.initializers.items():
         if value.const_value is not None:
             array = value.const_value.numpy()

@@ -114,11 +114,13 @@ def _in_opset(made: ModelProto, opset: int) -> ModelProto:
 def _sizes(
     theirs: Sequence[ValueInfoProto], ours: Sequence[ValueInfoProto], given: Mapping[str, str]
 ) -> dict[str, str | int]:
-    """What the file calls the free sizes of the part, or fixes them at; where it calls them nothing, they get a name."""
+    """What the file calls the free sizes of the part, or fixes them at; those without a name get one."""
     found: dict[str, str | int] = {}
     of_file = {value.name: value.type.tensor_type.shape.dim for value in theirs}
     for value in ours:
-        for dim, other in zip(value.type.tensor_type.shape.dim, of_file.get(given.get(value.name, ""), ()), strict=False):
+        for dim, other in zip(
+            value.type.tensor_type.shape.dim, of_file.get(given.get(value.name, ""), ()), strict=False
+        ):
             if not dim.dim_param:
                 continue
             if not other.dim_param and not other.HasField("dim_value"):

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import onnx
 from onnx import ModelProto, TensorProto
 
 from fxpullback.contract import metadata as md

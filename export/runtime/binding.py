@@ -95,9 +95,7 @@ class Bound:
         for name, wanted in self._outputs.items():
             shape = tuple(dim if isinstance(dim, int) else _size(name, dim, free) for dim in wanted)
             binding.bind_ortvalue_output(name, _value(shape, np.dtype(np.float32), *self._device))
-        batch = next(
-            (shape[0] for name, shape in shapes.items() if isinstance(self._inputs[name].shape[0], str)), 1
-        )
+        batch = next((shape[0] for name, shape in shapes.items() if isinstance(self._inputs[name].shape[0], str)), 1)
         records = self.recorded if isinstance(self.recorded, bool) else batch in self.recorded
         if self.recorded:
             self._graphs += records

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 import onnxruntime as ort
 
-from fxpullback.contract.errors import SessionError
 from fxpullback.contract.beside import Beside
+from fxpullback.contract.errors import SessionError
 from fxpullback.contract.metadata import PREFIX, beside_of
 from fxpullback.contract.tensor_input import TensorInput, input_of
 from fxpullback.export.runtime.binding import Bound

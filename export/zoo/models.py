@@ -83,6 +83,7 @@ def load_model(
     output: str | int | None = None,
     first: str | None = None,
     held: Mapping[str, float] | None = None,
+    beside: bool = False,
 ) -> LoadedModel:
     """Build the model that `spec` names.
 
@@ -97,6 +98,7 @@ def load_model(
         example: File of example inputs, the explained one first.
         length: Tokens of the examples of a model of text, None for as many as they have; or samples of a sound.
         output: Of an ONNX file, what the logits are; `first`: which input is explained; `held`: numbers of others.
+        beside: Whether the pullback is put beside the nodes of an ONNX file, whose inputs then stay as they are.
 
     Raises:
         ModelSourceError: Anything of the above is wrong; the message says what to pass instead.
@@ -113,7 +115,7 @@ def load_model(
     if length is not None:
         raise ModelSourceError(f"{spec}: --length is for models of text and sound, {HF}FOLDER; leave it out.")
     if spec.endswith(ONNX):
-        source = from_onnx(Path(spec), shape, (weights, pretrained, options), example, output, first, held)
+        source = from_onnx(Path(spec), shape, (weights, pretrained, options), example, output, first, held, beside)
     elif spec.endswith(".pt2"):
         source = from_file(Path(spec), shape, weights=weights, pretrained=pretrained, options=options, example=example)
     elif example is not None:

@@ -36,6 +36,7 @@ def from_onnx(
     output: str | int | None = None,
     first: str | None = None,
     held: Mapping[str, float] | None = None,
+    beside: bool = False,
 ) -> Source:
     """The model of an ONNX file.
 
@@ -47,6 +48,7 @@ def from_onnx(
         output: what the logits are: an output, or any value in the file.
         first: which of several inputs is explained; by default the file's first.
         held: inputs that are held, and the number that each holds.
+        beside: whether the pullback is put beside the file's own nodes, and its inputs stay as they are.
 
     Raises:
         ModelSourceError: the file cannot be read, or does not say what it takes.
@@ -58,6 +60,7 @@ def from_onnx(
         model = load(path, output, first, held)
     except CaptureError as error:
         raise ModelSourceError(str(error)) from error
+    model.beside = beside
     if example is not None:
         examples = tuple(read_examples(example, model))
         return Source(model, tuple(examples[0].shape[1:]), _pictures(examples[0].shape[1:]), examples=examples)
@@ -71,6 +74,11 @@ def from_onnx(
         )
     sizes, notes = _sizes(path, explained, shape)
     if len(sizes) == 3 and sizes[2] in (1, 3) and sizes[0] not in (1, 3):
+        if beside:
+            notes.append(
+                f"the file takes {explained.said()}: pass arrays of that, fxpullback explain takes channels first"
+            )
+            return Source(model, sizes, None, notes=tuple(notes))
         return _turned(model, sizes, notes)
     return Source(model, sizes, _pictures(sizes), notes=tuple(notes))
 

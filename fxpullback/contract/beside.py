@@ -19,6 +19,7 @@ class Beside:
         file: its name.
         sha256: digest of it, without data that lies in files of its own.
         nodes: how many nodes are its own; they come first.
+        nodes_sha256: digest of them, one after the other.
         inputs: what it calls the inputs of fxpullback, by what those are called there: `{"input": "pixel_values"}`.
         outputs: what the outputs of fxpullback are called in it.
         sizes: what fxpullback calls its free sizes: `{"N": "batch"}`.
@@ -27,6 +28,7 @@ class Beside:
     file: str
     sha256: str
     nodes: int
+    nodes_sha256: str
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     sizes: Mapping[str, str] = field(default_factory=dict)

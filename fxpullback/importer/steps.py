@@ -12,7 +12,6 @@ from fxpullback.contract.errors import CaptureError
 from fxpullback.importer.numbers import Array
 from fxpullback.importer.site import Node
 
-
 INSIDE = "inside the file: "
 """In front of the name of a value that an export says besides the outputs."""
 

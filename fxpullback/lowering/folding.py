@@ -232,7 +232,9 @@ def _scaled_product(site: Site, gm: fx.GraphModule, norm: fx.Node) -> Any:
     new_weight = (old.detach().double() * scale.reshape([-1] + [1] * (old.ndim - 1))).to(old.dtype)
     new_bias = (held * scale + shift).to(old.dtype)
     if site.builder.compilation.beside:  # the weight stays the file's own, and its scale is folded in when it is loaded
-        factor = site.builder.constant(f"{weight.target}_scale", scale.to(old.dtype).reshape([-1] + [1] * (old.ndim - 1)))
+        factor = site.builder.constant(
+            f"{weight.target}_scale", scale.to(old.dtype).reshape([-1] + [1] * (old.ndim - 1))
+        )
         shifted = site.builder.constant(f"{weight.target}_folded_bias", new_bias)
         return site.builder.call(site.node.target, (site.env[x], site.env[weight] * factor, shifted, *rest), {})
     constants = (
