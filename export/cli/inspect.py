@@ -14,10 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fxpullback.contract.beside import Beside
 from fxpullback.contract.calibrated import calibrated_text
 from fxpullback.export.cli.terminal import COLUMNS
-from fxpullback.export.runtime.described import Described, opened, origin_text, told_inputs
+from fxpullback.export.runtime.described import Described, beside_rows, opened, origin_text, told_inputs
 from fxpullback.export.runtime.package import DEVICE, Package, inputs_of
 from fxpullback.export.runtime.session import Session
 
@@ -98,7 +97,7 @@ def onnx_facts(session: Session | Described) -> list[tuple[str, str]]:
     operators = Counter(node.op_type for node in model.graph.node)
     common = ", ".join(f"{name} {count}" for name, count in operators.most_common(8))
     return [
-        *_beside(session.metadata.beside, len(model.graph.node)),
+        *beside_rows(session.metadata.beside, len(model.graph.node)),
         ("size", disk_size(session.path, model)),
         ("opset", ", ".join(f"{item.domain or 'ai.onnx'} {item.version}" for item in model.opset_import)),
         ("nodes", f"{len(model.graph.node)}: {common}{', ...' if len(operators) > 8 else ''}"),
@@ -106,14 +105,6 @@ def onnx_facts(session: Session | Described) -> list[tuple[str, str]]:
         *told_inputs(session.metadata),
         ("outputs", signature(model.graph.output)),
     ]
-
-
-def _beside(beside: Beside | None, nodes: int) -> list[tuple[str, str]]:
-    """Whose nodes a pullback stands beside."""
-    if beside is None:
-        return []
-    own, more = beside.nodes, nodes - beside.nodes
-    return [("beside", f"{beside.file}, sha256 {beside.sha256[:16]}...: its {own} nodes as they were, {more} added")]
 
 
 def package_facts(session: Session | Described) -> list[tuple[str, str]]:

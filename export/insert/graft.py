@@ -93,14 +93,14 @@ def graft(
 
 def _opset(model: ModelProto) -> int:
     versions = {entry.domain: entry.version for entry in model.opset_import}
-    return versions.get("", versions.get("ai.onnx", 0))
+    return int(versions.get("", versions.get("ai.onnx", 0)))
 
 
 def _in_opset(made: ModelProto, opset: int) -> ModelProto:
     """The part in the opset of the file."""
     if opset >= OPSET:
         return made
-    older = Older(opset, {tensor.name: ir.from_proto(tensor).numpy() for tensor in made.graph.initializer})
+    older = Older(opset, {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer})
     nodes = older.all(made.graph.node)
     read = {name for node in nodes for name in node.input}
     kept = [tensor for tensor in made.graph.initializer if tensor.name in read]
@@ -145,7 +145,7 @@ def _constants(tensors: Sequence[TensorProto], held: Mapping[str, Array]) -> Nam
         by_bytes.setdefault(_key(array), name)
     found: Names = {}
     for tensor in tensors:
-        array = ir.from_proto(tensor).numpy()
+        array = numpy_helper.to_array(tensor)
         if math.prod(array.shape) > 1 and (key := _key(array)) in by_bytes:
             found[tensor.name] = by_bytes[key]
     return found

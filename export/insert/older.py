@@ -15,7 +15,7 @@ from fxpullback.contract.errors import ExportError
 from fxpullback.importer.numbers import Array
 
 OLDEST = 11
-"""In front of it Slice takes no steps, so that no weight can be flipped, and Pad, Clip and Resize are other operators."""
+"""In front of it Slice takes no steps, so that no weight can be flipped; Pad, Clip and Resize are other operators."""
 LAST = 2**31 - 1
 
 

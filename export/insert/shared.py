@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any, cast
 
 import onnx_ir as ir
 import torch
@@ -94,7 +95,7 @@ class _Cut:
         if found is not None:
             name, factor = found
             value = self.places[name]
-            return value if factor == 1.0 else self._apart(value) * (1 / factor)
+            return value if factor == 1.0 else cast(Any, self._apart(value)) * (1 / factor)
         if not self.sharing.guarded or site.node in self.behind or site.node.op != "call_function":
             return site.copy()
         read = [n for n in site.node.all_input_nodes if isinstance(self.env[n], Value)]

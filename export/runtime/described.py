@@ -10,6 +10,7 @@ from typing import Any
 import onnx
 
 from fxpullback.contract import metadata as md
+from fxpullback.contract.beside import Beside
 from fxpullback.contract.errors import SessionError
 from fxpullback.export.runtime.onnx_file import computes_in_bfloat16
 from fxpullback.export.runtime.package import is_package, on_cpu, read
@@ -28,9 +29,12 @@ class Described:
     def read(cls, file: Path) -> Described:
         """Of an ONNX file."""
         model = onnx.load(file, load_external_data=False)
-        (logits,) = (value for value in model.graph.output if value.name == "logits")
+        texts = {prop.key: prop.value for prop in model.metadata_props}
+        beside = md.beside_of(texts)
+        name = "logits" if beside is None else beside.outputs["logits"]
+        (logits,) = (value for value in model.graph.output if value.name == name)
         classes = logits.type.tensor_type.shape.dim[-1].dim_value
-        return cls(file, md.parse({prop.key: prop.value for prop in model.metadata_props}), classes)
+        return cls(file, md.parse(texts), classes)
 
     @property
     def extras(self) -> Sequence[str]:
@@ -91,3 +95,11 @@ def origin_text(origin: Mapping[str, Any]) -> str:
     data = [f"{name} sha256 {text}" for name, text in dict(origin.get("data") or {}).items()]
     parts = [f"written by {producer}", f"opset {opset}", f"sha256 {origin.get('sha256')}", *data]
     return ", ".join([str(origin.get("file")), *parts])
+
+
+def beside_rows(beside: Beside | None, nodes: int) -> list[tuple[str, str]]:
+    """Beside whose nodes a pullback stands, in words; `nodes` is how many the file has."""
+    if beside is None:
+        return []
+    own, more = beside.nodes, nodes - beside.nodes
+    return [("beside", f"{beside.file}, sha256 {beside.sha256[:16]}...: its {own} nodes as they were, {more} added")]
