@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,7 +146,7 @@ class Inserted:
             md.WEIGHTS_SHA256: weights_sha256(whole),
             f"{md.PREFIX}output_names": json.dumps(list(grafted.outputs.values())),
         }
-        carried = carried_form(self.pb, _names(self.pb.folded, whole))
+        carried = carried_form(self.pb, _names((self.pb.folded, self.pb.graph), whole))
         return texts if carried is None else {**texts, md.ORACLE: carried}
 
     def certificate(self, grafted: Grafted, draft: Path) -> Certificate:
@@ -177,15 +177,15 @@ def _drawn(pb: Compiled, inputs: list[str], batch: int) -> Feed:
     return feed if target is None else {**feed, TARGET: target.detach().cpu().numpy()}
 
 
-def _names(gm: fx.GraphModule, model: ir.Model) -> dict[str, str]:
-    """What a file calls the constants of a graph that it holds."""
+def _names(graphs: Sequence[fx.GraphModule], model: ir.Model) -> dict[str, str]:
+    """What a file calls the constants of graphs that it holds."""
     held: dict[Any, str] = {}
     for name, value in model.graph.initializers.items():
         if value.const_value is not None:
             array = value.const_value.numpy()
             held.setdefault((array.dtype.str, array.shape, np.ascontiguousarray(array).tobytes()), name)
     found = {}
-    for name, tensor in (*gm.named_parameters(), *gm.named_buffers()):
+    for name, tensor in (pair for gm in graphs for pair in (*gm.named_parameters(), *gm.named_buffers())):
         array = tensor.detach().cpu().contiguous().numpy()
         if (key := (array.dtype.str, array.shape, array.tobytes())) in held:
             found[name] = held[key]

@@ -88,7 +88,7 @@ _ADVICE = (
 
 
 def _made(kind: str, node: NodeProto, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> NodeProto:
-    made = helper.make_node(kind, inputs, outputs, f"{node.name}/{kind}", **attributes)
+    made = helper.make_node(kind, inputs, outputs, f"{outputs[0]}/{kind}", **attributes)
     made.metadata_props.extend(node.metadata_props)
     return made
 

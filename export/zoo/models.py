@@ -97,8 +97,7 @@ def load_model(
         mean: Mean the weights were trained with, in units of [0, 1]; None for the network's own. `std` likewise.
         example: File of example inputs, the explained one first.
         length: Tokens of the examples of a model of text, None for as many as they have; or samples of a sound.
-        output: Of an ONNX file, what the logits are; `first`: which input is explained; `held`: numbers of others.
-        beside: Whether the pullback is put beside the nodes of an ONNX file, whose inputs then stay as they are.
+        output: Of an ONNX file, what the logits are; `first`, `held` and `beside`: as `from_onnx` takes them.
 
     Raises:
         ModelSourceError: Anything of the above is wrong; the message says what to pass instead.
