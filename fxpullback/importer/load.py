@@ -12,8 +12,8 @@ from fxpullback.contract.errors import CaptureError
 from fxpullback.importer.held import Held, hold
 from fxpullback.importer.lookups import looked_up
 from fxpullback.importer.module import OnnxModule, module_of
-from fxpullback.importer.origin import origin
 from fxpullback.importer.numbers import Array
+from fxpullback.importer.origin import origin
 from fxpullback.importer.original import Original
 from fxpullback.importer.plan import plan
 from fxpullback.importer.read import read
