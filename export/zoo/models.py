@@ -80,10 +80,7 @@ def load_model(
     std: Sequence[float] | None = None,
     example: Path | None = None,
     length: int | None = None,
-    output: str | int | None = None,
-    first: str | None = None,
-    held: Mapping[str, float] | None = None,
-    beside: bool = False,
+    **of_file: Any,
 ) -> LoadedModel:
     """Build the model that `spec` names.
 
@@ -97,7 +94,7 @@ def load_model(
         mean: Mean the weights were trained with, in units of [0, 1]; None for the network's own. `std` likewise.
         example: File of example inputs, the explained one first.
         length: Tokens of the examples of a model of text, None for as many as they have; or samples of a sound.
-        output: Of an ONNX file, what the logits are; `first`, `held` and `beside`: as `from_onnx` takes them.
+        of_file: Of an ONNX file `output`, `first`, `held` and `beside`, as `from_onnx` takes them.
 
     Raises:
         ModelSourceError: Anything of the above is wrong; the message says what to pass instead.
@@ -114,7 +111,7 @@ def load_model(
     if length is not None:
         raise ModelSourceError(f"{spec}: --length is for models of text and sound, {HF}FOLDER; leave it out.")
     if spec.endswith(ONNX):
-        source = from_onnx(Path(spec), shape, (weights, pretrained, options), example, output, first, held, beside)
+        source = from_onnx(Path(spec), shape, (weights, pretrained, options), example, **of_file)
     elif spec.endswith(".pt2"):
         source = from_file(Path(spec), shape, weights=weights, pretrained=pretrained, options=options, example=example)
     elif example is not None:
