@@ -150,13 +150,8 @@ def given(loaded: Any, options: Mapping[str, Any]) -> tuple[Tensor, ...] | None:
     sizes = options.get("sizes")
     if not sizes:
         return None
-    drawn = torch.Generator().manual_seed(0)
-    found = []
-    for value in loaded.wanted:
-        wanted = sizes.get(value.name) or [2, *(int(n or 1) for n in value.sizes[1:])]
-        floats = value.dtype.is_floating_point
-        found.append(torch.randn(wanted, generator=drawn) if floats else torch.zeros(wanted, dtype=value.dtype))
-    return tuple(found)
+    wanted = [sizes.get(value.name) or [2, *(int(n or 1) for n in value.sizes[1:])] for value in loaded.wanted]
+    return tuple(loaded.example(value, own) for value, own in zip(loaded.wanted, wanted, strict=True))
 
 
 def _beside(row: File, pb: Any, module: nn.Module) -> File:

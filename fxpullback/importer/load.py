@@ -54,6 +54,7 @@ def load(path: Path, output: str | int | None = None, first: str | None = None, 
     module.original = Original(path, names, outputs, batch, held=held or {}, origin=origin(path))
     module.wanted = tuple(_wanted(value) for value in inputs)
     module.by_name = isinstance(output, str) and not output.isdigit()
+    module.ids = made.ids
     module.notes = _notes(made, made.steps[-1].node.kind if made.steps else "", outputs)
     return module
 

@@ -33,18 +33,23 @@ def looked_up(plan: Plan, ids: str) -> Plan:
         ids: name of the input that is explained; products with others stay.
     """
     makers = {name: step for step in plan.steps for name in step.outputs if name}
-    steps = []
+    steps, rows = [], list[int]()
     for step in plan.steps:
         if step.node.kind == "Gather" and _wraps(plan, makers, step, ids):
             step = replace(step, inputs=(step.inputs[0], ids))
             plan.notes.append(f"ids that {step.node.name} has no row for are refused, where the file moves them")
+        if step.node.kind == "Gather" and _is_of(makers, step.inputs[1], ids):
+            rows += [
+                len(table) for table in [plan.constants.get(step.inputs[0])] if table is not None and table.ndim == 2
+            ]
         table = plan.constants.get(step.inputs[1]) if step.node.kind == "MatMul" and not step.node.domain else None
         places = _places(plan.constants, makers, step.inputs[0], table) if table is not None else None
         if places is not None and _is_of(makers, places, ids):
             step = replace(step, inputs=(*step.inputs, places), operator=_lookup)
+            rows += [len(plan.constants[step.inputs[1]])]
             plan.notes.append(f"ids are looked up at {step.node.name}, where the file has ones and zeros times a table")
         steps.append(step)
-    return replace(plan, steps=steps)
+    return replace(plan, steps=steps, ids=min(rows, default=0))
 
 
 def _lookup(node: Node, ones: Any, table: Any, places: Any) -> Any:

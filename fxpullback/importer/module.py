@@ -26,6 +26,7 @@ class OnnxModule(Body):
         by_name: whether one output, too, is returned under its name.
         beside: whether the pullback is put beside the nodes of the file: an export then says every value of it.
         wanted: what the file says of its inputs.
+        ids: how many ids there are, where the first input holds such; else 0.
     """
 
     original: Any = None
@@ -33,13 +34,14 @@ class OnnxModule(Body):
     by_name = False
     beside = False
     wanted: tuple[Wanted, ...] = ()
+    ids = 0
 
     def __init__(self, plan: Plan, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         super().__init__(plan, outputs)
         self.inputs = tuple(inputs)
 
     def examples(self) -> tuple[Tensor, ...]:
-        """An example of each input, a batch of two or more: normal numbers, or zeros where they are whole.
+        """An example of each input, a batch of two or more: normal numbers, ids, or zeros where they are whole.
 
         Of the inputs behind the first, those are batched whose leading size the file leaves free, or has as that of the
         first; others have the sizes that the file says, and the batch is none of those.
@@ -61,9 +63,22 @@ class OnnxModule(Body):
         for value, is_one in zip(self.wanted, batched, strict=True):
             sizes = [int(n or 1) for n in value.sizes or ()]
             sizes = [batch, *sizes[1:]] if is_one else sizes
-            floats = value.dtype.is_floating_point
-            found.append((torch.randn if floats else torch.zeros)(sizes).to(value.dtype))
+            found.append(self.example(value, sizes))
         return tuple(found)
+
+    def example(self, value: Wanted, sizes: Sequence[int]) -> Tensor:
+        """An example of one input, the same on every run.
+
+        Args:
+            value: the input.
+            sizes: of the example.
+        """
+        drawn = torch.Generator().manual_seed(0)
+        if value.dtype.is_floating_point:
+            return torch.randn([*sizes], generator=drawn).to(value.dtype)
+        if self.ids and value is self.wanted[0]:
+            return torch.randint(self.ids, [*sizes], generator=drawn).to(value.dtype)
+        return torch.zeros([*sizes], dtype=value.dtype)
 
     def _is_batched(self, value: Wanted) -> bool:
         return bool(value.sizes) and value.sizes[0] in (None, self.batch)  # type: ignore[index]

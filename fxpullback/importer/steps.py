@@ -86,12 +86,14 @@ class Plan:
         constants: arrays by name.
         dequantised: names of weights that are stored quantised.
         notes: what is read in another way than it is written.
+        ids: how many rows the smallest table has that the first input is looked up in; 0 where there is none.
     """
 
     steps: list[Step] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     dequantised: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    ids: int = 0
 
 
 def refuse(unknown: Mapping[str, Sequence[str]]) -> None:

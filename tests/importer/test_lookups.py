@@ -89,6 +89,13 @@ def test_what_ids_are_looked_up_as_is_explained(write: Any, tmp_path: Path) -> N
     assert_near(pb(IDS, TARGET)[1], gradient, 1e-9)
 
 
+@pytest.mark.parametrize("write", [_compared, _one_hot, _turned])
+def test_examples_are_ids_that_there_are(write: Any, tmp_path: Path) -> None:
+    (ids,) = load(write(tmp_path / "ids.onnx")).examples()
+    assert ids.dtype is torch.int32
+    assert 0 <= int(ids.min()) < int(ids.max()) < 7
+
+
 def test_the_file_is_certified_and_the_ledger_says_where(tmp_path: Path) -> None:
     pb = fxpullback.compile(_one_hot(tmp_path / "ids.onnx"), IDS, at="embeddings")
     assert to_onnx(pb, tmp_path / "explained.onnx")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from torch import fx
 
 from fxpullback.graph.ir import GETITEM, arg, aten, is_call
@@ -40,13 +43,18 @@ def find_centring(node: fx.Node, flow: Flow) -> Match | WhyNot | None:
 
 def _walk(node: fx.Node, flow: Flow) -> Walk:
     return flow.walk(
-        node, flow.known.statistic_steps, lambda n: n.target in flow.known.statistics or _is_mean_square(n), _LONGEST
+        node,
+        flow.known.statistic_steps,
+        lambda n: n.target in flow.known.statistics or _is_mean_square(n) or _is_squared_mean(n, flow),
+        _LONGEST,
     )
 
 
 def _is_statistic(node: fx.Node, flow: Flow) -> bool:
     walk = _walk(node, flow)
-    return walk.stop is None and any(n.target in flow.known.roots or _is_root_power(n) for n in walk.passed | walk.ends)
+    if walk.stop is not None or (walk.ends and all(_is_squared_mean(n, flow) for n in walk.ends)):
+        return False
+    return any(n.target in flow.known.roots or _is_root_power(n) for n in walk.passed | walk.ends)
 
 
 def _is_root_power(node: fx.Node) -> bool:
@@ -57,11 +65,22 @@ def _is_mean_square(node: fx.Node) -> bool:
     """mean(x^2) or sum(x^2)."""
     if not is_call(node, *MEANS):
         return False
-    square = node.args[0]
-    if is_call(square, aten.pow.Tensor_Scalar):
-        return bool(arg(square, 1) == 2)
-    product = is_call(square, aten.mul.Tensor) and square.args[0] is square.args[1]
-    return bool(product) or is_call(square, aten.square.default)
+    return _squared(node.args[0]) is not None
+
+
+def _is_squared_mean(node: fx.Node, flow: Flow) -> bool:
+    """mean(x)^2, which mean(x^2) - mean(x)^2 has for a variance."""
+    mean = _squared(node)
+    return mean is not None and is_call(flow.back(mean, flow.known.relayout | flow.known.scaling), *MEANS)
+
+
+def _squared(node: Any) -> fx.Node | None:
+    """What a node is the square of, however that is written."""
+    power = is_call(node, aten.pow.Tensor_Scalar) and arg(node, 1) == 2
+    product = is_call(node, aten.mul.Tensor) and node.args[0] is node.args[1]
+    if not (power or product or is_call(node, aten.square.default)):
+        return None
+    return node.args[0] if isinstance(node.args[0], fx.Node) else None
 
 
 def _is_mean_of(mean: fx.Node, x: fx.Node, flow: Flow) -> bool:
@@ -69,7 +88,24 @@ def _is_mean_of(mean: fx.Node, x: fx.Node, flow: Flow) -> bool:
     if is_call(node, GETITEM):
         pair = node.args[0]
         return bool(arg(node, 1) == 1) and is_call(pair, aten.var_mean.correction) and pair.args[0] is x
-    return is_call(node, aten.mean.dim) and node.args[0] is x
+    return (is_call(node, aten.mean.dim) and node.args[0] is x) or _is_sum_over_count(node, x, flow)
+
+
+def _is_sum_over_count(node: fx.Node, x: fx.Node, flow: Flow) -> bool:
+    """sum(x) / n, or times 1 / n, of n entries."""
+    if not is_call(node, aten.mul.Tensor, aten.div.Tensor) or not isinstance(node.args[0], fx.Node):
+        return False
+    total, factor = flow.back(node.args[0], flow.known.relayout), arg(node, 1)
+    if not is_call(total, aten.sum.dim_IntList) or total.args[0] is not x or not isinstance(factor, int | float):
+        return False
+    shape = x.meta["val"].shape
+    extents = [shape[axis] for axis in arg(total, 1)]
+    if not all(isinstance(extent, int) for extent in extents):
+        return False
+    count = math.prod(extents)
+    return bool(
+        math.isclose(count * (factor if node.target is aten.mul.Tensor else 1 / (factor or 1)), 1, rel_tol=1e-5)
+    )
 
 
 def _is_normalized(node: fx.Node, flow: Flow) -> bool:
