@@ -11,10 +11,11 @@ from fxpullback.importer.written import gates, norms
 from fxpullback.importer.written.attention import attention
 from fxpullback.importer.written.gelu import gelu
 from fxpullback.importer.written.graph import Graph
+from fxpullback.importer.written.softmax import softmax
 
 Pattern = Callable[[Graph, NodeProto], NodeProto | None]
 PATTERNS: tuple[Pattern, ...] = (
-    norms.linear, gelu, attention, gates.softplus, gates.silu, gates.mish, gates.log_sigmoid, gates.threshold,
+    norms.linear, gelu, softmax, attention, gates.softplus, gates.silu, gates.mish, gates.log_sigmoid, gates.threshold,
     gates.clamped, gates.largest, gates.hard_shrink, gates.soft_shrink, norms.variance, norms.deviation,
     norms.inverse_root, norms.rms_norm,
 )  # fmt: skip

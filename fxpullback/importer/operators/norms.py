@@ -129,6 +129,11 @@ def softmax(node: Node, x: Any) -> Any:
     return _along(node, x, torch.softmax)
 
 
+def softmax_written_out(node: Node, x: Any) -> Any:
+    """Exponentials that sum to one along an axis, as they were found written out."""
+    return torch.softmax(x, node.get("axis"))
+
+
 def log_softmax(node: Node, x: Any) -> Any:
     """The logarithm of softmax."""
     return _along(node, x, torch.log_softmax)
@@ -224,6 +229,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "LRN": local_response,
     "MeanVarianceNormalization": mean_variance,
     "Softmax": softmax,
+    "fxpullback.Softmax": softmax_written_out,
     "LogSoftmax": log_softmax,
     "Hardmax": hardmax,
     "ReduceMean": reduced(lambda x, axes, keep: torch.mean(x, axes, keepdim=keep)),
