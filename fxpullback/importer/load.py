@@ -19,6 +19,7 @@ from fxpullback.importer.plan import plan
 from fxpullback.importer.read import read
 from fxpullback.importer.site import DTYPES
 from fxpullback.importer.steps import Plan, Wanted
+from fxpullback.importer.strides import strided
 
 SUFFIX = ".onnx"
 
@@ -48,7 +49,7 @@ def load(path: Path, output: str | int | None = None, first: str | None = None, 
     inputs = _ordered(path, inputs, first)
     outputs = _outputs(path, model, output)
     batch = _fixed_batch(inputs[0])
-    made = looked_up(plan(model, outputs, batch), inputs[0].name)
+    made = strided(looked_up(plan(model, outputs, batch), inputs[0].name))
     module = module_of(made, [value.name for value in inputs], outputs)
     names = tuple(value.name for value in inputs)
     module.original = Original(path, names, outputs, batch, held=held or {}, origin=origin(path))
