@@ -22,6 +22,7 @@ from torch import Tensor, fx
 
 from fxpullback.certify.fresh import Looks
 from fxpullback.certify.graph import verify
+from fxpullback.certify.levels import is_quantised, moved
 from fxpullback.certify.magnified import HELP, ROUNDING, relative
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
 from fxpullback.contract.errors import VerifyError
@@ -155,15 +156,22 @@ def _runs(session: Session, oracle: Oracle, seed: int, batches: Sequence[int], p
 
 
 class _Rounding:
-    """By how much eager autograd in float32 is off, found out only when it matters."""
+    """By how much eager autograd in float32 is off, found out only when it matters.
+
+    Of a quantised model also where values halfway between two levels get the other one.
+    """
 
     def __init__(self, drawn: Drawn) -> None:
         self.drawn = drawn
-        self.narrow: dict[str, Tensor] | None = None
+        self.narrow: list[dict[str, Tensor]] = []
 
     def of(self, name: str) -> float:
-        self.narrow = self.narrow or self.drawn.in_float32()
-        return relative(self.narrow[name].double(), self.drawn.wanted[name])
+        self.narrow = self.narrow or [self.drawn.in_float32(graph) for graph in self._graphs()]
+        return max(relative(narrow[name].double(), self.drawn.wanted[name]) for narrow in self.narrow)
+
+    def _graphs(self) -> list[fx.GraphModule]:
+        plain = self.drawn.oracle.injected
+        return [plain, *(moved(plain, seed) for seed in range(2))] if is_quantised(plain) else [plain]
 
 
 def _compare(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from onnx import NodeProto
 
 from fxpullback.importer.numbers import Array
-from fxpullback.importer.written import gates, norms
+from fxpullback.importer.written import gates, norms, views
 from fxpullback.importer.written.attention import attention
 from fxpullback.importer.written.gelu import gelu
 from fxpullback.importer.written.graph import Graph
@@ -17,7 +17,7 @@ Pattern = Callable[[Graph, NodeProto], NodeProto | None]
 PATTERNS: tuple[Pattern, ...] = (
     norms.linear, gelu, softmax, attention, gates.softplus, gates.silu, gates.mish, gates.log_sigmoid, gates.threshold,
     gates.clamped, gates.largest, gates.hard_shrink, gates.soft_shrink, norms.variance, norms.deviation,
-    norms.inverse_root, norms.rms_norm,
+    norms.inverse_root, norms.rms_norm, views.strided,
 )  # fmt: skip
 """Each takes the last node of what it is looking for, and returns the one to put in its place."""
 

@@ -40,7 +40,8 @@ class Known:
     def tensor(self) -> Tensor:
         """The same as a tensor."""
         if self.array.dtype != object:
-            return torch.from_numpy(np.array(self.array))
+            plain = torch.from_numpy(np.array(self.array))
+            return plain.float() if plain.dtype is torch.float64 else plain
         entries = [torch.as_tensor(_plain(entry)) for entry in self.array.reshape(-1)]
         kind = torch.float32 if self.floats else torch.int64
         made = [entry.to(kind) for entry in entries]

@@ -287,3 +287,31 @@ def test_a_program_exported_in_training_mode_is_told_so() -> None:
     program = torch.export.export(model, (torch.randn(4, 4),), dynamic_shapes=({0: batch},))
     with pytest.raises(CaptureError, match=r"running_mean.*exported in training mode: call model.eval\(\)"):
         fxpullback.compile(program, torch.randn(4, 4))
+
+
+class Routed(nn.Module):
+    """Attention whose scores and weights are rounded to levels, as a quantised transformer has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.qkv, self.last = nn.Linear(6, 18), nn.Linear(6, 4)
+
+    def weights(self, q: Tensor, k: Tensor) -> Tensor:
+        scores = torch.fake_quantize_per_tensor_affine(q @ k.transpose(1, 2) * 0.4, 0.05, 0, -128, 127)
+        return torch.fake_quantize_per_tensor_affine(torch.softmax(scores, -1), 1 / 255, 0, 0, 255)
+
+    def forward(self, x: Tensor, *, held: bool = False) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, -1)
+        weights = self.weights(q, k)
+        return self.last((weights.detach() if held else weights) @ v).mean(1)  # type: ignore[no-any-return]
+
+
+def test_attention_that_is_rounded_to_levels_is_attention() -> None:
+    model, x, ct = Routed().eval(), torch.randn(3, 5, 6), draw(3, 4).float()
+    pb = fxpullback.compile(model, x, rules=SEMANTIC, target="cotangent")
+    assert {(row.operator, row.rule) for row in pb.ledger.rows if row.rule} == {("aten.matmul", "attention")}
+    assert all(row.verdict != "exact" for row in pb.ledger.rows if row.gate)
+    leaf = x.clone().requires_grad_()
+    (wanted,) = torch.autograd.grad(model(leaf, held=True), leaf, ct)
+    assert_near(pb(x, ct)[1], wanted, 1e-5)

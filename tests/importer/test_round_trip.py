@@ -100,6 +100,8 @@ def test_attention_whose_weights_are_read_elsewhere_stays(tmp_path: Path) -> Non
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "MultiheadAttention": lambda: _SelfAttention(),
+    "talking heads": lambda: _TalkingHeads(),
+    "pooled, channels last": lambda: _PooledLast(),
     "TransformerEncoderLayer": lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu"),
 }
 
@@ -111,6 +113,35 @@ class _SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.inner(x, x, x, need_weights=False)[0]  # type: ignore[no-any-return]
+
+
+class _TalkingHeads(nn.Module):
+    """Heads mixed in front of the softmax and behind it; the biases are alike, so that a file holds one of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.before, self.behind = nn.Linear(8, 24), nn.Linear(2, 2), nn.Linear(2, 2)
+        for layer in (self.before, self.behind):
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        q, k, v = self.qkv(x).reshape(batch, tokens, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = self.before((0.5 * q @ k.transpose(-1, -2)).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        weights = self.behind(scores.softmax(-1).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return (weights @ v).transpose(1, 2).reshape(batch, tokens, width)  # type: ignore[no-any-return]
+
+
+class _PooledLast(nn.Module):
+    """Channels last, pooled as if they came first: the newer exporter writes the result as a lookup."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = torch.relu(x).unflatten(1, (1, 5)).permute(0, 3, 1, 2)
+        return x + self.pool(wide).flatten(1)[:, None]  # type: ignore[no-any-return]
 
 
 class _Tokens(nn.Module):

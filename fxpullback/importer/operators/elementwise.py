@@ -52,7 +52,11 @@ def _number(node: Node, place: int, value: Any, other: Any) -> Any:
 
 
 def _alike(a: Any, b: Any) -> tuple[Any, Any]:
-    """Both as tensors, of whole numbers the wider type."""
+    """Both as tensors, what is known in the type of the other; of whole numbers the wider type."""
+    if isinstance(a, Known) and isinstance(b, Tensor) and b.is_floating_point() and a.array.dtype.kind == "f":
+        return torch.from_numpy(np.array(a.array)).to(b.dtype), b
+    if isinstance(b, Known) and isinstance(a, Tensor) and a.is_floating_point() and b.array.dtype.kind == "f":
+        return a, torch.from_numpy(np.array(b.array)).to(a.dtype)
     a, b = tensor(a), tensor(b)
     return (a, b.to(a.dtype)) if a.dtype != b.dtype and not a.is_floating_point() else (a, b)
 

@@ -76,6 +76,12 @@ def linear(node: Node, x: Any, weight: Any, bias: Any) -> Tensor:
     return F.linear(x, tensor(weight).t(), tensor(bias))
 
 
+def view(node: Node, x: Any) -> Tensor:
+    """The same entries in other axes."""
+    made: Tensor = x.reshape(list(node.get("sizes")))
+    return made
+
+
 OPERATORS: dict[str, Callable[..., Any]] = {
     "fxpullback.LogSigmoid": log_sigmoid,
     "fxpullback.Softplus": softplus,
@@ -86,4 +92,5 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "fxpullback.Variance": variance,
     "fxpullback.Deviation": deviation,
     "fxpullback.Linear": linear,
+    "fxpullback.View": view,
 }

@@ -37,6 +37,9 @@ class Graph:
     def of(cls, nodes: Sequence[NodeProto], constants: Mapping[str, Array], outputs: Sequence[str]) -> Graph:
         """The graph of nodes in order, constants by name, and values that are read from outside."""
         held = {**constants, **{name: array for node in nodes for name, array in _constant(node)}}
+        for node in nodes:  # what an exporter holds once and gives several names
+            if node.op_type == "Identity" and not node.domain and node.input[0] in held:
+                held[node.output[0]] = held[node.input[0]]
         readers: dict[str, list[NodeProto]] = {}
         for node in nodes:
             for name in node.input:
@@ -131,7 +134,7 @@ def spelled(node: NodeProto, *operators: str, silent: bool = True) -> bool:
         operators: as `aten.silu`.
         silent: what is returned where nothing is said.
     """
-    found = re.search(r"target=torch\.ops\.(\w+\.\w+)", _beside(node, "fx_node"))
+    found = re.search(r"target=torch\.ops\.(\w+\.\w+)", beside(node, "fx_node"))
     return silent if found is None else found[1] in operators
 
 
@@ -140,9 +143,10 @@ def in_module(node: NodeProto, kind: str) -> bool:
     package, name = kind.rsplit(".", 1)
     return any(
         entry.startswith(package) and entry.endswith(f".{name}")
-        for entry in re.findall(r"'([^']*)'", _beside(node, "class_hierarchy"))
+        for entry in re.findall(r"'([^']*)'", beside(node, "class_hierarchy"))
     )
 
 
-def _beside(node: NodeProto, what: str) -> str:
+def beside(node: NodeProto, what: str) -> str:
+    """What torch's newer exporter says beside a node: `fx_node` or `class_hierarchy`; empty where nothing is."""
     return next((str(p.value) for p in node.metadata_props if p.key == f"pkg.torch.onnx.{what}"), "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
+from fxpullback.graph.fake_quantized import FAKE_QUANTIZE
 from fxpullback.graph.ir import aten, is_call
 from fxpullback.rules.attention import attention_by_hand
 from fxpullback.rules.patterns.flow import Flow
@@ -46,8 +47,9 @@ def _route(weights: fx.Node, flow: Flow) -> list[fx.Node]:
 
 
 def _passes(node: fx.Node, flow: Flow) -> bool:
-    """Whether weights stay weights: re-laid, scaled, or heads mixed by a constant matrix."""
-    return node.target in flow.known.weight_steps or (node.target is _MATMUL and flow.two_factors(node) is None)
+    """Whether weights stay weights: re-laid, scaled, rounded to levels, or heads mixed by a constant matrix."""
+    steps = flow.known.weight_steps | {FAKE_QUANTIZE}
+    return node.target in steps or (node.target is _MATMUL and flow.two_factors(node) is None)
 
 
 def _scores(softmax: fx.Node, flow: Flow) -> fx.Node:
@@ -68,7 +70,7 @@ def _towards_product(node: fx.Node, flow: Flow) -> fx.Node | None:
     if node.target in {aten.add.Tensor, aten.sub.Tensor} and len(candidates) == 2:
         reaching = [c for c in candidates if is_call(flow.back(c, flow.known.affine), _MATMUL)]
         return reaching[0] if len(reaching) == 1 else None
-    if node.target in flow.known.affine | flow.known.masking:
+    if node.target in flow.known.affine | flow.known.masking | {FAKE_QUANTIZE}:
         return candidates.pop() if len(candidates) == 1 else None
     return None
 
