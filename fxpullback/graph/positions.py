@@ -29,7 +29,8 @@ def at_positions(gm: Graph, kind: str, compilation: Compilation | None = None) -
     """A captured graph with logits at many positions, as one with the logits at those that a further input names.
 
     Args:
-        gm: the graph, its output `[batch, positions, classes]`, or `[batch, classes, *positions]` of rank 4 and more.
+        gm: the graph, its output `[batch, positions, classes]`, or `[batch, classes, *positions]` of rank 4 and more;
+            `[positions, batch, classes]`, too, as recurrent networks and those trained by CTC have it.
         kind: what the input `positions` holds. "index": int64 `[batch]`, or `[batch, axes]` where positions have
             several axes; from the end where negative. "mask": bool `[batch, *positions]`, for the mean. "weights":
             floating point `[batch, *positions]`, for the weighted sum.
@@ -59,7 +60,8 @@ def at_positions(gm: Graph, kind: str, compilation: Compilation | None = None) -
     given = builder.placeholder(POSITIONS, _fake(logits, kind))
     given.node.meta[GRID] = _grid(logits)
     with builder.provenance(POSITIONS):
-        chosen = _CHOOSE[kind](_last(env[logits]), given)
+        held = env[logits].transpose(0, 1) if _batch_second(logits) else env[logits]
+        chosen = _CHOOSE[kind](_last(held), given)
     extended = replace(signature, extras=(*signature.extras, POSITIONS))
     return tidy(builder.finish((chosen,), extended))
 
@@ -112,20 +114,34 @@ def with_extents(ends: Ends, captured: Graph) -> Ends:
     return replace(ends, extents=tuple(extents))
 
 
+def _batch_second(logits: fx.Node) -> bool:
+    """Whether logits are `[positions, batch, classes]`: their second size is the batch, the first is not."""
+    batch, shape = explained(logits.graph).meta["val"].shape[0], logits.meta["val"].shape
+    if len(shape) != 3 or not isinstance(batch, torch.SymInt):
+        return False
+    return [isinstance(n, torch.SymInt) and bool(n.node.expr == batch.node.expr) for n in shape[:2]] == [False, True]
+
+
+def _shape(logits: fx.Node) -> list[Any]:
+    """The shape of logits with the batch first."""
+    first, second, *rest = logits.meta["val"].shape
+    return [second, first, *rest] if _batch_second(logits) else [first, second, *rest]
+
+
 def _free(val: Tensor) -> list[tuple[int, Any]]:
     return [(axis, size) for axis, size in enumerate(val.shape) if isinstance(size, torch.SymInt)]
 
 
 def _grid(logits: fx.Node) -> list[Any]:
     """The sizes of the axes of positions."""
-    shape = logits.meta["val"].shape
+    shape = _shape(logits)
     return list(shape[1:-1] if len(shape) == 3 else shape[2:])
 
 
 def _fake(logits: fx.Node, kind: str) -> Any:
     """The fake value of the input `positions`."""
     val = logits.meta["val"]
-    batch, grid = val.shape[0], _grid(logits)
+    batch, grid = _shape(logits)[0], _grid(logits)
     known = {size.node.expr for _, size in _free(explained(logits.graph).meta["val"])}
     if kind != INDEX and any(isinstance(size, torch.SymInt) and size.node.expr not in known for size in grid):
         raise CaptureError(

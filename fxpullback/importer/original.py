@@ -126,8 +126,7 @@ class Original:
         for start in range(0, count, step):
             part = [_filled(a[start : start + step], step) if a.ndim and len(a) == count else a for a in arrays]
             found = session.run([output], dict(zip(self.inputs, part, strict=True)))[0]
-            kept = found.ndim and len(found) == step  # a file that squeezes drops the batch, too, where it is one
-            made.append(found if kept else found.reshape(step, -1))
+            made.append(_batch_first(found, step))
         return np.concatenate(made)[:count]
 
     def _explained(self, output: str | int | None) -> str:
@@ -158,6 +157,15 @@ class Original:
     def _model(self) -> Any:
         """The file, with what is held as constants, and the value that is explained as a further output."""
         return held_file(str(self.path), str(self.path.parent), self.held, self.inputs[0], self.outputs)
+
+
+def _batch_first(found: Array, count: int) -> Array:
+    """An output with its batch first, which may be its second axis, or have been squeezed away where it is one."""
+    if found.ndim and len(found) == count:
+        return found
+    if found.ndim == 3 and found.shape[1] == count:
+        return np.moveaxis(found, 1, 0)
+    return found.reshape(count, -1)
 
 
 def at_positions(logits: Array, kind: str, places: Array) -> Array:

@@ -61,6 +61,33 @@ def picked(logits: Tensor, kind: str, given: Tensor) -> Tensor:
     return summed / weights.sum(1, keepdim=True) if kind == "mask" else summed
 
 
+class TimeFirst(nn.Module):
+    """`[batch, time, 4]` to `[time, batch, classes]`, as recurrent networks have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tagger = Tagger()
+
+    def forward(self, x: Tensor) -> Tensor:
+        tags: Tensor = self.tagger(x)["tags"]
+        return tags.transpose(0, 1)
+
+
+@pytest.mark.parametrize("kind", ["index", "mask", "weights"])
+@pytest.mark.parametrize("time", [5, 3])
+def test_the_batch_may_be_the_second_axis(kind: str, time: int) -> None:
+    model = made(TimeFirst)
+    x, target, places = draw(2, time, 4, seed=4), torch.tensor([0, 2]), TAGS[kind]
+    places = places.clamp(-1, 1) if kind == "index" else places[:, -time:]
+    pb = fxpullback.compile(model, x, rules=fxpullback.EXACT, positions=kind)
+    leaf = x.clone().requires_grad_()
+    logits = picked(model(leaf).transpose(0, 1), kind, places)
+    (gradient,) = torch.autograd.grad(logits[range(2), target].sum(), leaf)
+    found = pb(x, target, positions=places)
+    assert_near(found[0], logits.detach())
+    assert_near(found[1], gradient)
+
+
 TAGS: dict[str, Tensor] = {
     "index": torch.tensor([3, -1]),
     "mask": MASK,

@@ -61,6 +61,25 @@ def test_a_file_that_is_not_computed_alike_is_refused(grid: Path, kind: str, mon
         fxpullback.compile(grid, X.float(), positions=kind)
 
 
+@pytest.mark.parametrize("batch", ["b", 1])
+def test_the_batch_may_be_the_second_axis(batch: str | int, tmp_path: Path) -> None:
+    nodes = [
+        node("Transpose", ["x"], ["steps"], perm=[1, 0, 2]),
+        node("MatMul", ["steps", "w"], ["h"]),
+        node("Reshape", ["h", "kept"], ["k"]),
+        node("Tanh", ["k"], ["logits"]),
+    ]
+    weights = {"w": drawn(4, 3), "kept": np.array([0, 0, -1])}
+    path = saved(model(nodes, [batch, 7, 4], weights=weights), tmp_path / "m.onnx")
+    x, target, places = torch.from_numpy(drawn(3, 7, 4)).double(), TARGET, torch.tensor([0, 3, -1])
+    pb = fxpullback.compile(load(path).double(), x, rules=EXACT, positions="index")
+    leaf = x.clone().requires_grad_()
+    logits = torch.tanh(leaf[range(3), places] @ torch.from_numpy(drawn(4, 3)).double())
+    (gradient,) = torch.autograd.grad(logits[range(3), target].sum(), leaf)
+    assert_near(pb(x, target, positions=places)[1], gradient, 1e-9)
+    assert to_onnx(fxpullback.compile(path, positions="index"), tmp_path / "explained.onnx")
+
+
 def test_positions_of_a_sequence(tmp_path: Path) -> None:
     nodes = [node("MatMul", ["x", "w"], ["h"]), node("Tanh", ["h"], ["logits"])]
     made: onnx.ModelProto = model(nodes, ["b", 7, 4], weights={"w": drawn(4, 3)})

@@ -37,6 +37,8 @@ def reshape(node: Node, x: Any, *rest: Any) -> Any:
     if isinstance(x, Known):
         return Known(x.array.reshape([x.array.shape[i] if n == 0 else n for i, n in enumerate(sizes)]), x.floats)
     if not node.get("allowzero", 0):
+        if sizes and isinstance(sizes[0], int) and sizes[0] == 0:  # the first axis stays, whatever it is
+            return x.reshape([x.shape[i] if isinstance(n, int) and n == 0 else n for i, n in enumerate(sizes)])
         sizes = [x.shape[i] if isinstance(n, int) and n == 0 else n for i, n in enumerate(sizes)]
     return x.reshape(reshaped(node, x, sizes))
 
