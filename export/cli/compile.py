@@ -171,7 +171,7 @@ def _named(
 def asked_or_given(asked: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """What is explained, and which logits: those that are asked for, else those that the model calls so."""
     if asked.get("output") not in (None, given.get("output")):
-        given = {name: value for name, value in given.items() if name == "explain"}
+        given = {name: value for name, value in given.items() if name in ("explain", "at")}
     found = {**given, **{name: value for name, value in asked.items() if value is not None}}
     if "positions" in given and asked.get("positions") is None:
         say("note", "the model has logits at every token; the file takes positions, which says of which token")

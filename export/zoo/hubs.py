@@ -33,7 +33,7 @@ class Source:
         examples: Example inputs, the explained one first; None where the shape says all there is to say.
         names: Names of the examples, where they are passed by name.
         text: How a text becomes an input; None for a model that takes something else.
-        explains: What is explained unless other is asked for: `output`, `positions` and `explain` of `compile`.
+        explains: What is explained unless other is asked for: `output`, `positions`, `explain`, `at` of `compile`.
         sound: How a sound becomes an input; None for a model that takes something else.
     """
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from fxpullback.contract.ends import EMBEDDINGS
 from fxpullback.contract.errors import CaptureError, ModelSourceError
 from fxpullback.export.pictures.preprocessing import Preprocessing
 from fxpullback.export.zoo.arrays import read_examples
@@ -63,7 +64,8 @@ def from_onnx(
     model.beside = beside
     if example is not None:
         examples = tuple(read_examples(example, model))
-        return Source(model, tuple(examples[0].shape[1:]), _pictures(examples[0].shape[1:]), examples=examples)
+        shown = None if model.ids else _pictures(examples[0].shape[1:])
+        return Source(model, tuple(examples[0].shape[1:]), shown, examples=examples, explains=_at(model))
     explained, *others = model.wanted
     if others:
         names = ", ".join(value.name for value in model.wanted)
@@ -72,7 +74,11 @@ def from_onnx(
             "NAME says which of them is explained. --hold NAME=NUMBER holds one that is the same each time: a rate, a "
             "state at its start."
         )
-    sizes, notes = _sizes(path, explained, shape)
+    sizes, notes = _sizes(path, explained, shape, ids=bool(model.ids))
+    if model.ids:
+        notes.append(f"the file takes ids, 0 to {model.ids - 1}: what they are looked up as is explained")
+        ids = model.example(explained, [2, *sizes])
+        return Source(model, sizes, None, notes=tuple(notes), examples=(ids,), explains=_at(model))
     if len(sizes) == 3 and sizes[2] in (1, 3) and sizes[0] not in (1, 3):
         if beside:
             notes.append(
@@ -81,6 +87,11 @@ def from_onnx(
             return Source(model, sizes, None, notes=tuple(notes))
         return _turned(model, sizes, notes)
     return Source(model, sizes, _pictures(sizes), notes=tuple(notes))
+
+
+def _at(model: OnnxModule) -> dict[str, str]:
+    """Where a file is explained: at the embeddings of its ids, if it takes such."""
+    return {"at": EMBEDDINGS} if model.ids else {}
 
 
 def _turned(model: OnnxModule, sizes: tuple[int, ...], notes: list[str]) -> Source:
@@ -118,9 +129,9 @@ def _pictures(sizes: Sequence[int]) -> Preprocessing | None:
     return Preprocessing.plain(sizes) if len(sizes) == 3 and sizes[0] in (1, 3) else None
 
 
-def _sizes(path: Path, value: Wanted, shape: tuple[int, ...]) -> tuple[tuple[int, ...], list[str]]:
+def _sizes(path: Path, value: Wanted, shape: tuple[int, ...], *, ids: bool) -> tuple[tuple[int, ...], list[str]]:
     """The shape of one sample, of what the file says and what is asked for."""
-    if value.dtype != torch.float32:
+    if value.dtype != torch.float32 and not ids:
         raise ModelSourceError(
             f"{path}: its input {value.name} holds {value.dtype}, and what is explained holds float32. Pass --example "
             "FILE, or name the value that it is looked up as."

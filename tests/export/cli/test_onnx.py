@@ -124,6 +124,26 @@ def test_an_input_that_is_the_same_each_time_is_held(tmp_path: Path) -> None:
     assert "rate=fast: a number is wanted" in " ".join(said.replace("│", " ").split())
 
 
+def test_a_file_of_ids_is_explained_at_what_they_are_looked_up_as(tmp_path: Path) -> None:
+    nodes = [
+        node("Gather", ["table", "x"], ["rows"]),
+        node("Tanh", ["rows"], ["t"]),
+        node("Flatten", ["t"], ["f"]),
+        node("MatMul", ["f", "head"], ["hidden"]),
+        node("Identity", ["hidden"], ["logits"]),
+    ]
+    made = model(nodes, ["n", 5], weights={"table": drawn(7, 4), "head": drawn(20, 3, seed=1)})
+    made.graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info("x", onnx.TensorProto.INT64, ["n", 5]))
+    path = saved(made, tmp_path / "ids.onnx")
+    np.savez(tmp_path / "x.npz", x=np.array([[0, 1, 2, 3, 6], [6, 5, 4, 3, 2]]))
+    for given in ([], ["--logits", "hidden"], ["--example", str(tmp_path / "x.npz")]):
+        run("compile", str(path), *given, "-o", "explained.onnx")
+        found = Session("explained.onnx")(np.array([[0, 3, 6, 2, 1]]), np.array([2]))
+        assert found.pullback.shape == (1, 5, 4)
+    _, said = run("compile", str(path))
+    assert "the file takes ids, 0 to 6: what they are looked up as is explained" in " ".join(said.split())
+
+
 def test_inputs_are_held_for_files_alone() -> None:
     _, said = run("compile", "timm:test_resnet", "--hold", "x=1", code=2)
     assert "it is for .onnx files; of other models pass --example" in " ".join(said.replace("│", " ").split())
