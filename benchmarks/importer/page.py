@@ -42,7 +42,8 @@ def page(nodes: Sequence[Outcome], files: Sequence[File]) -> str:
         parts += ["## Files", FILES]
     for group, (title, text) in GROUPS.items():
         if these := [one for one in files if one.group == group]:
-            parts += [f"### {title}", text, _table(these)]
+            passed = f"{sum(one.passed for one in these)} of {len(these)} pass."
+            parts += [f"### {title}", f"{text} {passed}", _table(these)]
             reasons = [f"- {one.name}: {_plain(one.reason)}" for one in these if not one.passed]
             parts += ["\n".join(reasons)] if reasons else []
     return "\n\n".join(parts) + "\n"
