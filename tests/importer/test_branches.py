@@ -185,6 +185,15 @@ def test_steps_along_the_batch_are_refused(tmp_path: Path) -> None:
         fxpullback.compile(saved(model(nodes, ["steps", 6], weights=GRU), tmp_path / "m.onnx"), X.float())
 
 
+def test_examples_of_several_inputs_differ_and_are_the_same_again(tmp_path: Path) -> None:
+    made = model([node("Sub", ["x", "y"], ["logits"])], ["b", 6])
+    _input(made, "y", TensorProto.FLOAT, ["b", 6])
+    module = load(saved(made, tmp_path / "m.onnx"))
+    first, second = module.examples()
+    assert not torch.equal(first, second)
+    assert torch.equal(first, module.examples()[0])
+
+
 def test_examples_are_batched_where_the_file_says_so(tmp_path: Path) -> None:
     first, state = load(saved(_recurrent([2, 1, 4]), tmp_path / "m.onnx")).examples()
     assert list(state.shape) == [2, 1, 4]
