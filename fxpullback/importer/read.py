@@ -19,6 +19,9 @@ from fxpullback.contract.errors import CaptureError
 OLDEST = 7
 LARGEST = 2_000_000_000
 """Bytes of the largest file without its external data: no protobuf is larger."""
+MICROSOFT = "com.microsoft"
+_THEIRS = {"LayerNormalization": 17, "SimplifiedLayerNormalization": 1 << 30}
+"""Operators of ONNX Runtime that its optimiser leaves in ai.onnx, and from which opset on that has them itself."""
 _PACKED: dict[int, int] = {TensorProto.INT4: 2, TensorProto.UINT4: 2, TensorProto.FLOAT4E2M1: 2}
 _PACKED |= {getattr(TensorProto, name): 4 for name in ("INT2", "UINT2") if hasattr(TensorProto, name)}
 """Types of which several entries share a byte, and how many."""
@@ -41,6 +44,7 @@ def read(path: Path) -> ModelProto:
     for tensor in tensors:
         _checked(path, tensor)
     _check_version(path, model)
+    _say_domains(model)
     try:
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
@@ -80,6 +84,21 @@ def _check_version(path: Path, model: ModelProto) -> None:
             f"{path.name} is of opset {own}; supported are {OLDEST} to {newest}. Convert it: "
             "onnx.version_converter.convert_version(model, 17), or export it anew."
         )
+
+
+def _say_domains(model: ModelProto) -> None:
+    """Give norms the domain that they are of: ONNX Runtime writes its own into ai.onnx, where old opsets have none."""
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    own = versions.get("", versions.get("ai.onnx", 0))
+    moved = [
+        node
+        for node in model.graph.node
+        if node.domain in ("", "ai.onnx") and node.op_type in _THEIRS and own < _THEIRS[node.op_type]
+    ]
+    for node in moved:
+        node.domain = MICROSOFT
+    if moved and MICROSOFT not in versions:
+        model.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
 
 
 def tensors_of(graph: GraphProto) -> Iterator[TensorProto]:

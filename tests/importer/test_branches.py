@@ -230,6 +230,27 @@ def test_any_of_several_outputs_is_explained(
     assert_near(pb(X.float(), TARGET)[1].double(), gradient, 1e-5)
 
 
+@pytest.mark.parametrize("opset", [11, 16])
+@pytest.mark.parametrize("kind", ["LayerNormalization", "SimplifiedLayerNormalization"])
+def test_norms_that_onnx_runtime_leaves_in_old_opsets(kind: str, opset: int, tmp_path: Path) -> None:
+    gamma, beta = drawn(6, seed=1), drawn(6, seed=2)
+    simple = kind.startswith("Simplified")
+    nodes = [
+        node(kind, ["x", "gamma", *([] if simple else ["beta"])], ["n"], axis=-1, epsilon=2.0**-16),
+        node("MatMul", ["n", "w"], ["logits"]),
+    ]
+    weights = {"gamma": gamma, "w": W} | ({} if simple else {"beta": beta})
+    path = saved(model(nodes, ["b", 6], weights=weights, opset=opset), tmp_path / "m.onnx")
+
+    def original(x: Tensor) -> Tensor:
+        centred = x if simple else x - x.mean(-1, keepdim=True)
+        normal = centred / (centred.square().mean(-1, keepdim=True) + 2.0**-16).sqrt() * torch.from_numpy(gamma)
+        return (normal if simple else normal + torch.from_numpy(beta)) @ torch.from_numpy(W).double()
+
+    assert_pullback(path, original)
+    assert to_onnx(fxpullback.compile(path, X.float()), tmp_path / "explained.onnx")
+
+
 RESIZED: dict[str, tuple[dict[str, Any], Callable[[Tensor], Tensor]]] = {
     "nearest": (
         {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},

@@ -248,4 +248,5 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "com.microsoft.SkipSimplifiedLayerNormalization": skip_norm,
     "com.microsoft.EmbedLayerNormalization": embed_norm,
     "com.microsoft.LayerNormalization": layer_norm,
+    "com.microsoft.SimplifiedLayerNormalization": rms_norm,
 }
