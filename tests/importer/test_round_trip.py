@@ -18,13 +18,15 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def exported(net: nn.Module, x: Tensor, path: Path, exporter: str) -> Path:
-    """The file that one of torch's exporters writes, its batch free."""
+def exported(net: nn.Module, x: Tensor, path: Path, exporter: str, *, free: bool = True) -> Path:
+    """The file that one of torch's exporters writes, its batch free or that of x."""
     if exporter == "script":
-        torch.onnx.export(net, (x,), str(path), dynamo=False, input_names=["x"], dynamic_axes={"x": {0: "batch"}})
+        axes = {"x": {0: "batch"}} if free else None
+        torch.onnx.export(net, (x,), str(path), dynamo=False, input_names=["x"], dynamic_axes=axes)
         return path
     pytest.importorskip("onnxscript", reason="torch's newer exporter writes with it")
-    shapes, opset = ({0: torch.export.Dim("batch")},), int(exporter) if exporter.isdigit() else None
+    shapes = ({0: torch.export.Dim("batch")},) if free else None
+    opset = int(exporter) if exporter.isdigit() else None
     torch.onnx.export(net, (x,), str(path), dynamo=True, dynamic_shapes=shapes, verbose=False, opset_version=opset)
     return path
 
@@ -242,3 +244,19 @@ def test_the_older_exporter_says_nothing_and_the_named_gate_is_told(tmp_path: Pa
     assert gates(found) == [("silu", "aten.silu"), ("mish", "aten.mish")]
     target = torch.tensor([0, 1])
     assert_near(found(x, target)[1], own(x, target)[1], 1e-5)
+
+
+FIXED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "norms of groups": (lambda: Gates(_drawn(nn.GroupNorm(1, 8)), _drawn(nn.GroupNorm(4, 8))), (3, 8, 8)),
+    "attention": (lambda: Attention(ATTENTION["plain"]), (5, 8)),
+    "pooled, channels last": (lambda: _Tokens(_PooledLast()), (5, 8)),
+}
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("exporter", ["script", "dynamo"])
+@pytest.mark.parametrize("name", FIXED)
+def test_a_file_of_a_fixed_batch_tells_the_same(name: str, exporter: str, batch: int, tmp_path: Path) -> None:
+    make, sizes = FIXED[name]
+    net, x = make().eval(), torch.randn(2, *sizes)
+    assert_same_story(net, x, exported(net, x[:batch], tmp_path / "net.onnx", exporter, free=False))

@@ -78,7 +78,8 @@ def linear(node: Node, x: Any, weight: Any, bias: Any) -> Tensor:
 
 def view(node: Node, x: Any) -> Tensor:
     """The same entries in other axes."""
-    made: Tensor = x.reshape(list(node.get("sizes")))
+    first, *others = node.get("sizes")
+    made: Tensor = x.reshape([-1 if first in (-1, node.batch) else first, *others])
     return made
 
 
