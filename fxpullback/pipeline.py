@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from fxpullback.calibration import calibrated, without_pictures
 from fxpullback.capture import Model, capture
 from fxpullback.capture.program import as_program
+from fxpullback.certify.adjoint import judge
 from fxpullback.certify.graph import verify
 from fxpullback.compiled import Compiled
 from fxpullback.contract.certificate import Certificate
@@ -117,6 +118,7 @@ def compile(
             Ends(at, output, positions, explain=tuple(explain)),
             progress or (lambda stage: None),
         )
+        judge(pb)
         return held_to_its_file(model, pb)
 
 

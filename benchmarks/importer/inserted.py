@@ -1,4 +1,4 @@
-"""`python -m benchmarks.importer.inserted`: what a pullback beside a file's nodes costs; docs/insert.md has the table.
+"""`python -m benchmarks.importer.inserted [NETWORK ...]`: what a pullback beside a file's nodes costs; docs/insert.md has the table.
 
 Each network is written by an exporter of torch, its pullback put beside it, and compiled as a file of its own besides.
 The two are run in turn on one core, and their times divided.
@@ -6,11 +6,13 @@ The two are run in turn on one core, and their times divided.
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from benchmarks.importer.timm_networks import exported
 from fxpullback.export import Session, to_onnx
 from fxpullback.export.insert import insert
 
+ROWS = Path(__file__).with_name("inserted.jsonl")
 PAGE = Path(__file__).parents[2] / "docs" / "insert.md"
 MARKERS = "<!-- inserted -->", "<!-- /inserted -->"
 FILES: tuple[tuple[str, int, dict[str, Any], str], ...] = (
@@ -106,17 +109,20 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Measure all, and put the table into the page."""
-    rows = []
+def main(asked: Sequence[str]) -> None:
+    """Measure the networks that are asked for, by default all, keep their rows, and put all into the page."""
+    held = [Row(**json.loads(line)) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
+    rows = {(row.name, row.how): row for row in held}
     for name, side, options, how in FILES:
-        rows.append(measured(name, side, options, how))
-        print(rows[-1], flush=True)
+        if not asked or name in asked:
+            rows[name, how] = measured(name, side, options, how)
+            print(rows[name, how], flush=True)
+            ROWS.write_text("".join(f"{json.dumps(asdict(row))}\n" for row in rows.values()))
     start, end = MARKERS
-    inside = f"{start}\n{table(rows)}\n{end}"
+    inside = f"{start}\n{table([rows[f[0], f[3]] for f in FILES if (f[0], f[3]) in rows])}\n{end}"
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(re.sub(f"{start}.*{end}", lambda _: inside, page, flags=re.DOTALL), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
