@@ -115,7 +115,7 @@ def merge_factors(gm: fx.GraphModule, compilation: Compilation | None = None) ->
         outer = _factor(site.node, site.operators)
         inner = site.env[arg(site.node, 0)].node if outer is not None else None
         below = _factor(inner, site.operators) if inner is not None else None
-        if inner is None or outer is None or below is None:
+        if inner is None or outer is None or below is None or not 1e-30 < abs(below * outer) < 1e30:
             return NotImplemented
         changed += 1
         return site.builder.call(aten.mul.Tensor, (Value(site.builder, inner.args[0]), below * outer), {})

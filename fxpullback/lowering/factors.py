@@ -27,6 +27,7 @@ from fxpullback.graph.rebuild import Carried, Site, rebuild, same
 from fxpullback.lowering.carried import SMALL, Call, Carrier, extent, number_of
 
 MOST_PENDING = 16.0  # a factor larger than this, or smaller than its inverse, is taken in by the next weight
+MOST_HELD = 1e6  # a factor larger than this, or smaller than its inverse, is multiplied out: products of such overflow
 FARTHEST = 1e4  # a gate that wants a factor larger than this, or smaller than its inverse, gets a product of its own
 FEWER = 16  # a value so many times smaller than what it makes is multiplied out
 
@@ -52,10 +53,15 @@ def carry_factors(gm: fx.GraphModule, compilation: Compilation | None = None) ->
         if handler is None or site.node not in carrier.variable or not is_float_tensor(site.node):
             return NotImplemented
         made = handler(Call(carrier, site))
-        plain = site.node in carrier.results and isinstance(made, Carried)
+        plain = isinstance(made, Carried) and (site.node in carrier.results or not _is_moderate(made.factor))
         return made.whole(site.made) if plain else made
 
     return rebuild(gm, carry, compilation), carrier.taken
+
+
+def _is_moderate(factor: float) -> bool:
+    """Whether a value without its factor is about as large as with it: what is carried further only grows."""
+    return 1 / MOST_HELD <= abs(factor) <= MOST_HELD
 
 
 def _scaled(call: Call) -> Any:

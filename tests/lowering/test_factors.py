@@ -154,6 +154,35 @@ def test_extreme_temperatures_are_not_put_into_weights() -> None:
         assert bool(pullback.any())
 
 
+class Often(nn.Module):
+    """A value that is multiplied by a number many times over, and by what was made of it."""
+
+    def __init__(self, number: float, squares: bool) -> None:
+        super().__init__()
+        self.number, self.squares = number, squares
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = x
+        for _ in range(40):
+            x = self.number * x * ((1 - x) if self.squares else torch.sigmoid(x + first))
+            x = x if self.squares else x / (self.number * 0.5)
+        return x
+
+
+@pytest.mark.parametrize(("number", "squares"), [(3.7, True), (50.0, False), (0.01, False)])
+def test_factors_do_not_grow_without_end(number: float, squares: bool) -> None:
+    """Products of forty factors overflow in the adjoint, where values without their factors are multiplied."""
+    torch.manual_seed(0)
+    x = (torch.rand(2, 6) * 0.8 + 0.1).double().requires_grad_()
+    model = Often(number, squares).eval()
+    pb = fxpullback.compile(model, x.detach(), rules=fxpullback.EXACT)
+    u = torch.randn(2, 6).double()
+    (wanted,) = torch.autograd.grad(model(x), x, u)
+    found = pb.step(x.detach(), u)[1]
+    assert torch.isfinite(found).all()
+    assert_near(found, wanted, 1e-3 if squares else 1e-9)  # the logistic map magnifies rounding itself
+
+
 def test_the_file_holds_each_weight_once(tmp_path: Path) -> None:
     torch.manual_seed(0)
     layers = [nn.Conv2d(32, 32, 3, padding=1), nn.ReLU()] * 3
