@@ -1,4 +1,4 @@
-"""`python -m benchmarks.importer.inserted [NETWORK ...]`: what a pullback beside a file's nodes costs; docs/insert.md has the table.
+"""`python -m benchmarks.importer.inserted [NETWORK ...]`: what a pullback beside a file's nodes costs; docs/insert.md.
 
 Each network is written by an exporter of torch, its pullback put beside it, and compiled as a file of its own besides.
 The two are run in turn on one core, and their times divided.
