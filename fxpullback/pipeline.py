@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from fxpullback.calibration import calibrated, without_pictures
 from fxpullback.capture import Model, capture
 from fxpullback.capture.program import as_program
-from fxpullback.certify.adjoint import judge
+from fxpullback.certify.adjoint import judged
 from fxpullback.certify.graph import verify
 from fxpullback.compiled import Compiled
 from fxpullback.contract.certificate import Certificate
@@ -118,8 +118,7 @@ def compile(
             Ends(at, output, positions, explain=tuple(explain)),
             progress or (lambda stage: None),
         )
-        judge(pb)
-        return held_to_its_file(model, pb)
+        return held_to_its_file(model, judged(pb))
 
 
 def own_examples(model: Any) -> tuple[Tensor, ...]:

@@ -23,7 +23,7 @@ from fxpullback.capture.gradients import explained_through, watched_hooks
 from fxpullback.capture.program import Model, as_program
 from fxpullback.capture.quiet import no_fast_path, quiet
 from fxpullback.capture.substituted import passed_by
-from fxpullback.certify.fresh import ExtraSpread, Looks, Spread
+from fxpullback.certify.fresh import ExtraSpread, Looks, Spread, inside
 from fxpullback.contract.errors import CaptureError
 from fxpullback.graph.entry import Entry
 from fxpullback.graph.float64 import in_float64
@@ -106,7 +106,7 @@ def check_original(
     example, *extras = examples if entry is None else (entry.value(examples), *examples)
     given = [extra_of(node, extra) for node, extra in zip(extra_inputs(captured), extras, strict=True)]
     looks = Looks(Spread.of(example), tuple(ExtraSpread.of(extra) for extra in given), entry)
-    compared = _Compared(own, captured, names, spec, _inside(looks, looks.draw(BATCH, 0, example)), entry)
+    compared = _Compared(own, captured, names, spec, inside(looks, looks.draw(BATCH, 0, example)), entry)
     narrow = compared.gaps(wide=False)
     if max(narrow) <= BOUNDS.get(example.dtype, BOUND):
         return compared.notes()
@@ -225,17 +225,6 @@ def _module(model: nn.Module | ExportedProgram) -> nn.Module:
         with quiet():
             return model.module()
     return own_copy(model).requires_grad_(False)
-
-
-def _inside(looks: Looks, drawn: Inputs) -> Inputs:
-    """A batch with values strictly inside the range of the example's, no two of them equal.
-
-    At the ends of its range a function may have no derivative, and of equal values torch chooses one.
-    """
-    if looks.entry is not None:
-        return drawn
-    share = torch.rand(drawn.x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * 0.98 + 0.01
-    return drawn.at((looks.spread.low + (looks.spread.high - looks.spread.low) * share).to(drawn.x))
 
 
 def _run(model: Run, inputs: Inputs) -> _Ran:

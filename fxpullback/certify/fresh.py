@@ -224,6 +224,17 @@ def _part(data: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Part:
     return Part(data["name"], {name: weights[name] for name in data["tables"]}, tuple(data["sample"]))
 
 
+def inside(looks: Looks, drawn: Inputs) -> Inputs:
+    """A batch with values strictly inside the range of the example's, no two of them equal.
+
+    At the ends of its range a function may have no derivative, and of equal values torch chooses one.
+    """
+    if looks.entry is not None:
+        return drawn
+    share = torch.rand(drawn.x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * 0.98 + 0.01
+    return drawn.at((looks.spread.low + (looks.spread.high - looks.spread.low) * share).to(drawn.x))
+
+
 def other_ids(ids: Tensor, vocabulary: int, seed: int) -> Tensor:
     """Ids `[batch, tokens]` with every other one drawn anew, but for those that frame or fill a row.
 

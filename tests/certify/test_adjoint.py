@@ -44,7 +44,7 @@ def test_a_rule_that_loses_a_part_is_refused(free: bool, rules: Any, monkeypatch
 def test_a_rule_that_is_a_little_wrong_is_refused_where_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     right = TABLE[aten.tanh.default].function
 
-    @vjp(aten.tanh.default, kind="gate")
+    @vjp(aten.tanh.default, kind="nonlinear")
     def wrong(ct: Any, result: Any, x: Any) -> tuple[Any, ...]:
         return (right(ct, result, x)[0] * 1.01,)
 
