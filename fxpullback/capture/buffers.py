@@ -8,7 +8,7 @@ from torch.export.graph_signature import OutputKind
 
 from fxpullback.capture.reasons import SWITCH_OFF
 from fxpullback.contract.errors import CaptureError
-from fxpullback.graph.ir import GETITEM, arg, aten, is_call, node_argument, placeholders
+from fxpullback.graph.ir import GETITEM, arg, aten, is_call, needed_for, node_argument, placeholders
 
 _FUSED = aten._fused_moving_avg_obs_fq_helper_functional.default
 _OBSERVED = ("activation_post_process", "fake_quant")
@@ -22,7 +22,7 @@ def check_unchanged(program: ExportedProgram, output: fx.Node, logits: fx.Node) 
     Raises:
         CaptureError: names the buffers and says what to do.
     """
-    read = _read_by(logits)
+    read = needed_for([logits])
     inputs = {spec.target: spec.arg.name for spec in program.graph_signature.input_specs if spec.target is not None}
     nodes = {node.name: node for node in placeholders(program.graph)}
     changed = []
@@ -37,16 +37,6 @@ def check_unchanged(program: ExportedProgram, output: fx.Node, logits: fx.Node) 
             f"the model changes its {kind} {changed[0]} while it runs{_more(changed)}, and its logits depend on it. "
             f"{_advice(changed)}"
         )
-
-
-def _read_by(logits: fx.Node) -> set[fx.Node]:
-    read, waiting = set[fx.Node](), [logits]
-    while waiting:
-        node = waiting.pop()
-        if node not in read:
-            read.add(node)
-            waiting += node.all_input_nodes
-    return read
 
 
 def _is_left(program: ExportedProgram, result: fx.Node, buffer: fx.Node) -> bool:

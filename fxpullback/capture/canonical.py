@@ -17,6 +17,7 @@ from torch.export import ExportedProgram, default_decompositions
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from fxpullback.capture.context import IN_CONTEXT
+from fxpullback.capture.known import READS
 from fxpullback.capture.quantised import shapes_said
 from fxpullback.capture.quiet import quiet
 from fxpullback.capture.recurrent import RECURRENT
@@ -73,7 +74,7 @@ def check_sizes(graph: fx.Graph) -> None:
     for node in graph.nodes:
         if node in asserted:
             continue
-        if node.target is aten._local_scalar_dense.default or node.target is aten.item.default:
+        if node.target in READS:
             raise CaptureError(
                 f"{where(node)} reads a number off a tensor (.item(), float(...), int(...)), and it holds for one "
                 "input. Keep it a tensor: x.mean() in place of x.mean().item(). One that depends on a free size alone "

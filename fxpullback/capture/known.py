@@ -30,7 +30,7 @@ _COUNTED = frozenset(
 )
 """Functions whose result is as large as the values of their arguments say."""
 
-_READ = (aten._local_scalar_dense.default, aten.item.default)
+READS = (aten._local_scalar_dense.default, aten.item.default)
 _INDEXED = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
 _BY_MASK = frozenset({"__getitem__", "__setitem__"})
 _CHOSEN = "masked_select"
@@ -84,9 +84,9 @@ def larger(inputs: Sequence[Tensor], shapes: ShapesCollection) -> list[Tensor]:
 def of_values(graph: fx.Graph) -> bool:
     """Whether an exported graph reads a number off a tensor, or has sizes that values say."""
     return any(
-        node.target in _READ or _has_mask(node) or bool(free_unbacked_symbols(val))
+        node.target in READS or _has_mask(node) or bool(free_unbacked_symbols(val))
         for node in graph.nodes
-        if isinstance(val := node.meta.get("val"), Tensor) or node.target in _READ
+        if isinstance(val := node.meta.get("val"), Tensor) or node.target in READS
     )
 
 

@@ -18,7 +18,7 @@ from fxpullback.contract.errors import CaptureError
 from fxpullback.contract.sizes import FreeAxis
 from fxpullback.graph.entry import Entry
 from fxpullback.graph.inputs import extra_of
-from fxpullback.graph.ir import aten, calls, depends_on, explained, extra_inputs, is_call, where
+from fxpullback.graph.ir import aten, calls, depends_on, explained, extra_inputs, is_call, needed_for, where
 from fxpullback.graph.module import Graph, signature_of
 
 LONGEST = 1 << 17
@@ -72,7 +72,7 @@ class _Rows:
         self.entry, self.extras = entry, extras
         self.nodes = extra_inputs(gm)
         found = [node for node in calls(gm.graph) if is_call(node, *_LOOKUPS) and _is_constant(node.args[0])]
-        needed = {node: _needed(node) for node in found}
+        needed = {node: needed_for(node.all_input_nodes) for node in found}
         of_values = depends_on(gm.graph, [explained(gm.graph)])
         self.lookups = [node for node in found if node not in of_values]
         graph, env = fx.Graph(), dict[fx.Node, Any]()
@@ -131,17 +131,6 @@ class _Counted(fx.Interpreter):
         return made
 
 
-def _needed(lookup: fx.Node) -> set[fx.Node]:
-    """What a lookup is computed of."""
-    found, left = set[fx.Node](), list(lookup.all_input_nodes)
-    while left:
-        node = left.pop()
-        if node not in found:
-            found.add(node)
-            left += node.all_input_nodes
-    return found
-
-
 def _is_constant(table: Any) -> bool:
     """Whether a table is a constant, or made of constants alone."""
-    return isinstance(table, fx.Node) and all(n.op != "placeholder" for n in (table, *_needed(table)))
+    return isinstance(table, fx.Node) and all(n.op != "placeholder" for n in needed_for([table]))

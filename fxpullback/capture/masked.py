@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._dispatch.python import enable_python_dispatcher
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
+from fxpullback.capture.like import call_like
 from fxpullback.graph.ir import arg, aten, calls, depends_on, input_nodes, node_argument, placeholders, schema_arguments
 from fxpullback.graph.module import Graph
 
@@ -144,12 +144,7 @@ class _Put:
         return not free_unbacked_symbols(val) and len(leading) <= 1 and all(n == 1 for n in leading)
 
     def _call(self, target: Any, *args: Any, like: fx.Node | None = None, **kwargs: Any) -> fx.Node:
-        node = self.node.graph.call_function(target, args, kwargs)
-        node.meta = {k: v for k, v in (like or self.node).meta.items() if k != "val"}
-        fakes, named = fx.map_arg((args, kwargs), lambda n: n.meta["val"])
-        with self.x.meta["val"].fake_mode, enable_python_dispatcher(), torch.no_grad():
-            node.meta["val"] = target(*fakes, **named)
-        return node
+        return call_like(like or self.node, target, *args, **kwargs)
 
 
 def _only_mask(indices: Any) -> fx.Node | None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxpullback.graph.ir import aten, input_nodes
+from fxpullback.graph.ir import aten, needed_for
 from fxpullback.graph.rebuild import Handler, Site
 from fxpullback.graph.shapes import is_free, places
 
@@ -139,15 +139,7 @@ def _written(function: Callable[..., Any]) -> Handler:
 
 def _is_computed(node: fx.Node) -> bool:
     """Whether a node depends on an input."""
-    seen, waiting = set[fx.Node](), [node]
-    while waiting:
-        one = waiting.pop()
-        if one.op == "placeholder":
-            return True
-        fresh = [n for n in input_nodes(one) if n not in seen]
-        seen.update(fresh)
-        waiting += fresh
-    return False
+    return any(one.op == "placeholder" for one in needed_for([node]))
 
 
 MATRICES: dict[Any, Handler] = {

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from fxpullback.capture.like import call_like, fake_mode
 from fxpullback.capture.reasons import CONVERTED, OF_CONVERTED, SWITCH_OFF
 from fxpullback.contract.errors import CaptureError
 from fxpullback.graph.alone import alone
@@ -26,6 +27,7 @@ from fxpullback.graph.ir import (
     attribute,
     calls,
     input_nodes,
+    needed_for,
     schema_arguments,
     where,
 )
@@ -154,7 +156,7 @@ def _made(gm: Graph, node: fx.Node, call: _Call, held: Held) -> fx.Node:
         settings = (axis, call.low, call.high)
         if x is not None and (s := held.value(scale)) is not None and (z := held.value(zero)) is not None:
             return _constant(gm, node, FAKE_QUANTIZE(x, s, z, *settings), "fake_quantised")
-        return _call(node, FAKE_QUANTIZE, call.x, scale, zero, *settings)
+        return call_like(node, FAKE_QUANTIZE, call.x, scale, zero, *settings)
 
 
 def _parameter(gm: Graph, node: fx.Node, given: Any, call: _Call, dtype: torch.dtype, held: Held) -> fx.Node:
@@ -169,11 +171,11 @@ def _parameter(gm: Graph, node: fx.Node, given: Any, call: _Call, dtype: torch.d
         value = (value.round().clamp(call.low, call.high) if rounded else value).to(dtype)
         value = value if call.axis >= 0 else value.reshape([])
         return _constant(gm, node, value, "zero" if is_zero else "scale")
-    made = given if call.learnt else _call(node, STOP_GRADIENT, given)
+    made = given if call.learnt else call_like(node, STOP_GRADIENT, given)
     if rounded:
-        made = _call(node, aten.clamp.default, _call(node, aten.round.default, made), call.low, call.high)
-    made = made if call.axis >= 0 else _call(node, aten.reshape.default, made, [])
-    return made if made.meta["val"].dtype == dtype else _call(node, aten._to_copy.default, made, dtype=dtype)
+        made = call_like(node, aten.clamp.default, call_like(node, aten.round.default, made), call.low, call.high)
+    made = made if call.axis >= 0 else call_like(node, aten.reshape.default, made, [])
+    return made if made.meta["val"].dtype == dtype else call_like(node, aten._to_copy.default, made, dtype=dtype)
 
 
 def _is_on(node: fx.Node, flag: Tensor | None) -> bool:
@@ -185,26 +187,12 @@ def _is_on(node: fx.Node, flag: Tensor | None) -> bool:
     return bool(flag.flatten()[0])
 
 
-def _call(before: fx.Node, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
-    node = before.graph.call_function(target, args, kwargs)
-    node.meta = {k: v for k, v in before.meta.items() if k != "val"}
-    fakes, named = fx.map_arg((args, kwargs), lambda n: n.meta["val"])
-    mode = _fake_mode(node)
-    with mode, torch.no_grad():
-        node.meta["val"] = target(*fakes, **named)
-    return node
-
-
-def _fake_mode(node: fx.Node) -> Any:
-    return next(n.meta["val"].fake_mode for n in input_nodes(node) if hasattr(n.meta["val"], "fake_mode"))
-
-
 def _constant(gm: Graph, node: fx.Node, value: Tensor, name: str) -> fx.Node:
     """A constant under a name of its own."""
     name = f"{node.name}_{name}"
     gm.register_buffer(name, value.detach().clone())
     made = node.graph.get_attr(name)
-    mode = _fake_mode(node)
+    mode = fake_mode(node)
     made.meta["val"] = mode.from_tensor(value.detach().clone(), static_shapes=True)
     return made
 
@@ -236,10 +224,5 @@ class Held:
 
 def _in_order(node: fx.Node, known: dict[fx.Node, Any]) -> list[fx.Node]:
     """A node and what it is computed of, but for what is known, each after what it needs."""
-    needed, waiting = set[fx.Node](), [node]
-    while waiting:
-        one = waiting.pop()
-        if one not in needed and one not in known:
-            needed.add(one)
-            waiting += input_nodes(one)
+    needed = needed_for([node], known)
     return [one for one in node.graph.nodes if one in needed]

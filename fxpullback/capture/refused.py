@@ -6,7 +6,7 @@ import torch
 from torch import fx
 
 from fxpullback.contract.errors import CaptureError
-from fxpullback.graph.ir import aten, calls, input_nodes, outputs, schema_arguments, where
+from fxpullback.graph.ir import aten, calls, needed_for, outputs, schema_arguments, where
 from fxpullback.graph.shapes import is_free
 
 _DROPS = (
@@ -73,12 +73,7 @@ def refuse_batch_statistics(gm: fx.GraphModule) -> None:
 
 def _needed(gm: fx.GraphModule) -> list[fx.Node]:
     """The calls that the outputs depend on."""
-    needed, waiting = set[fx.Node](), list(outputs(gm.graph))
-    while waiting:
-        node = waiting.pop()
-        if node not in needed:
-            needed.add(node)
-            waiting += input_nodes(node)
+    needed = needed_for(outputs(gm.graph))
     return [node for node in calls(gm.graph) if node in needed]
 
 

@@ -9,7 +9,7 @@ them deletes the detach (and with it the soft adjoint) without changing a single
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any, TypeGuard
 
 import torch
@@ -187,6 +187,17 @@ def depends_on(graph: fx.Graph, sources: list[fx.Node]) -> set[fx.Node]:
                 continue
             reached.add(node)
     return reached
+
+
+def needed_for(results: Iterable[fx.Node], known: Container[fx.Node] = ()) -> set[fx.Node]:
+    """Nodes that `results` are computed of, themselves included; what is known is not, nor what that is computed of."""
+    found, waiting = set[fx.Node](), list(results)
+    while waiting:
+        node = waiting.pop()
+        if node not in found and node not in known:
+            found.add(node)
+            waiting += input_nodes(node)
+    return found
 
 
 def mark_values(graph: fx.Graph) -> None:

@@ -13,8 +13,6 @@ from torch import Tensor
 from fxpullback.contract.errors import CaptureError
 from fxpullback.importer.numbers import Array, Known, listed
 
-STRINGS = "strings"
-
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -30,7 +28,6 @@ class Node:
         shapes: for each input its shape as the file says: whole numbers, or None for what is free; None where unknown.
         outputs: how many outputs are read; those that are not have no name.
         batch: the batch that the file fixes, or None where it leaves it free.
-        symbolic: whether the shapes of the file are held to: they are not while a fixed batch is freed.
     """
 
     name: str
