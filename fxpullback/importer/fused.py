@@ -15,9 +15,9 @@ from fxpullback.importer.written.softmax import softmax
 
 Pattern = Callable[[Graph, NodeProto], NodeProto | None]
 PATTERNS: tuple[Pattern, ...] = (
-    norms.linear, gelu, softmax, attention, gates.softplus, gates.silu, gates.mish, gates.log_sigmoid, gates.threshold,
-    gates.clamped, gates.largest, gates.hard_shrink, gates.soft_shrink, norms.variance, norms.deviation,
-    norms.inverse_root, norms.rms_norm, views.strided,
+    norms.linear, gelu, softmax, attention, gates.softplus, gates.silu, gates.hard_swish, gates.mish,
+    gates.log_sigmoid, gates.threshold, gates.clamped, gates.largest, gates.hard_shrink, gates.soft_shrink,
+    norms.variance, norms.deviation, norms.inverse_root, norms.rms_norm, norms.layer_norm, views.strided,
 )  # fmt: skip
 """Each takes the last node of what it is looking for, and returns the one to put in its place."""
 

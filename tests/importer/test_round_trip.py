@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import onnxruntime as ort
 import pytest
 import torch
 from torch import Tensor, nn
@@ -260,3 +261,31 @@ def test_a_file_of_a_fixed_batch_tells_the_same(name: str, exporter: str, batch:
     make, sizes = FIXED[name]
     net, x = make().eval(), torch.randn(2, *sizes)
     assert_same_story(net, x, exported(net, x[:batch], tmp_path / "net.onnx", exporter, free=False))
+
+
+def test_operators_of_old_versions_are_written_out_further(tmp_path: Path) -> None:
+    """Layer norm before version 17, GELU before 20, hardswish before 14."""
+    layers = nn.Sequential(
+        _drawn(nn.LayerNorm(8)), nn.GELU("tanh"), nn.LayerNorm(8, elementwise_affine=False), nn.GELU()
+    )
+    net = _Tokens(nn.Sequential(layers, nn.Linear(8, 8), nn.Hardswish(), _drawn(nn.LayerNorm((5, 8))))).eval()
+    x, path = torch.randn(2, 5, 8), tmp_path / "net.onnx"
+    torch.onnx.export(
+        net, (x,), str(path), dynamo=False, input_names=["x"], dynamic_axes={"x": {0: "batch"}}, opset_version=13
+    )
+    assert_same_story(net, x, path)
+
+
+@pytest.mark.parametrize("exporter", ["script", "dynamo"])
+def test_what_onnx_runtime_fused_tells_the_same(exporter: str, tmp_path: Path) -> None:
+    """A scale in a product with turned keys, x sigmoid(1 x), hardswish taken apart, a norm and its bias."""
+    attention = Attention(ATTENTION["a mask"])
+    net = _Tokens(nn.Sequential(nn.Linear(8, 8), nn.SiLU(), nn.LayerNorm(8), nn.Linear(8, 8), nn.Hardswish())).eval()
+    for one, name in ((attention.eval(), "attention"), (net, "gates")):
+        x = torch.randn(2, 5, 8)
+        path = exported(one, x, tmp_path / f"{name}.onnx", exporter)
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.optimized_model_filepath = str(tmp_path / f"{name}-fused.onnx")
+        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        assert_same_story(one, x, tmp_path / f"{name}-fused.onnx")

@@ -186,7 +186,9 @@ def rotary(node: Node, x: Any, *rest: Any) -> Any:
     return made.flatten(2) if flat else made.transpose(1, 2)
 
 
-def found(node: Node, q: Any, turned: Any, v: Any, mask: Any, root: Any, k: Any = None, sizes: Any = None) -> Tensor:
+def found(
+    node: Node, q: Any, turned: Any, v: Any, mask: Any, root: Any = None, k: Any = None, sizes: Any = None
+) -> Tensor:
     """Attention that was written out: queries and keys were multiplied with the root of the scale.
 
     Args:
@@ -195,14 +197,14 @@ def found(node: Node, q: Any, turned: Any, v: Any, mask: Any, root: Any, k: Any 
         turned: keys, their last two axes exchanged.
         v: values `[..., keys, out]`.
         mask: what is added to the scores, or None.
-        root: the root of the scale.
+        root: the root of the scale; None where the node has the scale itself.
         k: what the keys were turned from, where that is known.
         sizes: the sizes that they had meanwhile, where they were not turned at once.
     """
     meanwhile = None if k is None or sizes is None else node.numbers(6, [q, turned, v, mask, root, k, sizes])
     direct = k is not None and (sizes is None or meanwhile is None or [*meanwhile[-2:]] == [*k.shape[-2:]])
-    keys = k if direct else turned.transpose(-1, -2)
-    scale = float(node.number(4, [q, turned, v, mask, root])) ** 2
+    keys = k if direct else turned.transpose(-1, -2) if node.get("turned", 1) else turned
+    scale = node.get("scale") if root is None else float(node.number(4, [q, turned, v, mask, root])) ** 2
     usual = q.shape[-1] ** -0.5
     return F.scaled_dot_product_attention(
         q, keys, v, tensor(mask), scale=None if abs(scale - usual) <= 1e-6 * usual else scale

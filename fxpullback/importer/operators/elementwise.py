@@ -213,7 +213,8 @@ def bias_gelu(node: Node, x: Any, bias: Any) -> Any:
 
 def quick_gelu(node: Node, x: Any) -> Any:
     """x sigmoid(alpha x)."""
-    return x * torch.sigmoid(x * node.get("alpha", 1.702))
+    alpha = node.get("alpha", 1.702)
+    return F.silu(x) if alpha == 1.0 else x * torch.sigmoid(x * alpha)
 
 
 def swish(node: Node, x: Any) -> Any:

@@ -76,6 +76,19 @@ def linear(node: Node, x: Any, weight: Any, bias: Any) -> Tensor:
     return F.linear(x, tensor(weight).t(), tensor(bias))
 
 
+def layer_norm(node: Node, x: Any, weight: Any = None, bias: Any = None) -> Tensor:
+    """Without mean, of variance one over the last axes, then weight and bias."""
+    sizes = list(x.shape[x.ndim - node.get("axes") :])
+    given = [None if value is None else tensor(value) for value in (weight, bias)]
+    plain = all(value is None or list(value.shape) == sizes for value in given)
+    epsilon = node.get("epsilon")
+    if plain:
+        return F.layer_norm(x, sizes, given[0], given[1], epsilon)
+    made = F.layer_norm(x, sizes, None, None, epsilon)
+    made = made if given[0] is None else made * given[0]
+    return made if given[1] is None else made + given[1]
+
+
 def view(node: Node, x: Any) -> Tensor:
     """The same entries in other axes."""
     first, *others = node.get("sizes")
@@ -93,5 +106,6 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "fxpullback.Variance": variance,
     "fxpullback.Deviation": deviation,
     "fxpullback.Linear": linear,
+    "fxpullback.LayerNorm": layer_norm,
     "fxpullback.View": view,
 }

@@ -22,7 +22,7 @@ def attention(graph: Graph, last: NodeProto) -> NodeProto | None:
         return None
     found = _scores(graph, softmax.input[0])
     if found is None:
-        return None
+        return _guarded(graph, last, softmax)
     product, mask = found
     queries, keys = (graph.inner(name, "Mul") for name in product.input)
     if queries is None or keys is None:
@@ -32,6 +32,23 @@ def attention(graph: Graph, last: NodeProto) -> NodeProto | None:
             if _alike(graph, root, other):
                 given = [q, k, last.input[1], mask, root, *_turned(graph, k)]
                 return replaced(last, "Attention", given, softmax, OURS)
+    return None
+
+
+def _guarded(graph: Graph, last: NodeProto, softmax: NodeProto) -> NodeProto | None:
+    """Attention with a guard for rows that are masked whole, its scale in one product as ONNX Runtime leaves it."""
+    total = graph.inner(softmax.input[0], "Add")
+    if graph.maker(last.input[0], "Where") is None or total is None:
+        return None
+    for scores, mask in (total.input, total.input[::-1]):
+        product = graph.makers.get(scores)
+        fused = product is not None and (product.domain, product.op_type) == ("com.microsoft", "FusedMatMul")
+        if product is None or not fused or said(product, "transA", 0) or len(graph.readers[scores]) != 1:
+            continue
+        turned = 1 - said(product, "transB", 0)
+        given = [product.input[0], product.input[1], last.input[1], mask]
+        scale = said(product, "alpha", 1.0)
+        return replaced(last, "Attention", given, softmax, OURS, scale=scale, turned=turned)
     return None
 
 

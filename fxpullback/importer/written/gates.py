@@ -15,6 +15,15 @@ def silu(graph: Graph, last: NodeProto) -> NodeProto | None:
     return replaced(last, "Swish", [found[0]], last)
 
 
+def hard_swish(graph: Graph, last: NodeProto) -> NodeProto | None:
+    """`x * hardsigmoid(x)`, its slope a sixth, as `HardSwish`."""
+    found = _product(graph, last, "HardSigmoid")
+    if found is None or found[1].input[0] != found[0] or not spelled(last, "aten.hardswish"):
+        return None
+    slope, at_zero = said(found[1], "alpha", 0.2), said(found[1], "beta", 0.5)
+    return replaced(last, "HardSwish", [found[0]], last) if abs(slope - 1 / 6) < 1e-6 and at_zero == 0.5 else None
+
+
 def mish(graph: Graph, last: NodeProto) -> NodeProto | None:
     """`x * tanh(softplus(x))` as `Mish`."""
     found = _product(graph, last, "Tanh")

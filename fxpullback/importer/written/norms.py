@@ -113,6 +113,53 @@ def _epsilon(graph: Graph, inverse: str, x: str, rank: int) -> float | None:
     return found[1] if squared and axes is not None and len(axes) == rank else None
 
 
+def layer_norm(graph: Graph, last: NodeProto) -> NodeProto | None:
+    """A value without its mean over the root of its variance, over the last axes, with weight and bias as one node.
+
+    So it is written for operators of before version 17.
+    """
+    bias, product = _with_constant(graph, last, "Add")
+    weight, quotient = _with_constant(graph, product, "Mul")
+    bare = quotient.op_type == "Div"
+    found = _normed(graph, quotient) if bare and spelled(last, "aten.layer_norm", "aten.native_layer_norm") else None
+    if found is None:
+        return None
+    x, axes, epsilon = found
+    sizes = [graph.constants[name].shape for name in (weight, bias) if name]
+    if axes != [*range(-len(axes), 0)] or any(len(shape) != len(axes) for shape in sizes):
+        return None
+    return replaced(last, "LayerNorm", [x, weight, bias], quotient, OURS, axes=len(axes), epsilon=epsilon)
+
+
+def _with_constant(graph: Graph, node: NodeProto, kind: str) -> tuple[str, NodeProto]:
+    """The constant that a node multiplies with or adds, and what makes its other argument; else the node."""
+    for one, other in (node.input, node.input[::-1]) if node.op_type == kind and not node.domain else ():
+        made = graph.inner(one, "Mul", "Div")
+        if made is not None and other in graph.constants and graph.constants[other].ndim > 0:
+            return str(other), made
+    return "", node
+
+
+def _normed(graph: Graph, quotient: NodeProto) -> tuple[str, list[int], float] | None:
+    """What a quotient normalises, over which axes, and what is added to the variance."""
+    centred, root = graph.maker(quotient.input[0], "Sub"), graph.inner(quotient.input[1], "Sqrt")
+    total = None if root is None else graph.inner(root.input[0], "Add")
+    found = None if total is None else graph.with_number(total)
+    mean = None if found is None else graph.inner(found[0], "ReduceMean")
+    square = None if mean is None else graph.inner(mean.input[0], "Pow", "Mul")
+    if centred is None or found is None or mean is None or square is None:
+        return None
+    name, reads = centred.output[0], 2 if square.op_type == "Pow" else 3
+    squared = graph.is_number(square.input[1], 2.0) if square.op_type == "Pow" else square.input[1] == name
+    inner = graph.inner(centred.input[1], "ReduceMean")
+    if square.input[0] != name or not squared or inner is None or graph.inner(name, "Sub", reads=reads) is None:
+        return None
+    axes = _axes(graph, mean)
+    alike = inner.input[0] == centred.input[0] and axes is not None and axes == _axes(graph, inner)
+    kept = said(inner, "keepdims", 1) and said(mean, "keepdims", 1)
+    return (str(centred.input[0]), axes, found[1]) if alike and kept and axes is not None else None
+
+
 def linear(graph: Graph, last: NodeProto) -> NodeProto | None:
     """A product with a constant matrix and a bias that is added, as the linear layer that it is."""
     if last.op_type != "Add":
