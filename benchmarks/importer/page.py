@@ -59,9 +59,9 @@ GROUPS = {
     ),
     "timm": (
         "Networks of timm, exported",
-        "With random weights, each by both exporters. `module`: how far the pullback is off that of the module it was "
-        "exported from, relative to its largest entry. `gate by gate`: whether both ledgers have the same operators "
-        "with the same rules, in the same order.",
+        "With random weights, inputs of 64 pixels a side (swin and levit 224), each by both exporters. `module`: how "
+        "far the pullback is off that of the module it was exported from, relative to its largest entry. `gate by "
+        "gate`: whether both ledgers have the same operators with the same rules, in the same order.",
     ),
     "file": (
         "Files of other exporters",
