@@ -173,7 +173,8 @@ BY_HAND: tuple[tuple[Any, ...], ...] = (
     (aten.clone.default, draw(3, 4), None),
     (aten.add.Scalar, draw(3, 4), 2.5, 1),
     (aten.sub.Scalar, draw(3, 4), 2.5, 1),
-    (FAKE_QUANTIZE_MASK, draw(3, 4), HALF, HALF * 4, -1, 0, 3),
+    (FAKE_QUANTIZE_MASK, draw(3, 4), HALF, HALF * 4, -1, 0, 3, False),
+    (FAKE_QUANTIZE_MASK, draw(3, 4), HALF, HALF * 4, -1, 0, 3, True),
 )
 MOST = 16  # calls of one operator in one graph
 

@@ -135,8 +135,8 @@ def clip(node: Node, x: Any, *rest: Any) -> Any:
     low = node.get("min") if node.opset < 11 else _bound(node, 1, rest)
     high = node.get("max") if node.opset < 11 else _bound(node, 2, rest)
     if isinstance(x, Known):
-        array = x.array if low is None else ARITHMETIC["Max"](x.array, low)
-        return Known(array if high is None else ARITHMETIC["Min"](array, high), x.floats)
+        array = x.array if low is None else ARITHMETIC["Max"](x.array, np.asarray(low))
+        return Known(array if high is None else ARITHMETIC["Min"](array, np.asarray(high)), x.floats)
     if low is not None and high is None and low == 0 and not isinstance(low, Tensor):
         return torch.relu(x)
     return x if low is None and high is None else torch.clamp(x, low, high)
