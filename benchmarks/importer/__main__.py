@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--folder", type=Path, help="a folder of .onnx files, with files.json, to measure instead")
     made.add_argument("--rows", type=Path, default=ROWS, help="where the rows of files are kept")
     made.add_argument("--seconds", type=float, default=900.0, help="limit for one file")
-    made.add_argument("--memory-gb", type=float, default=8.0, help="limit for one file")
+    made.add_argument("--memory-gb", type=float, default=12.0, help="limit for one file")
     return made
 
 
