@@ -19,14 +19,14 @@ def by_hand(x: Tensor, scale: Tensor, zero: Tensor, low: int, high: int) -> Tens
     return ((torch.round(x / scale) + zero).clamp(low, high) - zero) * scale
 
 
-def of_all(scale: float, zero: int, low: int, high: int, note: str) -> Row:
+def of_all(scale: float, zero: int, low: int, high: int, note: str, *, divided: bool = False) -> Row:
     """One scale; where no level is below zero, what lies below zero gets nothing."""
     settings = torch.tensor(scale, dtype=torch.float64), torch.tensor(float(zero), dtype=torch.float64)
     is_relu = zero <= low
     return Row(
         rules.fake_quantize,
         lambda x: by_hand(x, *settings, low, high),
-        lambda x, t: rules.fake_quantize(x, *(s.to(x.dtype) for s in settings), -1, low, high),
+        lambda x, t: rules.fake_quantize(x, *(s.to(x.dtype) for s in settings), -1, low, high, divided),
         lambda x, ct, t: ct * (x >= scale * (low - zero)) if is_relu else ct.clone(),
         X,
         note=note,
@@ -50,5 +50,6 @@ ROWS = [
     of_all(0.2, 0, -8, 7, "signed"),
     of_all(0.3, 0, 0, 9, "one-sided"),
     of_all(0.3, 4, 0, 9, "zero inside"),
+    of_all(0.3, 4, 0, 9, "divided as in ONNX", divided=True),
     of_channels(),
 ]
