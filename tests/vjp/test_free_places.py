@@ -25,6 +25,10 @@ def _assigned(x: Tensor) -> Tensor:
 PLACES: dict[str, Callable[[Tensor], Tensor]] = {
     "last": lambda x: x[:, -1],
     "last but one": lambda x: x[:, -2],
+    "first": lambda x: x[:, 0],
+    "last and first": lambda x: x[:, -1] * x[:, 0],
+    "last three": lambda x: x[:, -3:].sum(1),
+    "all but the last": lambda x: x[:, :-1].sum(1),
     "select": lambda x: x.select(1, -3),
     "of places first": lambda x: x.transpose(0, 1)[-1],
     "slice": lambda x: x[:, -3:-1].sum(1),
