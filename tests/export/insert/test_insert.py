@@ -12,6 +12,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from onnx import numpy_helper
+from torch import Tensor, nn
 
 import fxpullback
 from fxpullback.contract import metadata as md
@@ -183,6 +184,28 @@ def test_a_value_inside_is_explained(tmp_path: Path) -> None:
     inside = onnx.load(path).graph.node[-1].input[0]
     session = Session(insert(path, tmp_path / "out.onnx", logits=inside))
     assert session.class_count == 16
+
+
+class Flat(nn.Module):
+    """A head of convolutions, whose logits are `[batch, classes, 1, 1]`; or one logit a sample, `[batch]`."""
+
+    def __init__(self, one: bool) -> None:
+        super().__init__()
+        self.body, self.head, self.one = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 5, 1), one
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.head(torch.relu(self.body(x)).mean((2, 3), keepdim=True))
+        return x.flatten(1)[:, 0] if self.one else x
+
+
+@pytest.mark.parametrize("one", [False, True])
+def test_logits_of_another_rank(tmp_path: Path, one: bool) -> None:
+    torch.manual_seed(0)
+    path = written(Flat(one), (torch.randn(2, 3, 8, 8),), tmp_path / "flat.onnx")
+    found = insert(path, tmp_path / "out.onnx")
+    assert_kept(path, found)
+    assert Session(found)(X[:, :, :8, :8], np.array([0, 0, 0])).logits.shape == (3, 1 if one else 5)
+    assert recheck(found).passed
 
 
 def test_a_node_that_was_changed_since_is_found(tmp_path: Path) -> None:
