@@ -174,12 +174,14 @@ def _gelu(older: Older, node: NodeProto) -> Iterator[NodeProto]:
 
 
 def _layer_norm(older: Older, node: NodeProto) -> Iterator[NodeProto]:
-    """Written out: less the mean, over the root of the mean square, times weight, plus bias."""
-    x, out, axis = node.input[0], node.output[0], _attribute(node, "axis", -1)
-    if axis >= 0 or any(node.output[1:]):
+    """Written out: less the mean, times the inverse root of the mean square, times weight, plus bias."""
+    (x, weight, *bias), out = node.input, node.output[0]
+    if weight not in older.constants:
         raise ExportError(f"the file is of opset {older.opset}, which has no LayerNormalization. {_ADVICE}")
-    axes = list(range(axis, 0))
-    mean, centred, square, variance, shifted, root = (f"{out}/part{i}" for i in range(6))
+    axes = list(range(-older.constants[weight].ndim, 0))
+    named = [*node.output, "", ""]
+    mean, inverse = named[1] or f"{out}/mean", named[2] or f"{out}/inverse"
+    centred, square, variance, shifted, root, scaled = (f"{out}/part{i}" for i in range(6))
     eps = older.constant(f"{out}/epsilon", _attribute(node, "epsilon", 1e-5), np.float32)
     yield _made("ReduceMean", node, [x], [mean], axes=axes, keepdims=1)
     yield _made("Sub", node, [x, mean], [centred])
@@ -187,12 +189,12 @@ def _layer_norm(older: Older, node: NodeProto) -> Iterator[NodeProto]:
     yield _made("ReduceMean", node, [square], [variance], axes=axes, keepdims=1)
     yield _made("Add", node, [variance, eps], [shifted])
     yield _made("Sqrt", node, [shifted], [root])
-    factors = [name for name in node.input[1:] if name]
-    steps = [f"{out}/part{i}" for i in range(6, 6 + len(factors))]
-    results = [*steps, out]
-    yield _made("Div", node, [centred, root], [results[0]])
-    for i, (kind, other) in enumerate(zip(("Mul", "Add"), factors, strict=False)):
-        yield _made(kind, node, [results[i], other], [results[i + 1]])
+    yield _made("Reciprocal", node, [root], [inverse])
+    yield _made("Mul", node, [centred, inverse], [scaled])
+    weighted = f"{out}/weighted" if bias else out
+    yield _made("Mul", node, [scaled, weight], [weighted])
+    for shift in bias:
+        yield _made("Add", node, [weighted, shift], [out])
 
 
 def _hard_swish(older: Older, node: NodeProto) -> Iterator[NodeProto]:
