@@ -19,6 +19,7 @@ from fxpullback.export.cli.terminal import COLUMNS
 from fxpullback.export.runtime.described import Described, beside_rows, opened, origin_text, told_inputs
 from fxpullback.export.runtime.package import DEVICE, Package, inputs_of
 from fxpullback.export.runtime.session import Session
+from fxpullback.importer.origin import locations
 
 GATES = ("softened", "frozen", "exact", "blocking")
 _INDENT = 5  # what the number of a row takes
@@ -120,11 +121,8 @@ def package_facts(session: Session | Described) -> list[tuple[str, str]]:
 def disk_size(path: Path, model: onnx.ModelProto) -> str:
     """Size of the file, and of its external data."""
     size = path.stat().st_size
-    beside = {
-        entry.value for item in model.graph.initializer for entry in item.external_data if entry.key == "location"
-    }
     text = mebibytes(size)
-    for name in sorted(beside):
+    for name in sorted(locations(model)):
         other = path.parent / name
         text += f" and {mebibytes(other.stat().st_size) if other.is_file() else 'absent'} in {name}"
     return text

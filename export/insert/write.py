@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto
 
 from fxpullback.contract import metadata as md
 from fxpullback.contract.errors import ExportError
 from fxpullback.export.certify.file import demand
 from fxpullback.export.insert.beside import Inserted
-from fxpullback.export.onnx.write import described, refused, writable
+from fxpullback.export.onnx.write import described, drafted, writable
 from fxpullback.graph.collection import seldom_collected
 from fxpullback.graph.modes import plain_mode
-from fxpullback.importer.read import tensors_of
+from fxpullback.importer.origin import locations
 
 if TYPE_CHECKING:
     from fxpullback.compiled import Compiled
@@ -52,13 +51,8 @@ def write_beside(
     if target.exists() and target.samefile(inserted.path):
         raise ExportError(f"{target}: this is the file itself. Give another name; nothing was changed.")
     texts = described(pb, classes, preprocessing)
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise refused(target, error) from error
-    try:
-        beside = _data_of(inserted.model, inserted.path.parent, target.parent, folder)
-        draft = folder / target.name
+    with drafted(target) as draft:
+        beside = _data_of(inserted.model, inserted.path.parent, target.parent, draft.parent)
         grafted = inserted.into(draft)
         save(grafted.model, draft, texts | inserted.texts(grafted, draft))
         if certify:
@@ -67,11 +61,7 @@ def write_beside(
             save(grafted.model, draft, {md.CERTIFICATE: json.dumps(made.to_dict())})
         for location in [*beside, target.name]:
             (target.parent / location).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(folder / location, target.parent / location)
-    except OSError as error:
-        raise refused(target, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            os.replace(draft.parent / location, target.parent / location)
     return target
 
 
@@ -91,7 +81,7 @@ def _data_of(model: ModelProto, source: Path, target: Path, folder: Path) -> lis
         ExportError: other data lies where it would go.
     """
     moved = []
-    for location in sorted(_locations(model)):
+    for location in sorted(locations(model)):
         here, there, draft = source / location, target / location, folder / location
         draft.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(here, draft)  # a link is refused by those who read it
@@ -102,8 +92,3 @@ def _data_of(model: ModelProto, source: Path, target: Path, folder: Path) -> lis
                 f"{there}: the data of the file belongs there, and other data is there. Choose another folder."
             )
     return moved
-
-
-def _locations(model: ModelProto) -> set[str]:
-    tensors = [t for t in tensors_of(model.graph) if t.data_location == TensorProto.EXTERNAL]
-    return {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}

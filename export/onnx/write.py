@@ -7,7 +7,8 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -125,12 +126,7 @@ def write(
     if carried is not None:
         model.metadata_props[md.ORACLE] = carried
     model.metadata_props[f"{md.PREFIX}output_names"] = json.dumps([value.name for value in model.graph.outputs])
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise refused(target, error) from error
-    try:
-        draft = folder / target.name
+    with drafted(target) as draft:
         files = _save(model, draft, external_above)
         if certificate is not None:
             outcome = certificate(draft)
@@ -139,11 +135,26 @@ def write(
                 files = _save(model, draft, external_above)
         for file in files:
             os.replace(file, target.parent / file.name)
+    return target
+
+
+@contextmanager
+def drafted(target: Path) -> Iterator[Path]:
+    """Where a file is made before it is moved to its place: in a folder beside that, which is gone in the end.
+
+    Raises:
+        ExportError: the folder cannot be made, or something cannot be written; what was at `target` is still there.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise refused(target, error) from error
+    try:
+        yield folder / target.name
     except OSError as error:
         raise refused(target, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return target
 
 
 def certificate(pb: Compiled, file: Path, half: HalfPrecision | None = None) -> Mapping[str, Any]:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from fxpullback.contract.errors import ExportError
 from fxpullback.contract.names import INPUT, OF_INPUT, TARGET, own_output
 from fxpullback.contract.parts import COLUMNS, PARTS, PUSHED
 from fxpullback.contract.text import Text
-from fxpullback.export.onnx.write import certificate, described, refused, writable
+from fxpullback.export.onnx.write import certificate, described, drafted, writable
 from fxpullback.export.runtime.package import DESCRIPTION, DEVICE, SIGNATURE, SUFFIX
 from fxpullback.graph.modes import plain_mode
 
@@ -74,21 +73,13 @@ def to_aoti(
     texts[SIGNATURE], texts[DEVICE] = json.dumps(signature(pb)), pb.example.device.type
     texts[md.WEIGHTS_SHA256] = _constants_sha256(pb.graph)
     _demand_compiler()
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise refused(target, error) from error
-    try:
-        made, draft = _compiled(pb, folder / "compiled.pt2"), folder / target.name
+    with drafted(target) as draft:
+        made = _compiled(pb, draft.with_name("compiled.pt2"))
         _pack(made, draft, texts)
         if certify:
             texts[md.CERTIFICATE] = json.dumps(certificate(pb, draft))
             _pack(made, draft, texts)
         os.replace(draft, target)
-    except OSError as error:
-        raise refused(target, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return target
 
 

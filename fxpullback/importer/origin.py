@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto
+
+from fxpullback.importer.read import tensors_of
 
 PIECE = 1 << 20
 
@@ -41,6 +42,6 @@ def digest(path: Path) -> str:
 
 
 def locations(model: ModelProto) -> set[str]:
-    """The files beside a model that hold its initialisers."""
-    tensors: Iterable[TensorProto] = model.graph.initializer
+    """The files beside a model that hold tensors of it."""
+    tensors = tensors_of(model.graph)
     return {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
