@@ -14,6 +14,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 from fxpullback.export.insert.older import Older
 from fxpullback.export.onnx.translate import OPSET
 from fxpullback.importer.numbers import Array
+from fxpullback.importer.read import graphs_of, opset_of
 
 Names = dict[str, str]
 
@@ -44,7 +45,7 @@ def names_of(graph: GraphProto) -> set[str]:
     for node in graph.node:
         found |= {node.name, *node.input, *node.output}
         for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            for inner in graphs_of(attribute):
                 found |= names_of(inner)
     return found
 
@@ -68,7 +69,7 @@ def graft(
         shared: names of the file's values by those of the part's inputs.
         held: the constants of the file by name, all of which further nodes may read.
     """
-    made = _in_opset(ir.to_proto(part), _opset(original))
+    made = _in_opset(ir.to_proto(part), opset_of(original))
     taken = names_of(original.graph)
     renamed: Names = {**given, **shared}
     inputs = {value.name: renamed.get(value.name, free(value.name, taken)) for value in made.graph.input}
@@ -89,11 +90,6 @@ def graft(
     names = {name: inputs[name] for name in inputs if name not in shared}
     called = {theirs: ours for ours, theirs in sizes.items() if isinstance(theirs, str)}
     return Grafted(model, names, outputs, constants, called)
-
-
-def _opset(model: ModelProto) -> int:
-    versions = {entry.domain: entry.version for entry in model.opset_import}
-    return int(versions.get("", versions.get("ai.onnx", 0)))
 
 
 def _in_opset(made: ModelProto, opset: int) -> ModelProto:
@@ -142,16 +138,17 @@ def _constants(tensors: Sequence[TensorProto], held: Mapping[str, Array]) -> Nam
     """The constants that the file holds already, under what name."""
     by_bytes: dict[Any, str] = {}
     for name, array in held.items():
-        by_bytes.setdefault(_key(array), name)
+        by_bytes.setdefault(key_of(array), name)
     found: Names = {}
     for tensor in tensors:
         array = numpy_helper.to_array(tensor)
-        if math.prod(array.shape) > 1 and (key := _key(array)) in by_bytes:
+        if math.prod(array.shape) > 1 and (key := key_of(array)) in by_bytes:
             found[tensor.name] = by_bytes[key]
     return found
 
 
-def _key(array: Array) -> Any:
+def key_of(array: Array) -> Any:
+    """What two arrays have in common that are the same: type, sizes and bytes."""
     return array.dtype.str, array.shape, np.ascontiguousarray(array).tobytes()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from onnx import NodeProto
 
 from fxpullback.importer.numbers import Array
+from fxpullback.importer.read import graphs_of
 from fxpullback.importer.written import gates, norms, views
 from fxpullback.importer.written.attention import attention
 from fxpullback.importer.written.gelu import gelu
@@ -52,6 +53,6 @@ def reads(node: NodeProto) -> set[str]:
     """What a node reads, its inner graphs included."""
     names = {name for name in node.input if name}
     for attribute in node.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+        for graph in graphs_of(attribute):
             names |= {name for inner in graph.node for name in reads(inner)} | {out.name for out in graph.output}
     return names

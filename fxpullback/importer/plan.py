@@ -18,6 +18,7 @@ from fxpullback.importer.fused import fused, needed
 from fxpullback.importer.numbers import Array, Known
 from fxpullback.importer.operators import integers
 from fxpullback.importer.operators.table import OPERATORS, key_of
+from fxpullback.importer.read import opset_of
 from fxpullback.importer.site import Node
 from fxpullback.importer.steps import Branch, Plan, Step, refuse
 
@@ -40,7 +41,7 @@ def plan(model: ModelProto, wanted: Sequence[str], batch: int | None) -> Plan:
             values.
     """
     versions = {entry.domain: entry.version for entry in model.opset_import}
-    versions[""] = versions.get("", versions.get("ai.onnx", 0))
+    versions[""] = opset_of(model)
     made = Plan()
     made.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     given = {value.name for value in model.graph.input} - set(made.constants)

@@ -77,8 +77,7 @@ def _parsed(path: Path) -> ModelProto:
 
 def _check_version(path: Path, model: ModelProto) -> None:
     newest = onnx.defs.onnx_opset_version()
-    versions = {entry.domain: entry.version for entry in model.opset_import}
-    own = versions.get("", versions.get("ai.onnx", 0))
+    own = opset_of(model)
     if not OLDEST <= own <= newest:
         raise CaptureError(
             f"{path.name} is of opset {own}; supported are {OLDEST} to {newest}. Convert it: "
@@ -88,8 +87,7 @@ def _check_version(path: Path, model: ModelProto) -> None:
 
 def _say_domains(model: ModelProto) -> None:
     """Give norms the domain that they are of: ONNX Runtime writes its own into ai.onnx, where old opsets have none."""
-    versions = {entry.domain: entry.version for entry in model.opset_import}
-    own = versions.get("", versions.get("ai.onnx", 0))
+    own = opset_of(model)
     moved = [
         node
         for node in model.graph.node
@@ -97,8 +95,21 @@ def _say_domains(model: ModelProto) -> None:
     ]
     for node in moved:
         node.domain = MICROSOFT
-    if moved and MICROSOFT not in versions:
+    if moved and all(entry.domain != MICROSOFT for entry in model.opset_import):
         model.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
+
+
+def opset_of(model: ModelProto) -> int:
+    """The version of the operators of ai.onnx; 0 where the file says none."""
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    return int(versions.get("", versions.get("ai.onnx", 0)))
+
+
+def graphs_of(attribute: AttributeProto) -> Iterator[GraphProto]:
+    """The inner graphs of a node that stand in one of its attributes."""
+    if attribute.HasField("g"):
+        yield attribute.g
+    yield from attribute.graphs
 
 
 def tensors_of(graph: GraphProto) -> Iterator[TensorProto]:
@@ -115,7 +126,7 @@ def _of_attribute(attribute: AttributeProto) -> Iterator[TensorProto]:
     if attribute.HasField("t"):
         yield attribute.t
     yield from attribute.tensors
-    for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+    for graph in graphs_of(attribute):
         yield from tensors_of(graph)
 
 
