@@ -24,10 +24,12 @@ from fxpullback.certify.fresh import Looks
 from fxpullback.certify.graph import verify
 from fxpullback.certify.levels import is_quantised, moved
 from fxpullback.certify.magnified import HELP, ROUNDING, relative
+from fxpullback.contract.beside import Beside
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
 from fxpullback.contract.errors import VerifyError
 from fxpullback.contract.metadata import beside_of
 from fxpullback.export.certify.oracle import Drawn, Oracle
+from fxpullback.export.onnx.digest import nodes_sha256
 from fxpullback.export.runtime.package import Package
 from fxpullback.export.runtime.session import Result, Session
 from fxpullback.graph.cut import lookup_tables
@@ -125,7 +127,15 @@ def file_checks(path: str | os.PathLike[str]) -> list[Check]:
         at_most("file: operators outside the standard domain", float(len(foreign)), 0.0, ", ".join(sorted(foreign))),
         at_most("file: banned operators", float(len(banned)), 0.0, ", ".join(banned)),
         at_most("file: full check of onnx", float(bool(broken)), 0.0, broken),
+        *([] if beside is None else [_own_nodes(beside, model.graph.node[: beside.nodes])]),
     ]
+
+
+def _own_nodes(beside: Beside, nodes: Sequence[onnx.NodeProto]) -> Check:
+    """That the nodes of the file beside which a pullback was put are what they were."""
+    changed = nodes_sha256(nodes) != beside.nodes_sha256
+    detail = "they are not those of the file any more beside which the pullback was put" if changed else ""
+    return at_most("file: nodes of the original file", float(changed), 0.0, detail)
 
 
 def runtime_checks(session: Session, oracle: Oracle, seed: int) -> list[Check]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import torch
@@ -20,7 +19,7 @@ from fxpullback.contract.errors import VerifyError
 from fxpullback.export.certify.file import BATCHES, HALF, file_checks, runtime_checks
 from fxpullback.export.certify.half import half_checks
 from fxpullback.export.certify.oracle import Oracle
-from fxpullback.export.onnx.digest import nodes_sha256, weights_sha256
+from fxpullback.export.onnx.digest import weights_sha256
 from fxpullback.export.runtime.package import Package
 from fxpullback.export.runtime.session import Session
 from fxpullback.graph.modes import plain_mode
@@ -60,7 +59,7 @@ def recheck(path: str | os.PathLike[str], seed: int = 1) -> Certificate:
     taps = Taps.from_dict(carried["contributions"]) if "contributions" in carried else NO_TAPS
     check = runtime_checks if session.metadata.precision_name == "fp32" else half_checks
     ran = check(session, Oracle(injected, program, target, looks, taps), seed)
-    checks = (*file_checks(path), _weights_check(path, session), *_nodes_check(path, session), *ran)
+    checks = (*file_checks(path), _weights_check(path, session), *ran)
     environment = {"torch": torch.__version__, "onnxruntime": ort.__version__, "seed": seed, "batches": list(BATCHES)}
     return Certificate(checks, {**environment, "providers": list(session.providers)})
 
@@ -92,14 +91,3 @@ def _weights_check(path: str | os.PathLike[str], session: Session) -> Check:
     found, wanted = weights_sha256(ir.load(path)), session.metadata.weights_sha256
     detail = "" if found == wanted else f"the file's weights have sha256 {found}, its metadata says {wanted}"
     return at_most("file: sha256 of the weights", float(found != wanted), 0.0, detail)
-
-
-def _nodes_check(path: str | os.PathLike[str], session: Session) -> list[Check]:
-    """That the nodes of the file beside which a pullback was put are what they were."""
-    beside = session.metadata.beside
-    if beside is None:
-        return []
-    nodes = onnx.load_model(os.fspath(path), load_external_data=False).graph.node[: beside.nodes]
-    changed = nodes_sha256(nodes) != beside.nodes_sha256
-    detail = f"they are not those of {beside.file} any more" if changed else ""
-    return [at_most("file: nodes of the original file", float(changed), 0.0, detail)]

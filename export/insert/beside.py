@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx import GraphProto, ModelProto
@@ -23,7 +22,7 @@ from fxpullback.contract.certificate import Certificate, Check, at_most
 from fxpullback.contract.errors import ExportError
 from fxpullback.contract.names import TARGET
 from fxpullback.export.certify.file import carried_form, certify
-from fxpullback.export.insert.graft import Grafted, graft, names_of, values_of
+from fxpullback.export.insert.graft import Grafted, graft, key_of, names_of, values_of
 from fxpullback.export.insert.same import Before, Feed, optimised, sharing_of
 from fxpullback.export.insert.shared import GUARD, Sharing, cut_at_values, guard
 from fxpullback.export.onnx.digest import nodes_sha256, weights_sha256
@@ -69,7 +68,7 @@ class Inserted:
         original = pb.original
         if not isinstance(original, Original) or not any(FILE_VALUE in node.meta for node in pb.graph.graph.nodes):
             raise ExportError(
-                "the pullback was not compiled beside a file: fxpullback.export.insert(path, output) does both."
+                "the pullback was not compiled beside a file: fxpullback.export.insert.insert(path, output) does both."
             )
         if original.fronts:
             raise ExportError(
@@ -100,16 +99,18 @@ class Inserted:
         Raises:
             ExportError: they do not stay, whatever is computed anew.
         """
-        made: dict[Sharing, Grafted] = {}
+        put = lru_cache(2)(self.put)  # each holds the whole file
+
+        def written(sharing: Sharing) -> Grafted:
+            draft.write_bytes(put(sharing).model.SerializeToString())
+            return put(sharing)
 
         def is_same(sharing: Sharing) -> bool:
-            made[sharing] = found = self.put(sharing)
-            draft.write_bytes(found.model.SerializeToString())
-            return not self.before.changed(os.fspath(draft), self.more(found))
+            return not self.before.changed(os.fspath(draft), self.more(written(sharing)))
 
         def by_runtime(sharing: Sharing | None) -> GraphProto:
             if sharing is not None:
-                draft.write_bytes(self.put(sharing).model.SerializeToString())
+                written(sharing)
             return optimised(os.fspath(self.path if sharing is None else draft))
 
         values = frozenset(name for node in self.model.graph.node for name in node.output if name)
@@ -120,7 +121,7 @@ class Inserted:
                 f"{self.path.name}: with further nodes beside its own, ONNX Runtime computes its outputs otherwise, "
                 "and they differ in the last bits. Write a file of its own with fxpullback compile."
             )
-        return made[chosen]
+        return put(chosen)
 
     def put(self, sharing: Sharing) -> Grafted:
         """The file with its pullback, which reads some of its values."""
@@ -134,11 +135,8 @@ class Inserted:
 
     def texts(self, grafted: Grafted, draft: Path) -> dict[str, str]:
         """The metadata that a file with its pullback has besides."""
-        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
         own = self.model.graph.node
-        beside = Beside(
-            self.path.name, digest, len(own), nodes_sha256(own), grafted.inputs, grafted.outputs, grafted.sizes
-        )
+        beside = Beside(len(own), nodes_sha256(own), grafted.inputs, grafted.outputs, grafted.sizes)
         draft.write_bytes(grafted.model.SerializeToString())
         whole = ir.load(draft)
         texts = {
@@ -182,11 +180,9 @@ def _names(graphs: Sequence[fx.GraphModule], model: ir.Model) -> dict[str, str]:
     held: dict[Any, str] = {}
     for name, value in model.graph.initializers.items():
         if value.const_value is not None:
-            array = value.const_value.numpy()
-            held.setdefault((array.dtype.str, array.shape, np.ascontiguousarray(array).tobytes()), name)
+            held.setdefault(key_of(value.const_value.numpy()), name)
     found = {}
     for name, tensor in (pair for gm in graphs for pair in (*gm.named_parameters(), *gm.named_buffers())):
-        array = tensor.detach().cpu().contiguous().numpy()
-        if (key := (array.dtype.str, array.shape, array.tobytes())) in held:
+        if (key := key_of(tensor.detach().cpu().numpy())) in held:
             found[name] = held[key]
     return found

@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,6 @@ LEVELS = {
 ROUNDS = 8
 """How often more values are left unread, until nodes are put together as before."""
 Feed = Mapping[str, Array]
-Model = str | bytes
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Before:
     wanted: Mapping[str, list[list[Array]]]
 
     @classmethod
-    def of(cls, model: Model, feeds: Sequence[Feed], names: Sequence[str]) -> Before:
+    def of(cls, model: str, feeds: Sequence[Feed], names: Sequence[str]) -> Before:
         """Run a file.
 
         Args:
-            model: its path or its bytes.
+            model: its path.
             feeds: inputs by name.
             names: its outputs.
         """
@@ -64,16 +64,15 @@ class Before:
             wanted[name] = [session.run(list(names), dict(feed)) for feed in feeds]
         return cls(tuple(names), tuple(feeds), wanted)
 
-    def changed(self, model: Model, targets: Sequence[Feed], levels: Collection[str] = LEVELS) -> str:
+    def changed(self, model: str, targets: Sequence[Feed]) -> str:
         """Where the same outputs of another file differ in a bit: the level and the output; empty where they do not.
 
         Args:
-            model: its path or its bytes.
+            model: its path.
             targets: its further inputs, for each feed.
-            levels: which levels are tried.
         """
-        for name in levels:
-            session = _session(model, LEVELS[name])
+        for name, level in LEVELS.items():
+            session = _session(model, level)
             for feed, target, wanted in zip(self.feeds, targets, self.wanted[name], strict=True):
                 found = session.run(list(self.names), {**feed, **target})
                 for output, one, other in zip(self.names, found, wanted, strict=True):
@@ -81,13 +80,13 @@ class Before:
                         return f"{output}, optimised: {name}"
         return ""
 
-    def check(self, model: Model, targets: Sequence[Feed]) -> Check:
+    def check(self, model: str, targets: Sequence[Feed]) -> Check:
         """That no output differs in a bit, at any level."""
         where = self.changed(model, targets)
         return at_most("outputs of the original file that differ in a bit", float(bool(where)), 0.0, where)
 
 
-def _session(model: Model, level: Any) -> ort.InferenceSession:
+def _session(model: str, level: Any) -> ort.InferenceSession:
     return ort.InferenceSession(model, _options(level), providers=["CPUExecutionProvider"])
 
 
@@ -125,11 +124,12 @@ def sharing_of(
     search = _Search(before.graph, optimised)
     fused = sorted({node.op_type for node in search.missing(Sharing(guarded=True))})
     kinds = _kinds(before.graph, read)
-    for found in (
-        *(search.without([kind]) for kind in fused),
-        *([search.without(fused)] if len(fused) > 1 else []),
-        *(Sharing(kind, guarded=True) for kind in kinds),
-    ):
+    tried = chain(
+        (search.without([kind]) for kind in fused),
+        (search.without(fused) for _ in fused[1:2]),  # of one kind alone it has been tried
+        (Sharing(kind, guarded=True) for kind in kinds),
+    )
+    for found in tried:
         if is_same(found):
             return found
     anew = frozenset(name for node in before.graph.node for name in node.output)
@@ -194,7 +194,7 @@ def _is_alike(node: NodeProto, other: NodeProto | None) -> bool:
     return other is not None and (node.op_type, len(node.input)) == (other.op_type, len(other.input))
 
 
-def optimised(model: Model) -> GraphProto:
+def optimised(model: str) -> GraphProto:
     """A file as ONNX Runtime optimises it, before values are laid out for the processor."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimised.onnx"

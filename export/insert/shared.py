@@ -13,7 +13,7 @@ from torch import fx
 from fxpullback.export.onnx.translate.builder import Builder as Onnx
 from fxpullback.graph.builder import Builder
 from fxpullback.graph.compilation import Compilation
-from fxpullback.graph.ir import FILE_VALUE, TRANSPOSES, aten, calls, depends_on, placeholders
+from fxpullback.graph.ir import FILE_VALUE, TRANSPOSES, aten, calls, depends_on, outputs, placeholders
 from fxpullback.graph.module import Graph
 from fxpullback.graph.rebuild import Site, append, tidy
 from fxpullback.graph.value import Value
@@ -55,7 +55,7 @@ def cut_at_values(gm: Graph, available: Collection[str], sharing: Sharing) -> tu
     """
     cut = _Cut(gm, available, sharing)
     append(cut.builder, gm, cut.env, cut.at, moved=None)
-    results = tuple(cut.env[n] for n in gm.graph.output_node().args[0])  # type: ignore[union-attr, index]
+    results = tuple(cut.env[n] for n in outputs(gm.graph))
     made = tidy(cut.builder.finish(results))
     shared = dict(cut.shared)
     for node in placeholders(made.graph):

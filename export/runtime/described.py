@@ -102,4 +102,4 @@ def beside_rows(beside: Beside | None, nodes: int) -> list[tuple[str, str]]:
     if beside is None:
         return []
     own, more = beside.nodes, nodes - beside.nodes
-    return [("beside", f"{beside.file}, sha256 {beside.sha256[:16]}...: its {own} nodes as they were, {more} added")]
+    return [("beside", f"that file: its {own} nodes as they were, {more} added")]

@@ -105,9 +105,12 @@ def _beside(path: Path, metadata: Mapping[str, str]) -> Beside | None:
     try:
         return beside_of(metadata)
     except ValueError as error:
-        raise SessionError(
-            f"{path}: the file is damaged or comes from another version of fxpullback: {error}."
-        ) from error
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: ValueError) -> SessionError:
+    """What is said of a file whose metadata cannot be read."""
+    return SessionError(f"{path}: the file is damaged or comes from another version of fxpullback: {error}.")
 
 
 def _device_id(session: ort.InferenceSession, provider: str) -> int:

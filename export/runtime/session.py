@@ -20,7 +20,7 @@ from fxpullback.contract.contribution import CONTRIBUTION
 from fxpullback.contract.errors import SessionError
 from fxpullback.contract.names import OF_INPUT
 from fxpullback.contract.parts import COLUMNS
-from fxpullback.export.runtime.onnx_file import OnnxFile
+from fxpullback.export.runtime.onnx_file import OnnxFile, damaged
 from fxpullback.export.runtime.package import Package, is_package
 from fxpullback.export.runtime.providers import Provider, ProviderWarning
 
@@ -241,9 +241,7 @@ def _metadata(path: Path, raw: Mapping[str, str]) -> md.Metadata:
     try:
         return md.parse(raw)
     except ValueError as error:
-        raise SessionError(
-            f"{path}: the file is damaged or comes from another version of fxpullback: {error}."
-        ) from error
+        raise damaged(path, error) from error
 
 
 def _class_count(path: Path, file: Package | OnnxFile, metadata: md.Metadata) -> int:

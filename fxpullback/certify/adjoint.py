@@ -13,10 +13,11 @@ from torch import Tensor, fx
 from fxpullback.certify.divergence import first_pullback_difference
 from fxpullback.certify.eager import soft_pullback
 from fxpullback.certify.fresh import Looks, cotangents, inside
-from fxpullback.certify.magnified import relative
+from fxpullback.certify.magnified import relative, rounded
 from fxpullback.contract.errors import DifferentiateError
 from fxpullback.graph.float64 import Memo, in_float64
 from fxpullback.graph.inputs import Inputs
+from fxpullback.graph.ir import outputs
 
 if TYPE_CHECKING:
     from fxpullback.compiled import Compiled
@@ -58,15 +59,14 @@ def judged(pb: P) -> P:
 def _magnified(folded: fx.GraphModule, inputs: Inputs) -> float:
     """What the last digit of the input makes of autograd's own pullback; infinite where that is no number."""
     u = _cotangent(folded, inputs)
-    moved = inputs.at(inputs.x * (1 + torch.finfo(torch.float64).eps))
-    wanted, other = (soft_pullback(folded, given, u)[1] for given in (inputs, moved))
+    wanted, other = (soft_pullback(folded, given, u)[1] for given in (inputs, rounded(inputs)))
     found = relative(other, wanted)
     return found if found == found else float("inf")
 
 
 def _cotangent(folded: fx.GraphModule, inputs: Inputs) -> Tensor:
     """A random cotangent of the logits."""
-    classes = int(folded.graph.output_node().args[0][0].meta["val"].shape[-1])  # type: ignore[union-attr, index]
+    classes = int(outputs(folded.graph)[0].meta["val"].shape[-1])
     return cotangents(BATCH, classes, inputs.x, SEED)
 
 

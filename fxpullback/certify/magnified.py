@@ -59,7 +59,7 @@ def following_rounding(
         return checks
     with torch.no_grad():
         wanted = captured(*inputs.double())[0]
-        off = relative(pb.captured(*_rounded(inputs))[0].double(), wanted)
+        off = relative(pb.captured(*rounded(inputs))[0].double(), wanted)
     if not off < float("inf"):
         return checks
     proportion = torch.finfo(torch.float64).eps / torch.finfo(inputs.x.dtype).eps
@@ -76,7 +76,7 @@ def following_rounding(
     return found
 
 
-def _rounded(inputs: Inputs) -> Inputs:
+def rounded(inputs: Inputs) -> Inputs:
     """The inputs in the model's own type; in float64, where nothing is rounded anew, off by its last digit."""
     if inputs.x.dtype is not torch.float64:
         return inputs

@@ -13,11 +13,9 @@ Shape = tuple[int | str, ...]
 
 @dataclass(frozen=True)
 class Beside:
-    """The file beside whose nodes a pullback stands.
+    """The file beside whose nodes a pullback stands; its name and digest are in the metadata's `origin`.
 
     Attributes:
-        file: its name.
-        sha256: digest of it, without data that lies in files of its own.
         nodes: how many nodes are its own; they come first.
         nodes_sha256: digest of them, one after the other.
         inputs: what it calls the inputs of fxpullback, by what those are called there: `{"input": "pixel_values"}`.
@@ -25,8 +23,6 @@ class Beside:
         sizes: what fxpullback calls its free sizes: `{"N": "batch"}`.
     """
 
-    file: str
-    sha256: str
     nodes: int
     nodes_sha256: str
     inputs: Mapping[str, str]
