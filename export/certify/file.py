@@ -24,12 +24,11 @@ from fxpullback.certify.fresh import Looks
 from fxpullback.certify.graph import verify
 from fxpullback.certify.levels import is_quantised, moved
 from fxpullback.certify.magnified import HELP, ROUNDING, relative
-from fxpullback.contract.beside import Beside
+from fxpullback.contract.beside import Beside, nodes_sha256
 from fxpullback.contract.certificate import Certificate, Check, at_least, at_most
 from fxpullback.contract.errors import VerifyError
 from fxpullback.contract.metadata import beside_of
 from fxpullback.export.certify.oracle import Drawn, Oracle
-from fxpullback.export.onnx.digest import nodes_sha256
 from fxpullback.export.runtime.package import Package
 from fxpullback.export.runtime.session import Result, Session
 from fxpullback.graph.cut import lookup_tables

@@ -17,7 +17,7 @@ from torch import fx
 
 from fxpullback.certify.fresh import Looks, fresh_target
 from fxpullback.contract import metadata as md
-from fxpullback.contract.beside import Beside
+from fxpullback.contract.beside import Beside, nodes_sha256
 from fxpullback.contract.certificate import Certificate, Check, at_most
 from fxpullback.contract.errors import ExportError
 from fxpullback.contract.names import TARGET
@@ -25,7 +25,7 @@ from fxpullback.export.certify.file import carried_form, certify
 from fxpullback.export.insert.graft import Grafted, graft, key_of, names_of, values_of
 from fxpullback.export.insert.same import Before, Feed, optimised, sharing_of
 from fxpullback.export.insert.shared import GUARD, Sharing, cut_at_values, guard
-from fxpullback.export.onnx.digest import nodes_sha256, weights_sha256
+from fxpullback.export.onnx.digest import weights_sha256
 from fxpullback.export.onnx.translate import translate
 from fxpullback.graph.ir import FILE_VALUE, placeholders
 from fxpullback.importer.load import constants_of

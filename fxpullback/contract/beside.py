@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -61,3 +62,11 @@ class Beside:
     def fed(self, feed: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by the file's own names."""
         return {self.inputs.get(name, name): value for name, value in feed.items()}
+
+
+def nodes_sha256(nodes: Iterable[Any]) -> str:
+    """sha256 over the bytes of ONNX nodes, one after the other."""
+    digest = hashlib.sha256()
+    for node in nodes:
+        digest.update(node.SerializeToString())
+    return digest.hexdigest()

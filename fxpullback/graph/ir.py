@@ -80,12 +80,8 @@ HOLDS = "fxpullback_holds"  # {name of a captured operator: f}: f times the node
 COTANGENT_OF = "fxpullback_cotangent_of"  # {name of an operator: f}: f times the node is that operator's cotangent
 VALUE_OF = "fxpullback_value_of"  # {name of a captured operator: f}: the same, for values that may be tapped
 FILE_VALUE = "fxpullback_file_value"  # {name of a value of an imported file: f}: f times the node is that value
-WHOLE = (
-    HOLDS,
-    COTANGENT_OF,
-    VALUE_OF,
-    FILE_VALUE,
-)  # true of one node alone, so `walk` hands them on and no copy takes them along
+WHOLE = (HOLDS, COTANGENT_OF, VALUE_OF, FILE_VALUE)
+"""True of one node alone, so `walk` hands them on and no copy takes them along."""
 PART = "fxpullback_part"  # on the value of one of several explained inputs: the name of that input
 LAID_OUT = "fxpullback_laid_out"  # on a value that is explained: "embedded", places before features; or "input"
 STEP = "fxpullback_step"  # which copy of an unrolled program it belongs to, from 1
