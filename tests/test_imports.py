@@ -37,6 +37,12 @@ def imports(path: Path, known: set[str]) -> set[str]:
     return found & known
 
 
+def with_packages(name: str, used: set[str], known: set[str]) -> set[str]:
+    """What is imported by name, and the packages around it that are run for that, but for those around `name`."""
+    around = {".".join(parts[:i]) for parts in (one.split(".") for one in used) for i in range(1, len(parts))}
+    return used | {package for package in around & known if not f"{name}.".startswith(f"{package}.")}
+
+
 def circle(graph: dict[str, set[str]]) -> list[str]:
     """One circle of a graph, or an empty list."""
     done: set[str] = set()
@@ -60,7 +66,8 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
 
 def test_no_file_imports_itself_through_others() -> None:
     files = modules()
-    graph = {name: imports(path, set(files)) - {name} for name, path in files.items()}
+    used = {name: imports(path, set(files)) - {name} for name, path in files.items()}
+    graph = {name: with_packages(name, found, set(files)) for name, found in used.items()}
     assert len(graph) > 100
     assert not (found := circle(graph)), " -> ".join(found)
 
@@ -87,6 +94,12 @@ def test_the_compiler_never_imports_export() -> None:
 )
 def test_a_circle_is_found(graph: dict[str, set[str]], wanted: list[str]) -> None:
     assert circle(graph) == wanted
+
+
+def test_packages_around_an_import_count() -> None:
+    known = {"a", "a.b", "a.b.c", "a.d", "a.d.e"}
+    assert with_packages("a.d.e", {"a.b.c"}, known) == {"a.b.c", "a.b"}
+    assert with_packages("a.b.c", {"a.b"}, known) == {"a.b"}
 
 
 def test_late_imports_and_those_for_types_count(tmp_path: Path) -> None:
